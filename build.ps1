@@ -1,0 +1,81 @@
+#Requires -Version 7.4
+<#
+.SYNOPSIS
+    Builds, tests and packs MigrationOps.
+.DESCRIPTION
+    Build lays the module out in output/MigrationOps/<version>, with its help. Test runs every test that can run on this
+    machine. Package makes output/MigrationOps.<version>.zip: unpacked into a folder of $env:PSModulePath it is installed.
+    Publish-PSResource -Path output/MigrationOps/<version> brings the same folder to a gallery.
+.EXAMPLE
+    ./build.ps1
+
+    Builds the module.
+.EXAMPLE
+    ./build.ps1 -Task Build, Test, Package -Configuration Release
+
+    What a release goes through.
+#>
+[CmdletBinding()]
+param(
+    [Parameter(Position = 0)]
+    [ValidateSet('Build', 'Test', 'Package')]
+    [string[]] $Task = 'Build',
+
+    [ValidateSet('Debug', 'Release')]
+    [string] $Configuration = 'Release'
+)
+
+$ErrorActionPreference = 'Stop'
+$PSNativeCommandUseErrorActionPreference = $true
+Set-StrictMode -Version 3
+$version = (Import-PowerShellDataFile -LiteralPath "$PSScriptRoot/module/MigrationOps.psd1").ModuleVersion
+$output = Join-Path -Path $PSScriptRoot -ChildPath 'output'
+$layout = Join-Path -Path $output -ChildPath "MigrationOps/$version"
+
+function Invoke-Build {
+    # What an earlier build left would be packed too.
+    Remove-Item -LiteralPath $layout -Recurse -Force -ErrorAction Ignore
+    $project = "$PSScriptRoot/src/MigrationOps.PowerShell"
+    dotnet build $project --configuration $Configuration
+    $help = "$PSScriptRoot/docs/Build-Help.ps1"
+    if (Test-Path -LiteralPath $help) {
+        # Help is made from the built cmdlets, and belongs to the layout. A process of its own: an imported module holds
+        # on to its files.
+        & ([Environment]::ProcessPath) -NoProfile -NonInteractive -File $help -Module "$layout/MigrationOps.psd1"
+        dotnet build $project --configuration $Configuration --no-restore
+    }
+}
+
+function Invoke-Test {
+    dotnet test "$PSScriptRoot/MigrationOps.sln" --configuration $Configuration
+}
+
+function New-Package {
+    if (-not (Test-Path -LiteralPath "$layout/MigrationOps.psd1")) {
+        Invoke-Build
+    }
+
+    $package = Join-Path -Path $output -ChildPath "MigrationOps.$version.zip"
+    Remove-Item -LiteralPath $package -Force -ErrorAction Ignore
+    $archive = [IO.Compression.ZipFile]::Open($package, 'Create')
+    try {
+        # Always in the same order, whatever the file system thinks of.
+        Get-ChildItem -LiteralPath $layout -Recurse -File | Sort-Object -Property FullName -Culture '' | ForEach-Object {
+            $null = [IO.Compression.ZipFileExtensions]::CreateEntryFromFile(
+                $archive, $_.FullName, [IO.Path]::GetRelativePath($output, $_.FullName), 'SmallestSize')
+        }
+    }
+    finally {
+        $archive.Dispose()
+    }
+
+    Get-Item -LiteralPath $package
+}
+
+foreach ($name in $Task) {
+    switch ($name) {
+        'Build' { Invoke-Build }
+        'Test' { Invoke-Test }
+        'Package' { New-Package }
+    }
+}

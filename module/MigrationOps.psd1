@@ -1,0 +1,52 @@
+@{
+    RootModule           = 'MigrationOps.psm1'
+    ModuleVersion        = '0.1.0'
+    GUID                 = '8f0c5d0e-4a4f-4c53-9b0b-6c2f0a6e7d15'
+    Author               = 'The MigrationOps authors'
+    CompanyName          = 'The MigrationOps authors'
+    Copyright            = '(c) 2026 The MigrationOps authors. MIT licensed.'
+    Description          = 'The operator''s side of VM migration with the real protocols: saves, restores and checks the internal state of vhost-user back-ends such as virtiofsd and passt, on Linux hosts that run virtual machines.'
+    PowerShellVersion    = '7.6'
+    CompatiblePSEditions = @('Core')
+    FormatsToProcess     = @('MigrationOps.Format.ps1xml')
+    TypesToProcess       = @('MigrationOps.Types.ps1xml')
+    FunctionsToExport    = @()
+    AliasesToExport      = @()
+    VariablesToExport    = @()
+    CmdletsToExport      = @(
+        'Close-CprState'
+        'Compare-MigrationStream'
+        'Export-MigrationDeviceState'
+        'Get-CprFd'
+        'Get-MigrationStream'
+        'Get-SaveVMHandler'
+        'Get-VfioDevice'
+        'Get-VhostBackend'
+        'Receive-MigrationStream'
+        'Receive-VfioMultifdState'
+        'Register-CprFd'
+        'Register-SaveVMHandler'
+        'Restore-CprState'
+        'Restore-VfioState'
+        'Save-CprState'
+        'Save-VfioState'
+        'Send-MigrationStream'
+        'Send-VfioMultifdState'
+        'Start-VhostBackend'
+        'Start-VhostStateRestore'
+        'Start-VhostStateSave'
+        'Stop-VhostBackend'
+        'Test-DeviceState'
+        'Test-MigrationStream'
+        'Unregister-CprFd'
+        'Unregister-SaveVMHandler'
+    )
+    PrivateData          = @{
+        PSData = @{
+            Tags         = @('migration', 'virtualization', 'QEMU', 'KVM', 'vhost-user', 'virtiofsd', 'passt', 'VFIO', 'CPR', 'Linux', 'PSEdition_Core')
+            LicenseUri   = 'https://opensource.org/license/mit'
+            ProjectUri   = 'https://github.com/migrationops/migrationops'
+            ReleaseNotes = 'See CHANGELOG.md.'
+        }
+    }
+}

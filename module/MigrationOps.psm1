@@ -1,0 +1,16 @@
+# The loader's types are shared with the user; the cmdlets live in a load context of their own.
+Add-Type -LiteralPath (Join-Path -Path $PSScriptRoot -ChildPath 'MigrationOps.Loader.dll')
+$cmdletAssembly = [MigrationOps.ModuleLoadContext]::LoadCmdlets()
+$inner = Import-Module -Assembly $cmdletAssembly -PassThru
+
+# PowerShell issue 20710: an assembly that was imported before exports nothing through a script module that is imported
+# again. The cmdlets are there all the same, in the inner module; this passes them on.
+$addExportedCmdlet = [System.Management.Automation.PSModuleInfo].GetMethod(
+    'AddExportedCmdlet', [System.Reflection.BindingFlags]'Instance, NonPublic')
+foreach ($cmdlet in $inner.ExportedCmdlets.Values) {
+    $addExportedCmdlet.Invoke($ExecutionContext.SessionState.Module, @(, $cmdlet))
+}
+
+# What lives in this runspace (started back-ends and the like) ends with the module.
+$session = $cmdletAssembly.GetType('MigrationOps.PowerShell.Hosting.RunspaceSession')
+$ExecutionContext.SessionState.Module.OnRemove = { $session::CloseCurrent() }.GetNewClosure()

@@ -1,0 +1,169 @@
+namespace MigrationOps.Engine.Multifd;
+
+/// <summary>
+/// Reads a channel: small reads for the fixed parts of packets, large ones for their data straight to where it belongs.
+/// One thread uses it.
+/// </summary>
+public sealed class ChannelReader : IDisposable
+{
+    // Enough for the fixed part of any packet, small enough that the data behind it is seldom copied twice.
+    private const int HeaderRead = 4096;
+    private const int SkipRead = 128 * 1024;
+
+    private readonly Stream _stream;
+    private readonly Action<int>? _moved;
+    private byte[] _buffer = new byte[16 * 1024];
+    private int _start;
+    private int _end;
+    private Stream? _record;
+
+    /// <summary>Takes over a stream.</summary>
+    /// <param name="stream">The channel; disposed with the reader.</param>
+    /// <param name="name">What errors call it.</param>
+    /// <param name="moved">Told after each read how many bytes came.</param>
+    public ChannelReader(Stream stream, string name, Action<int>? moved = null)
+    {
+        _stream = stream;
+        _moved = moved;
+        Name = name;
+    }
+
+    /// <summary>What errors call it.</summary>
+    public string Name { get; set; }
+
+    /// <summary>Offset of the next byte.</summary>
+    public long Offset { get; private set; }
+
+    /// <summary>What has arrived and has not been used.</summary>
+    public ReadOnlySpan<byte> Buffered => _buffer.AsSpan(_start, _end - _start);
+
+    /// <summary>The stream, for an answer to the peer.</summary>
+    public Stream Stream => _stream;
+
+    /// <summary>Keeps everything that is read from now on, and what is buffered already. Disposed with the reader.</summary>
+    public void RecordTo(Stream? record)
+    {
+        _record = record;
+        record?.Write(Buffered);
+    }
+
+    /// <summary>Waits until so many bytes are buffered.</summary>
+    /// <param name="count">How many.</param>
+    /// <param name="ahead">How many to ask for at once, if they are there.</param>
+    /// <returns>False if the channel ended before.</returns>
+    public bool Fill(int count, int ahead = HeaderRead)
+    {
+        while (_end - _start < count)
+        {
+            int wanted = Math.Max(count, ahead);
+            if (_start + wanted > _buffer.Length)
+            {
+                MakeRoom(wanted);
+            }
+
+            int room = Math.Min(_buffer.Length - _end, wanted);
+            int read = Read(_buffer.AsSpan(_end, room));
+            if (read == 0)
+            {
+                return false;
+            }
+
+            _end += read;
+        }
+
+        return true;
+    }
+
+    /// <summary>Waits until the fixed part of a packet is buffered.</summary>
+    /// <exception cref="MultifdException"><see cref="MultifdError.TruncatedPacket"/> if the channel ended before.</exception>
+    public void Require(int count, string what)
+    {
+        if (!Fill(count))
+        {
+            throw Truncated(what, count, Buffered.Length);
+        }
+    }
+
+    /// <summary>Uses up buffered bytes.</summary>
+    public void Advance(int count)
+    {
+        _start += count;
+        Offset += count;
+        if (_start == _end)
+        {
+            _start = _end = 0;
+        }
+    }
+
+    /// <summary>Reads bytes to where they belong.</summary>
+    public void ReadExactly(Span<byte> destination, string what)
+    {
+        int total = destination.Length;
+        int buffered = Math.Min(total, _end - _start);
+        _buffer.AsSpan(_start, buffered).CopyTo(destination);
+        Advance(buffered);
+        int filled = buffered;
+        while (filled < total)
+        {
+            int read = Read(destination[filled..]);
+            if (read == 0)
+            {
+                throw Truncated(what, total, filled);
+            }
+
+            filled += read;
+            Offset += read;
+        }
+    }
+
+    /// <summary>Passes bytes over.</summary>
+    public void Skip(long count, string what)
+    {
+        long left = count - Math.Min(count, _end - _start);
+        Advance((int)(count - left));
+        if (left > _buffer.Length && _buffer.Length < SkipRead)
+        {
+            MakeRoom(SkipRead);
+        }
+
+        while (left > 0)
+        {
+            int read = Read(_buffer.AsSpan(0, (int)Math.Min(left, _buffer.Length)));
+            if (read == 0)
+            {
+                throw Truncated(what, count, count - left);
+            }
+
+            left -= read;
+            Offset += read;
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        _stream.Dispose();
+        _record?.Dispose();
+    }
+
+    private int Read(Span<byte> destination)
+    {
+        int read = _stream.Read(destination);
+        _moved?.Invoke(read);
+        _record?.Write(destination[..read]);
+        return read;
+    }
+
+    private void MakeRoom(int count)
+    {
+        int length = _end - _start;
+        byte[] target = count <= _buffer.Length ? _buffer : new byte[Math.Max(count, 2 * _buffer.Length)];
+        Buffered.CopyTo(target);
+        _buffer = target;
+        (_start, _end) = (0, length);
+    }
+
+    private MultifdException Truncated(string what, long needed, long had)
+        => MultifdException.At(MultifdError.TruncatedPacket, Name, Offset + (had < needed ? Buffered.Length : 0),
+            $"the channel ends inside {what}: {needed:N0} bytes are needed, {had:N0} came");
+}

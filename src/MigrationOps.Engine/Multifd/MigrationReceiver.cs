@@ -1,0 +1,195 @@
+using MigrationOps.Engine.Wire;
+
+namespace MigrationOps.Engine.Multifd;
+
+/// <summary>
+/// Receives one migration: the main channel and the multifd channels, in any order of arrival, a thread each. RAM is
+/// counted and passed over; device state goes to its receiver; the return path is answered as a target would.
+/// </summary>
+/// <remarks>
+/// <code>
+/// connection -> first word -> main channel   -> sections ... -> end mark -> (SHUT on the return path) -> closed
+///                          -> multifd channel -> init -> packets ... -> closed by the source
+/// </code>
+/// The number of channels is not in the stream. A source has opened all of them before its main stream can end.
+/// </remarks>
+public sealed class MigrationReceiver : IDisposable
+{
+    private const int MostChannels = 255;
+
+    private readonly ReceiveOptions _options;
+    private readonly IDeviceStateReceiver _devices;
+    private readonly IMigrationRecorder? _recorder;
+    private readonly ReceiveState _state;
+    private readonly ProgressWatch _watch;
+    private readonly CancellationTokenSource _accepting = new();
+    private readonly List<Thread> _threads = [];
+
+    private MigrationReceiver(
+        ReceiveOptions options, IDeviceStateReceiver devices, IMigrationRecorder? recorder, ProgressWatch watch)
+    {
+        _options = options;
+        _devices = devices;
+        _recorder = recorder;
+        _watch = watch;
+        _state = new ReceiveState(options.Channels ?? MostChannels, watch.Token);
+    }
+
+    /// <summary>Receives one migration.</summary>
+    /// <param name="listener">Where the source connects.</param>
+    /// <param name="options">Bounds.</param>
+    /// <param name="devices">Takes the device state; <see cref="IDeviceStateReceiver.Complete"/> has been called on success.</param>
+    /// <param name="recorder">Keeps every byte, or null.</param>
+    /// <param name="watch">Deadline and cancellation.</param>
+    /// <returns>What the migration carried.</returns>
+    public static MigrationSummary Receive(
+        Listener listener, ReceiveOptions options, IDeviceStateReceiver devices, IMigrationRecorder? recorder, ProgressWatch watch)
+    {
+        ArgumentNullException.ThrowIfNull(listener);
+        ArgumentNullException.ThrowIfNull(options);
+        ArgumentNullException.ThrowIfNull(watch);
+        using var receiver = new MigrationReceiver(options, devices, recorder, watch);
+        return receiver.Run(scope => receiver.AcceptAll(listener, scope));
+    }
+
+    /// <summary>Receives one migration from connections that are there already, such as the files of an archive.</summary>
+    public static MigrationSummary Receive(
+        IEnumerable<Stream> connections, ReceiveOptions options, IDeviceStateReceiver devices, ProgressWatch watch)
+    {
+        ArgumentNullException.ThrowIfNull(connections);
+        ArgumentNullException.ThrowIfNull(options);
+        ArgumentNullException.ThrowIfNull(watch);
+        using var receiver = new MigrationReceiver(options, devices, null, watch);
+        return receiver.Run(_ =>
+        {
+            foreach (var connection in connections)
+            {
+                receiver.Start(() => connection);
+            }
+
+            receiver._state.AllConnected();
+        });
+    }
+
+    /// <inheritdoc/>
+    public void Dispose() => _accepting.Dispose();
+
+    private MigrationSummary Run(Action<IoScope> open)
+    {
+        using var scope = new IoScope(Timeout.InfiniteTimeSpan, _watch.Token);
+        try
+        {
+            open(scope);
+        }
+        catch (Exception e)
+        {
+            _watch.Fail(e);
+        }
+
+        _threads.ForEach(t => t.Join());
+        _watch.ThrowIfFailed(DescribeSilence);
+        _state.CheckChannels(_options.Channels);
+        _devices.EndPreCopy(allAnnounced: true);
+        _devices.Complete();
+        return _state.Summarize(_options.PageSize);
+    }
+
+    private void AcceptAll(Listener listener, IoScope scope)
+    {
+        int left = _options.Channels + 1 ?? MostChannels + 1;
+        using var either = CancellationTokenSource.CreateLinkedTokenSource(_watch.Token, _accepting.Token);
+        using var accepting = new IoScope(Timeout.InfiniteTimeSpan, either.Token);
+        try
+        {
+            while (left > 0)
+            {
+                Accept(listener, scope, accepting);
+                left--;
+            }
+        }
+        catch (OperationCanceledException) when (_accepting.IsCancellationRequested && !_watch.Token.IsCancellationRequested)
+        {
+            // The main stream has ended. What the source opened before that waits in the queue of the socket.
+            for (; left > 0 && listener.HasPending; left--)
+            {
+                Accept(listener, scope, scope);
+            }
+        }
+
+        _state.AllConnected();
+    }
+
+    private void Accept(Listener listener, IoScope scope, IoScope accepting)
+    {
+        var stream = listener.AcceptUnprotected("a migration channel", scope, accepting);
+        Start(() => listener.Protect(stream));
+    }
+
+    private void Start(Func<Stream> open)
+    {
+        var thread = new Thread(() => Serve(open)) { IsBackground = true, Name = "migration channel" };
+        _threads.Add(thread);
+        _state.CountConnection();
+        thread.Start();
+    }
+
+    private void Serve(Func<Stream> open)
+    {
+        ChannelReader? reader = null;
+        try
+        {
+            reader = new ChannelReader(open(), "a new connection", _watch.Count);
+            ServeChannel(reader);
+        }
+        catch (Exception e)
+        {
+            // Before the connection closes: what the peer does about that must not be taken for the first failure.
+            _watch.Fail(e);
+        }
+        finally
+        {
+            reader?.Dispose();
+        }
+    }
+
+    private void ServeChannel(ChannelReader reader)
+    {
+        reader.Require(4, "the first word");
+        uint magic = WireReader.BigEndian(reader.Buffered).ReadUInt32("magic");
+        if (magic == ChannelInit.MainMagic)
+        {
+            reader.Name = "main channel";
+            _state.AddMain();
+            new MainChannel(reader, _devices, _state, _recorder?.OpenMain(), _options.PageSize).Run(() => _accepting.Cancel());
+        }
+        else if (magic == ChannelInit.Magic)
+        {
+            new RamAndDeviceChannel(reader, _devices, _state, _recorder, _options).Run();
+        }
+        else
+        {
+            throw MultifdException.At(MultifdError.UnknownMagic, reader.Name, 0,
+                $"the connection starts with 0x{magic:x8}, which is neither a migration stream nor a multifd channel");
+        }
+    }
+
+    private Exception DescribeSilence()
+    {
+        try
+        {
+            if (_state.MainHasEnded)
+            {
+                _state.CheckChannels(_options.Channels);
+                _devices.Complete();
+            }
+        }
+        catch (MigrationOpsException e)
+        {
+            return e;
+        }
+
+        return new MultifdException(MultifdError.NoProgress,
+            $"No byte came within {_options.Timeout.TotalSeconds:0.###} s. {_state.Describe()}",
+            action: _threads.Count == 0 ? "Start the migration at the source, and check that it can reach this address." : null);
+    }
+}

@@ -1,0 +1,211 @@
+using MigrationOps.Engine.Native;
+using MigrationOps.Engine.Wire;
+
+namespace MigrationOps.Engine.Multifd;
+
+/// <summary>
+/// The sending side of a migration: opens the main channel and the multifd channels, gives each channel a thread, listens
+/// on the return path, and calls it a success only when the target says so and has read every channel to its end.
+/// </summary>
+public sealed class MigrationSender : IDisposable
+{
+    private static readonly byte[] OpenReturnPath = [8, 0, 1, 0, 0];
+
+    private readonly ProgressWatch _watch;
+    private readonly IoScope _scope;
+    private readonly Endpoint _endpoint;
+    private readonly TransportSecurity _security;
+    private readonly List<(int Id, CountedStream Stream)> _channels = [];
+    private readonly List<Thread> _threads = [];
+    private Stream? _main;
+    private Thread? _returnPath;
+    private volatile bool _succeeded;
+    private int? _connecting;
+
+    /// <summary>Prepares a migration.</summary>
+    /// <param name="endpoint">The target.</param>
+    /// <param name="security">TLS, or plain text.</param>
+    /// <param name="watch">Deadline and cancellation.</param>
+    public MigrationSender(Endpoint endpoint, TransportSecurity security, ProgressWatch watch)
+    {
+        ArgumentNullException.ThrowIfNull(watch);
+        _endpoint = endpoint;
+        _security = security;
+        _watch = watch;
+        _scope = new IoScope(Timeout.InfiniteTimeSpan, watch.Token);
+    }
+
+    /// <summary>Sends a migration.</summary>
+    /// <param name="main">Writes the main stream; the first argument of it asks the target for the return path.</param>
+    /// <param name="channels">Writes each channel, on a thread of its own, init message included.</param>
+    /// <exception cref="MultifdException"><see cref="MultifdError.TargetFailed"/>, <see cref="MultifdError.TargetDroppedChannel"/>.</exception>
+    public void Send(Action<Stream, byte[]> main, IReadOnlyList<Action<Stream>> channels)
+    {
+        ArgumentNullException.ThrowIfNull(main);
+        ArgumentNullException.ThrowIfNull(channels);
+        try
+        {
+            // A target with TLS cannot look ahead into a connection and takes the first one for the main channel.
+            _main = new CountedStream(Transport.Connect(_endpoint, _security, _scope), _watch);
+            _returnPath = Start(ReadReturnPath);
+            for (int i = 0; i < channels.Count; i++)
+            {
+                var stream = new CountedStream(ConnectChannel(i), _watch);
+                _channels.Add((i, stream));
+                int id = i;
+                _threads.Add(Start(() => Guard($"channel {id}", () => channels[id](stream))));
+            }
+
+            Guard("the main channel", () => main(_main, OpenReturnPath));
+        }
+        catch (Exception e)
+        {
+            _watch.Fail(e);
+        }
+
+        _threads.ForEach(t => t.Join());
+        _returnPath?.Join();
+        _watch.ThrowIfFailed(() => _connecting is { } id ? NotTaken(id, null) : new MultifdException(MultifdError.NoProgress,
+            $"{_endpoint}: the target has neither read nor answered for {_watch.Limit.TotalSeconds:0.###} s."));
+        if (!_succeeded)
+        {
+            throw Failed("it closed the main channel without saying that it succeeded");
+        }
+
+        foreach (var (id, stream) in _channels)
+        {
+            Guard($"channel {id}", stream.EndWriting);
+        }
+
+        foreach (var (id, stream) in _channels)
+        {
+            CheckRead(id, stream);
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        _main?.Dispose();
+        _channels.ForEach(c => c.Stream.Dispose());
+        _scope.Dispose();
+    }
+
+    private Stream ConnectChannel(int id)
+    {
+        try
+        {
+            _connecting = id;
+            var stream = Transport.Connect(_endpoint, _security, _scope);
+            _connecting = null;
+            return stream;
+        }
+        catch (WireException e) when (e.Reason is WireError.ConnectFailed or WireError.NotFound)
+        {
+            throw NotTaken(id, e);
+        }
+    }
+
+    // The main channel has connected, so the target is there: it has all the channels that it wants.
+    private MultifdException NotTaken(int id, Exception? inner)
+        => new(MultifdError.TargetDroppedChannel,
+            $"{_endpoint}: the target does not take channel {id}; it took the main channel and {id} channels.", inner)
+        { Peer = _endpoint.ToString(), Section = $"channel {id}" };
+
+    private Thread Start(Action action)
+    {
+        var thread = new Thread(() =>
+        {
+            try
+            {
+                action();
+            }
+            catch (Exception e)
+            {
+                _watch.Fail(e);
+            }
+        })
+        { IsBackground = true, Name = "migration channel" };
+        thread.Start();
+        return thread;
+    }
+
+    // A connection that breaks while we write means that the target gave up, whatever the system calls it.
+    private void Guard(string channel, Action action)
+    {
+        try
+        {
+            action();
+        }
+        catch (Exception e) when (e is WireException { Reason: WireError.Disconnected } or IOException)
+        {
+            if (!_succeeded)
+            {
+                throw Failed($"it closed {channel} before everything was sent", e);
+            }
+
+            throw Dropped(channel, e);
+        }
+    }
+
+    private void ReadReturnPath()
+    {
+        // The main channel stays the sender's, so the reader is not disposed.
+        var reader = new ChannelReader(_main!, "return path");
+        try
+        {
+            while (true)
+            {
+                int used = ReturnPathMessage.Parse(reader.Buffered, out var message, reader.Offset);
+                reader.Advance(used);
+                if (used > 0 && message.Type == ReturnPathType.Shut)
+                {
+                    _succeeded = message.Value == 0 ? true : throw Failed("it says that it failed");
+                    return;
+                }
+
+                if (used == 0 && !reader.Fill(reader.Buffered.Length + 1))
+                {
+                    throw Failed("it closed the main channel without saying that it succeeded");
+                }
+            }
+        }
+        catch (Exception e) when (e is WireException { Reason: WireError.Disconnected } or IOException)
+        {
+            throw Failed("it closed the main channel without saying that it succeeded", e);
+        }
+    }
+
+    // A target that has fewer channels accepts the connection and drops it unread, and goes on without what was in it.
+    // Closing a socket with unread bytes in it resets the connection; one that was read to the end closes in order.
+    private void CheckRead(int id, CountedStream stream)
+    {
+        try
+        {
+            Span<byte> one = stackalloc byte[1];
+            var socket = stream.Socket;
+            if (socket is not null && _scope.Wait(socket, PollEvents.Readable, _scope.StartDeadline(), $"the end of channel {id}")
+                .HasFlag(PollEvents.Error))
+            {
+                throw Dropped($"channel {id}", null);
+            }
+
+            while (stream.Read(one) > 0)
+            {
+                // TLS closes with a message of its own; a target sends nothing else on a channel.
+            }
+        }
+        catch (Exception e) when (e is WireException { Reason: WireError.Disconnected } or IOException)
+        {
+            throw Dropped($"channel {id}", e);
+        }
+    }
+
+    private MultifdException Failed(string why, Exception? inner = null)
+        => new(MultifdError.TargetFailed, $"{_endpoint}: the target did not load the migration: {why}.", inner) { Peer = _endpoint.ToString() };
+
+    private MultifdException Dropped(string channel, Exception? inner)
+        => new(MultifdError.TargetDroppedChannel,
+            $"{_endpoint}: the target says that it succeeded, but it dropped {channel} unread.", inner)
+        { Peer = _endpoint.ToString(), Section = channel };
+}

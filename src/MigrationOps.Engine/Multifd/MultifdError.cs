@@ -1,0 +1,127 @@
+namespace MigrationOps.Engine.Multifd;
+
+/// <summary>Why a multifd migration, its channels or its archive failed.</summary>
+public enum MultifdError
+{
+    /// <summary>The first bytes of a connection are neither a migration stream's nor a multifd channel's.</summary>
+    UnknownMagic,
+
+    /// <summary>A version of the channel or packet format that QEMU does not define.</summary>
+    UnsupportedVersion,
+
+    /// <summary>A channel belongs to another virtual machine than the channels before it.</summary>
+    UuidMismatch,
+
+    /// <summary>A channel id that is not below the number of channels.</summary>
+    ChannelIdOutOfRange,
+
+    /// <summary>Two channels with one id.</summary>
+    DuplicateChannel,
+
+    /// <summary>A channel that never connected.</summary>
+    MissingChannel,
+
+    /// <summary>A second main channel.</summary>
+    DuplicateMainChannel,
+
+    /// <summary>No main channel connected.</summary>
+    MissingMainChannel,
+
+    /// <summary>The channel ended inside a packet or inside its first message.</summary>
+    TruncatedPacket,
+
+    /// <summary>A packet does not start with the packet magic: the channel is out of step.</summary>
+    InvalidPacketMagic,
+
+    /// <summary>Counts in a RAM packet that cannot be.</summary>
+    InvalidRamPacket,
+
+    /// <summary>A size beyond the limit.</summary>
+    PacketTooLarge,
+
+    /// <summary>A device-state packet without payload.</summary>
+    EmptyDevicePacket,
+
+    /// <summary>A device-state packet with the SYNC flag, or with a compression.</summary>
+    InvalidDeviceFlags,
+
+    /// <summary>A device-state packet whose idstr has no NUL, or is empty.</summary>
+    InvalidIdStr,
+
+    /// <summary>The channel ended before the SYNC packets that the main stream announces.</summary>
+    MissingSync,
+
+    /// <summary>The main stream ended before its end mark.</summary>
+    MainStreamTruncated,
+
+    /// <summary>The main stream has something that cannot be there.</summary>
+    MainStreamInvalid,
+
+    /// <summary>Neither side has moved a byte for longer than the deadline.</summary>
+    NoProgress,
+
+    /// <summary>The target says that it failed, or ended without saying that it succeeded.</summary>
+    TargetFailed,
+
+    /// <summary>The target closed a channel without reading it: it has fewer channels than the migration.</summary>
+    TargetDroppedChannel,
+
+    /// <summary>The archive is not complete, or its bytes are not those that were received.</summary>
+    ArchiveInvalid,
+
+    /// <summary>The folder for the archive holds something already.</summary>
+    ArchiveExists,
+}
+
+/// <summary>A failure of multifd channels, of the main stream beside them, or of an archive of both.</summary>
+public sealed class MultifdException : MigrationOpsException
+{
+    /// <summary>Creates the failure.</summary>
+    /// <param name="reason">Why it failed.</param>
+    /// <param name="message">What happened, with channel and byte offset.</param>
+    /// <param name="innerException">The cause, if any.</param>
+    /// <param name="action">What to do next, where the general advice for the reason is not enough.</param>
+    public MultifdException(MultifdError reason, string message, Exception? innerException = null, string? action = null)
+        : base("Multifd" + reason, KindOf(reason), message, action ?? ActionOf(reason), innerException)
+        => Reason = reason;
+
+    /// <summary>Why it failed.</summary>
+    public MultifdError Reason { get; }
+
+    internal static MultifdException At(MultifdError reason, string channel, long offset, string what)
+        => new(reason, $"{channel}, byte {offset:N0}: {what}.") { Section = channel, ByteOffset = offset };
+
+    private static FailureKind KindOf(MultifdError reason) => reason switch
+    {
+        MultifdError.UnsupportedVersion => FailureKind.NotSupported,
+        MultifdError.MissingChannel or MultifdError.MissingMainChannel => FailureKind.Connection,
+        MultifdError.TruncatedPacket or MultifdError.MissingSync or MultifdError.MainStreamTruncated
+            or MultifdError.ArchiveInvalid => FailureKind.CorruptData,
+        MultifdError.PacketTooLarge => FailureKind.LimitExceeded,
+        MultifdError.NoProgress => FailureKind.Timeout,
+        MultifdError.TargetFailed or MultifdError.TargetDroppedChannel => FailureKind.Refused,
+        MultifdError.ArchiveExists => FailureKind.InvalidArgument,
+        _ => FailureKind.Protocol,
+    };
+
+    private static string ActionOf(MultifdError reason) => reason switch
+    {
+        MultifdError.UnknownMagic =>
+            "Check what connects to this address: a migration with TLS needs -TlsCredential here, one without must not have it.",
+        MultifdError.UnsupportedVersion => "Use a QEMU whose multifd format is version 1.",
+        MultifdError.UuidMismatch or MultifdError.DuplicateMainChannel or MultifdError.DuplicateChannel =>
+            "Let one virtual machine at a time migrate to this address.",
+        MultifdError.ChannelIdOutOfRange => "Give the same number of channels here as the source has in multifd-channels.",
+        MultifdError.MissingChannel or MultifdError.MissingMainChannel =>
+            "Check that the source has multifd on and migrates to this address, and look at its log.",
+        MultifdError.TruncatedPacket or MultifdError.MainStreamTruncated or MultifdError.MissingSync =>
+            "Look at the source: it ended or was cancelled before the migration was complete. Migrate again.",
+        MultifdError.PacketTooLarge => "Raise the packet limit if the source really sends packets of this size.",
+        MultifdError.NoProgress => "Look at the other side: it is connected and sends nothing. A longer -Timeout helps only a slow peer.",
+        MultifdError.TargetFailed => "Look at the target's log, and compare its machine and devices with the archive's source.",
+        MultifdError.TargetDroppedChannel => "Set multifd-channels of the target to the number of channels that the archive has.",
+        MultifdError.ArchiveInvalid => "Receive the migration again. What the archive has must not be loaded.",
+        MultifdError.ArchiveExists => "Give a folder that is empty or not there yet.",
+        _ => "The source broke the multifd protocol. Do not trust this migration: repeat it, and report it with an -Archive of it.",
+    };
+}

@@ -1,0 +1,23 @@
+using System.Runtime.InteropServices;
+
+namespace MigrationOps.Engine.Native;
+
+/// <summary>lseek(2): the position of a descriptor, which splice(2) moves as well.</summary>
+internal static partial class Lseek
+{
+    [LibraryImport("libc", EntryPoint = "lseek", SetLastError = true)]
+    private static partial long LseekNative(int fd, long offset, int whence);
+
+    internal static bool IsSeekable(SafeHandle handle)
+    {
+        using var fd = new BorrowedFd(handle);
+        return LseekNative(fd.Number, 0, (int)SeekOrigin.Current) >= 0;
+    }
+
+    internal static long Seek(SafeHandle handle, long offset, SeekOrigin origin, string what)
+    {
+        using var fd = new BorrowedFd(handle);
+        long position = LseekNative(fd.Number, offset, (int)origin);
+        return position >= 0 ? position : throw NativeError.From("lseek", what, NativeError.Last);
+    }
+}

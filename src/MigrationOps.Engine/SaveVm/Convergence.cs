@@ -1,0 +1,250 @@
+using System.Diagnostics;
+using Microsoft.Extensions.Logging;
+
+namespace MigrationOps.Engine.SaveVm;
+
+/// <summary>
+/// The rounds of a migration while the device runs. A turn lets every iterating device send until the turn's bandwidth or time is
+/// used up; a round is a pass over what was pending when it began. The device may be stopped once what is pending fits into
+/// the downtime: threshold = measured bandwidth x downtime limit. The estimates are asked after each turn, the exact
+/// numbers only when the estimate is at or under the threshold.
+/// </summary>
+internal sealed class Convergence(SourceSession session, SaveVmSourceOptions options, ILogger logger)
+{
+    // Bytes per second while none could be measured: QEMU's default of max-bandwidth.
+    private const long AssumedBandwidth = 128 << 20;
+
+    private long _bandwidth;
+    private int _rounds;
+    private long _roundStart;
+    private long _roundPending;
+    private long _movedAt = Stopwatch.GetTimestamp();
+    private long? _readyAt;
+
+    private long Threshold => (long)Math.Min(_bandwidth * options.DowntimeLimit.TotalSeconds, long.MaxValue);
+
+    private bool AwaitsAck => _readyAt is not null && !session.ReturnPath!.HasAcknowledged;
+
+    /// <summary>Iterates until the device may be stopped.</summary>
+    /// <returns>How many rounds it took.</returns>
+    internal int Run()
+    {
+        var pending = Pending(exact: false);
+        (_roundStart, _roundPending) = (session.Output.Position, pending.Total);
+        bool roundEnded = false;
+        while (true)
+        {
+            bool exact = pending.Total <= Threshold;
+            if (exact)
+            {
+                pending = Pending(exact: true);
+            }
+
+            if (roundEnded)
+            {
+                Report(pending, exact);
+            }
+
+            session.CheckReturnPath();
+            if (exact && pending.Total <= Threshold && MaySwitchOver())
+            {
+                return _rounds;
+            }
+
+            GiveUpIfHopeless(pending);
+            var turn = Turn();
+            pending = Pending(exact: false);
+            options.OnProgress?.Invoke(session.Output.Position, pending.Total);
+            CheckProgress(turn, pending);
+            roundEnded = turn.AllDone || session.Output.Position - _roundStart >= _roundPending || pending.Total <= Threshold;
+        }
+    }
+
+    private (bool AllDone, long BodyBytes) Turn()
+    {
+        var output = session.Output;
+        long begin = Stopwatch.GetTimestamp();
+        long from = output.Position;
+        output.BeginTurn(options.MaxBandwidth is { } limit ? Math.Max(1, (long)(limit * options.Turn.TotalSeconds)) : null, options.Turn);
+        long body = 0;
+        bool allDone;
+        long pass;
+        do
+        {
+            (allDone, pass) = Pass();
+            body += pass;
+        }
+        while (!allDone && pass > 0 && !output.BudgetExceeded);
+        output.Flush();
+        long sent = output.Position - from;
+        bool idle = pass == 0;
+        if (options.MaxBandwidth is { } rate)
+        {
+            Rest(TimeSpan.FromSeconds((double)sent / rate) - Stopwatch.GetElapsedTime(begin));
+        }
+
+        // Framing without a body says nothing about how fast the connection is.
+        double seconds = Stopwatch.GetElapsedTime(begin).TotalSeconds;
+        if (body > 0 && seconds > 0)
+        {
+            _bandwidth = Math.Min((long)Math.Min(sent / seconds, 1e15), options.MaxBandwidth ?? long.MaxValue);
+        }
+
+        if (_bandwidth == 0)
+        {
+            // Nobody has anything to send before the device stops, so nothing can be measured.
+            _bandwidth = options.MaxBandwidth ?? AssumedBandwidth;
+        }
+
+        if (idle || AwaitsAck)
+        {
+            Rest(options.Turn - Stopwatch.GetElapsedTime(begin));
+        }
+
+        return (allDone, body);
+    }
+
+    private (bool AllDone, long BodyBytes) Pass()
+    {
+        bool allDone = true;
+        long body = 0;
+        foreach (var context in session.Contexts)
+        {
+            var entry = context.Entry;
+            if (!entry.Has(SaveVmHandler.SaveLiveIterate) || !session.IsActive(context)
+                || (entry.Has(SaveVmHandler.IsActiveIterate)
+                    && !session.Caller.Call(entry, SaveVmHandler.IsActiveIterate, () => entry.Handlers.IsActiveIterate(context))))
+            {
+                continue;
+            }
+
+            if (session.Output.BudgetExceeded)
+            {
+                return (false, body);
+            }
+
+            var (done, length) = session.Section(SaveVmSectionType.Part, context, SaveVmHandler.SaveLiveIterate,
+                stream => entry.Handlers.SaveLiveIterate(stream, context));
+            allDone &= done;
+            body += length;
+        }
+
+        return (allDone, body);
+    }
+
+    private PendingBytes Pending(bool exact)
+    {
+        var (wanted, other) = exact
+            ? (SaveVmHandler.StatePendingExact, SaveVmHandler.StatePendingEstimate)
+            : (SaveVmHandler.StatePendingEstimate, SaveVmHandler.StatePendingExact);
+        var sum = default(PendingBytes);
+        foreach (var context in session.Contexts)
+        {
+            var entry = context.Entry;
+            var handler = entry.Has(wanted) ? wanted : other;
+            if (!entry.Has(handler) || !session.IsActive(context))
+            {
+                continue;
+            }
+
+            var pending = session.Caller.Call(entry, handler, () => handler == SaveVmHandler.StatePendingExact
+                ? entry.Handlers.StatePendingExact(context)
+                : entry.Handlers.StatePendingEstimate(context));
+            if (pending.MustPrecopy < 0 || pending.CanPostcopy < 0)
+            {
+                throw new SaveVmException(SaveVmError.HandlerFailed,
+                    $"{handler} of {HandlerCaller.Name(entry)} says that {pending.MustPrecopy:N0} and {pending.CanPostcopy:N0} bytes are pending.")
+                { Section = HandlerCaller.Name(entry), ByteOffset = session.Output.Position, Target = entry.ToString() };
+            }
+
+            sum = sum.Add(pending);
+        }
+
+        return sum;
+    }
+
+    private bool MaySwitchOver()
+    {
+        if (!options.SwitchoverAck || session.ReturnPath!.HasAcknowledged)
+        {
+            return true;
+        }
+
+        _readyAt ??= Stopwatch.GetTimestamp();
+        if (session.Scope.Timeout != Timeout.InfiniteTimeSpan && Stopwatch.GetElapsedTime(_readyAt.Value) > session.Scope.Timeout)
+        {
+            throw new SaveVmException(SaveVmError.SwitchoverAckTimeout,
+                $"The target did not allow the switchover within {session.Scope.Timeout.TotalSeconds:0.###} s after the source was ready for it, at byte {session.Output.Position:N0} of the stream.")
+            { ByteOffset = session.Output.Position, Section = "return path" };
+        }
+
+        return false;
+    }
+
+    private void Report(PendingBytes pending, bool exact)
+    {
+        _rounds++;
+        long sent = session.Output.Position - _roundStart;
+        SaveVmLog.Round(logger, _rounds, sent, pending.Total, Threshold);
+        options.OnRound?.Invoke(new MigrationRound
+        {
+            Round = _rounds,
+            Bytes = sent,
+            TotalBytes = session.Output.Position,
+            MustPrecopy = pending.MustPrecopy,
+            CanPostcopy = pending.CanPostcopy,
+            Exact = exact,
+            Bandwidth = _bandwidth,
+            Threshold = Threshold,
+            Elapsed = session.Elapsed,
+        });
+        (_roundStart, _roundPending) = (session.Output.Position, pending.Total);
+    }
+
+    private void GiveUpIfHopeless(PendingBytes pending)
+    {
+        string? reason = options.MaxRounds is { } rounds && _rounds >= rounds ? $"after {_rounds:N0} rounds"
+            : options.MaxDuration is { } duration && session.Elapsed >= duration ? $"within {duration.TotalSeconds:0.###} s"
+            : null;
+        if (reason is null)
+        {
+            return;
+        }
+
+        string why = pending.Total > Threshold
+            ? $"{pending.Total:N0} bytes are pending, and {Threshold:N0} fit into a downtime of {options.DowntimeLimit.TotalMilliseconds:N0} ms at the measured {_bandwidth:N0} bytes/s"
+            : "everything fits into the downtime, but the target has not allowed the switchover";
+        throw new SaveVmException(SaveVmError.DidNotConverge, $"The migration did not converge {reason}: {why}.")
+        { ByteOffset = session.Output.Position };
+    }
+
+    private void CheckProgress((bool AllDone, long BodyBytes) turn, PendingBytes pending)
+    {
+        if (turn.BodyBytes > 0 || pending.Total == 0 || _readyAt is not null)
+        {
+            _movedAt = Stopwatch.GetTimestamp();
+        }
+        else if (session.Scope.Timeout != Timeout.InfiniteTimeSpan && Stopwatch.GetElapsedTime(_movedAt) > session.Scope.Timeout)
+        {
+            throw new SaveVmException(SaveVmError.NoProgress,
+                $"The devices report {pending.Total:N0} pending bytes and have sent none for {session.Scope.Timeout.TotalSeconds:0.###} s, at byte {session.Output.Position:N0} of the stream.")
+            { ByteOffset = session.Output.Position };
+        }
+    }
+
+    // The bandwidth's rest, which a cancellation or a word of the target ends.
+    private void Rest(TimeSpan time)
+    {
+        if (time <= TimeSpan.Zero)
+        {
+            return;
+        }
+
+        var cancelled = session.Scope.CancellationToken.WaitHandle;
+        WaitHandle[] handles = session.ReturnPath is not { } listener ? [cancelled]
+            : AwaitsAck ? [cancelled, listener.Ended, listener.Acknowledged]
+            : [cancelled, listener.Ended];
+        WaitHandle.WaitAny(handles, time);
+        session.Scope.CancellationToken.ThrowIfCancellationRequested();
+    }
+}

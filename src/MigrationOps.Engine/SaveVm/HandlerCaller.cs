@@ -1,0 +1,106 @@
+using MigrationOps.Engine.Wire;
+
+namespace MigrationOps.Engine.SaveVm;
+
+/// <summary>Calls handlers under the watch, and gives their failures a name, a section and a byte.</summary>
+internal sealed class HandlerCaller(HandlerWatch watch, Func<long> offset, Func<Exception?> streamFailure, IoScope scope)
+{
+    /// <summary>Calls one handler.</summary>
+    internal T Call<T>(SaveVmEntry entry, SaveVmHandler handler, Func<T> body)
+    {
+        scope.CancellationToken.ThrowIfCancellationRequested();
+        watch.Enter(() => new SaveVmException(SaveVmError.HandlerTimeout,
+            $"{handler} of {Name(entry)} neither moved a byte nor returned within {scope.Timeout.TotalSeconds:0.###} s, at byte {offset():N0} of the stream.")
+        { Section = Name(entry), ByteOffset = offset(), Target = entry.ToString() });
+        T result;
+        try
+        {
+            result = body();
+        }
+        catch (Exception e)
+        {
+            throw Named(entry, handler, e);
+        }
+        finally
+        {
+            watch.Exit();
+        }
+
+        return streamFailure() is { } failure ? throw failure : result;
+    }
+
+    /// <summary>Calls one handler that gives nothing back.</summary>
+    internal void Call(SaveVmEntry entry, SaveVmHandler handler, Action body) => Call(entry, handler, () =>
+    {
+        body();
+        return true;
+    });
+
+    /// <summary>Calls a cleanup: it runs whatever happened, and its failure is a warning.</summary>
+    internal string? Cleanup(SaveVmEntry entry, SaveVmHandler handler, Action body)
+    {
+        watch.Enter(() => new SaveVmException(SaveVmError.HandlerTimeout,
+            $"{handler} of {Name(entry)} did not return; it was left behind.")
+        { Section = Name(entry), Target = entry.ToString() });
+        try
+        {
+            body();
+            return null;
+        }
+        catch (Exception e)
+        {
+            return $"{handler} of {Name(entry)} failed: {e.Message}";
+        }
+        finally
+        {
+            watch.Exit();
+        }
+    }
+
+    /// <summary>How errors call a device: its name and section id.</summary>
+    internal static string Name(SaveVmEntry entry) => $"section {entry.SectionId} ({entry})";
+
+    private Exception Named(SaveVmEntry entry, SaveVmHandler handler, Exception failure)
+    {
+        if (failure is OperationCanceledException && scope.CancellationToken.IsCancellationRequested)
+        {
+            return failure;
+        }
+
+        return streamFailure() ?? new SaveVmException(SaveVmError.HandlerFailed,
+            $"{handler} of {Name(entry)} failed at byte {offset():N0} of the stream: {failure.Message}", failure)
+        { Section = Name(entry), ByteOffset = offset(), Target = entry.ToString() };
+    }
+}
+
+/// <summary>One entry's part in one migration.</summary>
+internal sealed class EntryContext(SaveVmEntry entry, bool isSource, Action<EntryContext>? approve, CancellationToken cancellationToken) : SaveVmContext
+{
+    /// <inheritdoc/>
+    public override string IdStr => entry.IdStr;
+
+    /// <inheritdoc/>
+    public override uint InstanceId => entry.InstanceId;
+
+    /// <inheritdoc/>
+    public override int VersionId => entry.VersionId;
+
+    /// <inheritdoc/>
+    public override bool IsSource => isSource;
+
+    /// <inheritdoc/>
+    public override CancellationToken CancellationToken => cancellationToken;
+
+    internal SaveVmEntry Entry => entry;
+
+    /// <inheritdoc/>
+    public override void ApproveSwitchover()
+    {
+        if (approve is null)
+        {
+            throw new InvalidOperationException($"{entry} is on the source; the target's device approves the switchover.");
+        }
+
+        approve(this);
+    }
+}

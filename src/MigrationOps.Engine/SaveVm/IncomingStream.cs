@@ -1,0 +1,194 @@
+using System.Diagnostics;
+using MigrationOps.Engine.Wire;
+
+namespace MigrationOps.Engine.SaveVm;
+
+/// <summary>
+/// The main stream on its way in: feeds the element reader with what there is, and bodies to their handlers. Its buffer is the only
+/// memory that a peer's bytes take. Used by the driver's thread only.
+/// </summary>
+internal sealed class IncomingStream(Stream source, HandlerWatch watch)
+{
+    private readonly byte[] _buffer = new byte[128 << 10];
+    private int _start;
+    private int _end;
+    private bool _ended;
+
+    private delegate T? Parser<T>(ref WireReader reader)
+        where T : class;
+
+    /// <summary>The offset of the next byte.</summary>
+    internal long Offset { get; private set; }
+
+    /// <summary>How long was waited for bytes.</summary>
+    internal TimeSpan Waited { get; private set; }
+
+    /// <summary>The section that is being read, for errors.</summary>
+    internal string? Section { get; set; }
+
+    /// <summary>The first failure of the stream or of somebody's use of it.</summary>
+    internal Exception? Failure { get; private set; }
+
+    /// <summary>Reads magic and version.</summary>
+    internal void ReadHeader() => Read(ElementReader.TryReadHeader, "its header");
+
+    /// <summary>Reads the element that starts here.</summary>
+    internal StreamElement ReadElement() => Read(ElementReader.TryRead, "or before an element; the end mark is missing");
+
+    /// <summary>The next byte, without taking it; null at the end.</summary>
+    internal byte? Peek() => _start < _end || Fill() ? _buffer[_start] : null;
+
+    /// <summary>Reads the footer of a section, which is all that may follow its body.</summary>
+    internal void ReadFooter(string section, uint id)
+    {
+        byte mark = Peek() ?? throw Truncated($"before the footer of {section}");
+        if (mark != SaveVmFormat.Footer)
+        {
+            throw Fail(ElementReader.Failure(SaveVmError.FooterMismatch, Offset,
+                $"The footer of {section} is missing: 0x{mark:x2} stands there instead of 0x{SaveVmFormat.Footer:x2}", section));
+        }
+
+        long offset = Offset;
+        if (ReadElement() is StreamElement.Footer footer && footer.Id != id)
+        {
+            throw Fail(ElementReader.Failure(SaveVmError.FooterMismatch, offset,
+                $"The footer of {section} names section {footer.Id}, not {id}", section));
+        }
+    }
+
+    /// <summary>Reads bytes of a body, at least one.</summary>
+    internal int ReadBody(Span<byte> buffer)
+    {
+        watch.Moved();
+        if (buffer.IsEmpty)
+        {
+            return 0;
+        }
+
+        if (Peek() is null)
+        {
+            throw Truncated($"inside the body of {Section}");
+        }
+
+        int count = Math.Min(buffer.Length, _end - _start);
+        _buffer.AsSpan(_start, count).CopyTo(buffer);
+        Take(count);
+        return count;
+    }
+
+    /// <summary>Takes up to <paramref name="count"/> bytes that nobody wants.</summary>
+    /// <returns>How many there were.</returns>
+    internal int Skip(int count)
+    {
+        int left = count;
+        while (left > 0 && Peek() is not null)
+        {
+            int some = Math.Min(left, _end - _start);
+            Take(some);
+            left -= some;
+        }
+
+        return count - left;
+    }
+
+    /// <summary>Keeps the first failure.</summary>
+    internal Exception Fail(Exception failure)
+    {
+        Failure ??= failure;
+        return failure;
+    }
+
+    private T Read<T>(Parser<T> parse, string what)
+        where T : class
+    {
+        while (true)
+        {
+            var reader = WireReader.BigEndian(_buffer.AsSpan(_start, _end - _start), Offset);
+            if (parse(ref reader) is { } element)
+            {
+                Take(reader.Position);
+                return element;
+            }
+
+            if (_end - _start >= SaveVmFormat.MaxElement)
+            {
+                throw Fail(ElementReader.Failure(SaveVmError.UnknownElement, Offset, $"An element is longer than {SaveVmFormat.MaxElement:N0} bytes"));
+            }
+
+            if (!Fill())
+            {
+                throw Truncated($"inside {what}");
+            }
+        }
+    }
+
+    private void Take(int count)
+    {
+        _start += count;
+        Offset += count;
+    }
+
+    private Exception Truncated(string where)
+    {
+        long end = Offset + (_end - _start);
+        return Fail(new SaveVmException(SaveVmError.Truncated, $"The stream ends at byte {end:N0}, {where}.") { ByteOffset = end, Section = Section });
+    }
+
+    private bool Fill()
+    {
+        if (_ended)
+        {
+            return false;
+        }
+
+        if (_start > 0)
+        {
+            _buffer.AsSpan(_start, _end - _start).CopyTo(_buffer);
+            (_start, _end) = (0, _end - _start);
+        }
+
+        long begin = Stopwatch.GetTimestamp();
+        watch.BeginWait();
+        try
+        {
+            int count = source.Read(_buffer, _end, _buffer.Length - _end);
+            _ended = count == 0;
+            _end += count;
+            return count > 0;
+        }
+        catch (Exception e) when (e is not OperationCanceledException)
+        {
+            throw Fail(StreamFailure.Of(e, Offset + (_end - _start), Section));
+        }
+        finally
+        {
+            watch.EndWait();
+            Waited += Stopwatch.GetElapsedTime(begin);
+        }
+    }
+}
+
+/// <summary>The body of one section, open while its handler is called.</summary>
+internal sealed class SectionLoadStream(IncomingStream input, string section) : SaveVmLoadStream
+{
+    private volatile bool _closed;
+
+    /// <inheritdoc/>
+    public override long StreamOffset => input.Offset;
+
+    /// <summary>Ends it: the handler's call is over.</summary>
+    internal void Revoke() => _closed = true;
+
+    /// <inheritdoc/>
+    public override int Read(Span<byte> buffer)
+    {
+        if (_closed)
+        {
+            throw input.Fail(new SaveVmException(SaveVmError.StreamAfterCall,
+                $"The handler of {section} read on after its call had ended; the stream is at byte {input.Offset:N0}.")
+            { Section = section, ByteOffset = input.Offset });
+        }
+
+        return input.ReadBody(buffer);
+    }
+}

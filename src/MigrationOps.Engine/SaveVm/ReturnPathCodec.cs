@@ -1,0 +1,70 @@
+using System.Buffers;
+using System.Buffers.Binary;
+using MigrationOps.Engine.Wire;
+
+namespace MigrationOps.Engine.SaveVm;
+
+/// <summary>A message of the return path.</summary>
+/// <param name="Type">What it is.</param>
+/// <param name="Data">Its data.</param>
+internal sealed record ReturnPathMessage(ReturnPathMessageType Type, byte[] Data)
+{
+    /// <summary>The number in SHUT, PONG and the acknowledgements that carry one.</summary>
+    internal uint Value => BinaryPrimitives.ReadUInt32BigEndian(Data);
+}
+
+/// <summary>Reads and writes messages of the return path, without I/O.</summary>
+internal static class ReturnPathCodec
+{
+    /// <summary>The longest message: its length has 16 bits.</summary>
+    internal const int MaxMessage = 4 + ushort.MaxValue;
+
+    /// <summary>Reads one message; null while bytes are lacking.</summary>
+    internal static ReturnPathMessage? TryRead(ref WireReader reader)
+    {
+        var r = reader;
+        if (!r.TryReadUInt16(out ushort type) || !r.TryReadUInt16(out ushort length))
+        {
+            return null;
+        }
+
+        int? expected = (ReturnPathMessageType)type switch
+        {
+            ReturnPathMessageType.Shut or ReturnPathMessageType.Pong or ReturnPathMessageType.ResumeAck => 4,
+            ReturnPathMessageType.SwitchoverAck => 0,
+            ReturnPathMessageType.RequestPages => 12,
+            ReturnPathMessageType.RequestPagesWithId or ReturnPathMessageType.ReceivedBitmap => null,
+            _ => throw Invalid(reader.Offset, $"Message {type} on the return path is unknown"),
+        };
+        if (expected is { } bytes && length != bytes)
+        {
+            throw Invalid(reader.Offset, $"Message {(ReturnPathMessageType)type} on the return path carries {length} bytes where {bytes} belong");
+        }
+
+        if (!r.TryReadBytes(length, out var data))
+        {
+            return null;
+        }
+
+        reader = r;
+        return new ReturnPathMessage((ReturnPathMessageType)type, data.ToArray());
+    }
+
+    /// <summary>Writes a message whose data is one number, or nothing.</summary>
+    internal static byte[] Write(ReturnPathMessageType type, uint? value = null)
+    {
+        var output = new ArrayBufferWriter<byte>(8);
+        var writer = WireWriter.BigEndian(output);
+        writer.WriteUInt16((ushort)type);
+        writer.WriteUInt16(value is null ? (ushort)0 : (ushort)4);
+        if (value is { } number)
+        {
+            writer.WriteUInt32(number);
+        }
+
+        return output.WrittenSpan.ToArray();
+    }
+
+    private static SaveVmException Invalid(long offset, string what)
+        => new(SaveVmError.InvalidReturnPath, $"{what}, at byte {offset:N0} of the return path.") { ByteOffset = offset, Section = "return path" };
+}

@@ -1,0 +1,141 @@
+namespace MigrationOps.Engine.SaveVm;
+
+/// <summary>Why registering a handler or driving a migration failed.</summary>
+public enum SaveVmError
+{
+    /// <summary>An idstr or machine type that is empty, too long or no text.</summary>
+    InvalidName,
+
+    /// <summary>An (idstr, instance_id) that is already taken, by itself or as an alias.</summary>
+    DuplicateEntry,
+
+    /// <summary>A set of handlers that cannot work together.</summary>
+    InvalidHandlers,
+
+    /// <summary>Options of a migration that cannot be, or contradict each other.</summary>
+    InvalidOption,
+
+    /// <summary>Nothing is registered under that name.</summary>
+    NotRegistered,
+
+    /// <summary>The bytes are no migration stream.</summary>
+    NotAStream,
+
+    /// <summary>A stream version that nobody reads.</summary>
+    UnsupportedVersion,
+
+    /// <summary>The stream is of another machine, page size or configuration than expected.</summary>
+    ConfigurationMismatch,
+
+    /// <summary>The stream ends before its end mark.</summary>
+    Truncated,
+
+    /// <summary>A type of section that the format does not have.</summary>
+    UnknownElement,
+
+    /// <summary>A section of a device that is not registered here.</summary>
+    UnknownSection,
+
+    /// <summary>A section id that no section has started, or that two devices claim.</summary>
+    InvalidSectionId,
+
+    /// <summary>A section of a newer version than the registered one.</summary>
+    VersionTooNew,
+
+    /// <summary>A footer that is missing or names another section: the handler read too little or too much.</summary>
+    FooterMismatch,
+
+    /// <summary>A command that is unknown, has the wrong length, or comes where it must not.</summary>
+    InvalidCommand,
+
+    /// <summary>A feature of QEMU's streams that this driver does not have.</summary>
+    NotSupported,
+
+    /// <summary>A handler threw.</summary>
+    HandlerFailed,
+
+    /// <summary>A handler neither moved a byte nor returned within the deadline.</summary>
+    HandlerTimeout,
+
+    /// <summary>A handler used its stream after its call had ended.</summary>
+    StreamAfterCall,
+
+    /// <summary>Handlers say that there is more to send, and send nothing.</summary>
+    NoProgress,
+
+    /// <summary>The pending bytes did not fall to what fits into the downtime within the allowed rounds or time.</summary>
+    DidNotConverge,
+
+    /// <summary>The target did not allow the switchover within the deadline.</summary>
+    SwitchoverAckTimeout,
+
+    /// <summary>The target says that it failed to load.</summary>
+    TargetFailed,
+
+    /// <summary>The connection broke.</summary>
+    ConnectionLost,
+
+    /// <summary>The peer takes or gives nothing within the deadline.</summary>
+    PeerSilent,
+
+    /// <summary>A message on the return path that cannot be.</summary>
+    InvalidReturnPath,
+}
+
+/// <summary>A failure of a migration stream's handlers or drivers. It names the section, its id and the byte.</summary>
+public sealed class SaveVmException : MigrationOpsException
+{
+    /// <summary>Creates the failure.</summary>
+    /// <param name="reason">Why it failed.</param>
+    /// <param name="message">What happened, with section and byte offset.</param>
+    /// <param name="innerException">The cause, if any.</param>
+    /// <param name="action">What to do next, where the general advice for the reason is not enough.</param>
+    public SaveVmException(SaveVmError reason, string message, Exception? innerException = null, string? action = null)
+        : base("SaveVm" + reason, KindOf(reason), message, action ?? ActionOf(reason), innerException)
+        => Reason = reason;
+
+    /// <summary>Why it failed.</summary>
+    public SaveVmError Reason { get; }
+
+    private static FailureKind KindOf(SaveVmError reason) => reason switch
+    {
+        SaveVmError.InvalidName or SaveVmError.InvalidHandlers or SaveVmError.InvalidOption => FailureKind.InvalidArgument,
+        SaveVmError.DuplicateEntry or SaveVmError.DidNotConverge => FailureKind.InvalidState,
+        SaveVmError.NotRegistered or SaveVmError.UnknownSection => FailureKind.NotFound,
+        SaveVmError.UnsupportedVersion or SaveVmError.VersionTooNew or SaveVmError.NotSupported => FailureKind.NotSupported,
+        SaveVmError.HandlerTimeout or SaveVmError.SwitchoverAckTimeout or SaveVmError.PeerSilent or SaveVmError.NoProgress
+            => FailureKind.Timeout,
+        SaveVmError.TargetFailed or SaveVmError.HandlerFailed => FailureKind.Refused,
+        SaveVmError.ConnectionLost => FailureKind.Connection,
+        SaveVmError.InvalidReturnPath or SaveVmError.InvalidCommand or SaveVmError.StreamAfterCall => FailureKind.Protocol,
+        _ => FailureKind.CorruptData,
+    };
+
+    private static string ActionOf(SaveVmError reason) => reason switch
+    {
+        SaveVmError.InvalidName => "Give a name of 1 to 255 bytes.",
+        SaveVmError.DuplicateEntry => "Unregister the other one first, or register with instance id -1 to get the next free number.",
+        SaveVmError.InvalidHandlers => "Offer the handlers that the message names.",
+        SaveVmError.InvalidOption => "Give an option that fits.",
+        SaveVmError.NotRegistered => "List what is registered with Get-SaveVMHandler.",
+        SaveVmError.NotAStream => "Check that the peer sends a migration stream to this address.",
+        SaveVmError.UnsupportedVersion => "Send with a supported QEMU or with MigrationOps.",
+        SaveVmError.ConfigurationMismatch => "Start both sides with the same machine type and page size.",
+        SaveVmError.Truncated => "Look at the source: it stopped sending. What was loaded so far is not usable.",
+        SaveVmError.UnknownSection => "Register a handler for that device on the target, under the name and number that the message gives.",
+        SaveVmError.VersionTooNew => "Update the target's handler, or have the source write the older version.",
+        SaveVmError.FooterMismatch or SaveVmError.InvalidSectionId =>
+            "Compare what the handler writes on the source with what it reads on the target: one of them is wrong about the length.",
+        SaveVmError.NotSupported => "Turn that feature off on the source.",
+        SaveVmError.HandlerFailed => "Look at the cause that the handler gave. The source's device goes on.",
+        SaveVmError.HandlerTimeout => "Look at the handler: it hangs. Its call was left behind; a longer -Timeout helps only a slow one.",
+        SaveVmError.StreamAfterCall => "Use the stream only inside the handler's call that it was given to.",
+        SaveVmError.NoProgress => "Have the handler return true when it has nothing to send, or send what it reports as pending.",
+        SaveVmError.DidNotConverge => "Allow more bandwidth, a longer downtime, more rounds or more time, or slow down what changes the state.",
+        SaveVmError.SwitchoverAckTimeout => "Look at the target: a device there has not approved the switchover.",
+        SaveVmError.TargetFailed => "Look at the target for the reason. The source's device goes on.",
+        SaveVmError.ConnectionLost => "Look at the other side: it ended the connection. Migrate again.",
+        SaveVmError.PeerSilent => "Look at the other side: it is alive but does not move. A longer -Timeout helps only a slow peer.",
+        _ => "The peer breaks the protocol there. Check its version.",
+    };
+}

@@ -1,0 +1,53 @@
+namespace MigrationOps.Engine.SaveVm;
+
+/// <summary>How a migration is driven from the source.</summary>
+public sealed record SaveVmSourceOptions
+{
+    /// <summary>What errors and the result call the other side.</summary>
+    public string Uri { get; init; } = "";
+
+    /// <summary>The machine type in the stream's configuration; null writes no configuration.</summary>
+    public string? MachineType { get; init; } = "none";
+
+    /// <summary>Bytes per second while the device runs; null for no limit.</summary>
+    public long? MaxBandwidth { get; init; }
+
+    /// <summary>How long the device may stand still: pending bytes that fit into it are sent after the stop.</summary>
+    public TimeSpan DowntimeLimit { get; init; } = TimeSpan.FromMilliseconds(300);
+
+    /// <summary>Opens the return path, so that the target can answer; the connection must be a socket.</summary>
+    public bool ReturnPath { get; init; }
+
+    /// <summary>The device is not stopped before the target allows it. Needs the return path, and the same on the target.</summary>
+    public bool SwitchoverAck { get; init; }
+
+    /// <summary>Announces the switchover in the stream, as machine types from 10.0 do.</summary>
+    public bool SwitchoverStart { get; init; } = true;
+
+    /// <summary>Appends the JSON description of the FULL sections, which QEMU's tools need to read the stream.</summary>
+    public bool Description { get; init; } = true;
+
+    /// <summary>Page size in the description.</summary>
+    public int PageSize { get; init; } = 4096;
+
+    /// <summary>Rounds after which a migration that has not converged is given up; null for no limit.</summary>
+    public int? MaxRounds { get; init; }
+
+    /// <summary>Time after which a migration that has not converged is given up; null for no limit.</summary>
+    public TimeSpan? MaxDuration { get; init; }
+
+    /// <summary>How long one turn of iterations lasts: the time over which bandwidth is limited and measured.</summary>
+    public TimeSpan Turn { get; init; } = TimeSpan.FromMilliseconds(100);
+
+    /// <summary>Stops the device, so that its state no longer changes. Called once, on the driver's thread.</summary>
+    public Action? StopDevice { get; init; }
+
+    /// <summary>Lets the device go on after a migration that failed once it had been stopped. Called after the cleanups.</summary>
+    public Action? ResumeDevice { get; init; }
+
+    /// <summary>Told after each round.</summary>
+    public Action<MigrationRound>? OnRound { get; init; }
+
+    /// <summary>Told after each turn how many bytes were sent and how many are pending, null where that is not known.</summary>
+    public Action<long, long?>? OnProgress { get; init; }
+}

@@ -1,0 +1,29 @@
+namespace MigrationOps.Engine.SaveVm;
+
+/// <summary>How a migration is driven on the target.</summary>
+public sealed record SaveVmTargetOptions
+{
+    /// <summary>What errors and the result call the other side.</summary>
+    public string Uri { get; init; } = "";
+
+    /// <summary>The machine type that the stream must be of; null takes any.</summary>
+    public string? MachineType { get; init; }
+
+    /// <summary>The page size, as a power of two, that a stream may name; null takes any.</summary>
+    public int? PageBits { get; init; }
+
+    /// <summary>Capabilities that a stream may name beside those that change nothing for the handlers here.</summary>
+    public IReadOnlyCollection<string> Capabilities { get; init; } = [];
+
+    /// <summary>
+    /// The source waits for the devices' word before it stops: those are asked whether they need it, and the
+    /// acknowledgement is sent once all of them have approved. The same must be set on the source.
+    /// </summary>
+    public bool SwitchoverAck { get; init; }
+
+    /// <summary>True if the connection can carry answers: a socket. Without, a stream that asks for the return path is refused.</summary>
+    public bool ReturnPath { get; init; }
+
+    /// <summary>Told after each section how many bytes have come.</summary>
+    public Action<long>? OnProgress { get; init; }
+}

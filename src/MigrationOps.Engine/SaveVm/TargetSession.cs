@@ -1,0 +1,309 @@
+using System.Buffers.Binary;
+using System.Diagnostics;
+using Microsoft.Extensions.Logging;
+using MigrationOps.Engine.Wire;
+
+namespace MigrationOps.Engine.SaveVm;
+
+/// <summary>One run of the target driver: its phases, in order.</summary>
+internal sealed class TargetSession
+{
+    private readonly EntryContext[] _contexts;
+    private readonly SaveVmTargetOptions _options;
+    private readonly IoScope _scope;
+    private readonly ILogger _logger;
+    private readonly Dictionary<uint, LoadedSection> _byId = [];
+    private readonly Dictionary<SaveVmAlias, EntryContext> _byName = [];
+    private readonly SwitchoverApproval _approval = new();
+    private readonly List<string> _warnings = [];
+    private readonly DateTimeOffset _startedAt = DateTimeOffset.UtcNow;
+    private readonly long _start = Stopwatch.GetTimestamp();
+    private readonly DowntimeParts _downtime = new();
+    private ReturnPathWriter? _returnPath;
+    private IncomingStream _input = null!;
+    private HandlerCaller _caller = null!;
+    private Stream? _stream;
+    private string _machineType = "";
+    private TimeSpan _duration;
+    private long _sections;
+
+    internal TargetSession(IReadOnlyList<SaveVmEntry> entries, SaveVmTargetOptions options, IoScope scope, ILogger logger)
+    {
+        _options = options;
+        _scope = scope;
+        _logger = logger;
+        _contexts = [.. entries.Select(e => new EntryContext(e, isSource: false, Approve, scope.CancellationToken))];
+        foreach (var context in _contexts)
+        {
+            foreach (var name in context.Entry.Aliases.Prepend(new SaveVmAlias(context.Entry.IdStr, context.Entry.InstanceId)))
+            {
+                _byName.Add(name, context);
+            }
+        }
+    }
+
+    internal IReadOnlyList<EntryContext> Contexts => _contexts;
+
+    internal void Load(HandlerWatch watch, Func<IoScope, Stream> open)
+    {
+        _stream = open(_scope);
+        _input = new IncomingStream(_stream, watch);
+        _caller = new HandlerCaller(watch, () => _input.Offset, () => _input.Failure, _scope);
+        _input.ReadHeader();
+        if (_input.Peek() == SaveVmFormat.Configuration)
+        {
+            Check((StreamElement.Configuration)_input.ReadElement());
+        }
+
+        Setup();
+        while (LoadElement())
+        {
+            _options.OnProgress?.Invoke(_input.Offset);
+        }
+
+        Finish();
+        _duration = Stopwatch.GetElapsedTime(_start);
+    }
+
+    /// <summary>Tells the source that this side failed; the source may be gone already.</summary>
+    internal void TellFailure()
+    {
+        try
+        {
+            _returnPath?.Shut(1);
+        }
+        catch (Exception e) when (e is WireException or IOException or ObjectDisposedException or OperationCanceledException)
+        {
+            SaveVmLog.Warning(_logger, $"The source could not be told that the target failed: {e.Message}");
+        }
+    }
+
+    internal MigrationStreamTransfer Result(List<string> warnings) => new()
+    {
+        Direction = MigrationStreamDirection.Receive,
+        Uri = _options.Uri,
+        MachineType = _machineType,
+        Bytes = _input.Offset,
+        Sections = _sections,
+        Devices = [.. _byId.Values.Select(s => s.Context.Entry.ToString()).Distinct()],
+        Rounds = 0,
+        SwitchoverAcknowledged = _approval.Given,
+        Confirmed = true,
+        StartedAt = _startedAt,
+        Duration = _duration,
+        Downtime = _downtime.ToRecord(),
+        Warnings = [.. _warnings, .. warnings],
+    };
+
+    private void Check(StreamElement.Configuration configuration)
+    {
+        _machineType = configuration.MachineType;
+        string? wrong = _options.MachineType is { } machine && machine != configuration.MachineType
+                ? $"The stream is of machine type '{configuration.MachineType}', and '{machine}' is expected"
+            : _options.PageBits is { } bits && configuration.PageBits is { } given && bits != given
+                ? $"The stream has pages of 2^{given} bytes, and 2^{bits} are expected"
+            : configuration.Capabilities.FirstOrDefault(c => !_options.Capabilities.Contains(c)) is { } capability
+                ? $"The stream needs the capability '{capability}'"
+            : null;
+        if (wrong is not null)
+        {
+            throw ElementReader.Failure(SaveVmError.ConfigurationMismatch, _input.Offset, wrong, "configuration");
+        }
+    }
+
+    private void Setup()
+    {
+        SaveVmLog.Phase(_logger, "load setup");
+        foreach (var context in _contexts)
+        {
+            var entry = context.Entry;
+            if (entry.Has(SaveVmHandler.LoadSetup) && IsActive(context))
+            {
+                _caller.Call(entry, SaveVmHandler.LoadSetup, () => entry.Handlers.LoadSetup(context));
+            }
+        }
+
+        if (!_options.SwitchoverAck)
+        {
+            return;
+        }
+
+        foreach (var context in _contexts)
+        {
+            var entry = context.Entry;
+            if (entry.Has(SaveVmHandler.SwitchoverAckNeeded) && IsActive(context)
+                && _caller.Call(entry, SaveVmHandler.SwitchoverAckNeeded, () => entry.Handlers.SwitchoverAckNeeded(context)))
+            {
+                _approval.Need(context);
+            }
+        }
+
+        _approval.Counted();
+    }
+
+    private bool IsActive(EntryContext context)
+        => !context.Entry.Has(SaveVmHandler.IsActive)
+            || _caller.Call(context.Entry, SaveVmHandler.IsActive, () => context.Entry.Handlers.IsActive(context));
+
+    private bool LoadElement()
+    {
+        long offset = _input.Offset;
+        switch (_input.ReadElement())
+        {
+            case StreamElement.SectionStart start:
+                LoadSection(start.Type, Begin(start, offset), offset);
+                return true;
+            case StreamElement.SectionPart part when _byId.TryGetValue(part.Id, out var section):
+                LoadSection(part.Type, section, offset);
+                return true;
+            case StreamElement.SectionPart part:
+                throw ElementReader.Failure(SaveVmError.InvalidSectionId, offset,
+                    $"A {part.Type} section names id {part.Id}, which no section has started", $"section {part.Id}");
+            case StreamElement.Command command:
+                Obey(command, offset);
+                return true;
+            case StreamElement.Eof:
+                return false;
+            case var other:
+                throw ElementReader.Failure(SaveVmError.UnknownElement, offset, $"A {other.GetType().Name} stands where a section must begin");
+        }
+    }
+
+    private LoadedSection Begin(StreamElement.SectionStart start, long offset)
+    {
+        string name = $"section {start.Id} ({start.IdStr}" + (start.InstanceId == 0 ? ")" : $"/{start.InstanceId})");
+        if (!_byName.TryGetValue(new SaveVmAlias(start.IdStr, start.InstanceId), out var context))
+        {
+            throw ElementReader.Failure(SaveVmError.UnknownSection, offset,
+                Array.Exists(_contexts, c => c.Entry.IdStr == start.IdStr)
+                    ? $"No instance {start.InstanceId} of '{start.IdStr}' is registered here, for {name}"
+                    : $"Nothing is registered here as '{start.IdStr}', for {name}", name);
+        }
+
+        if (start.VersionId > (uint)context.Entry.VersionId)
+        {
+            throw ElementReader.Failure(SaveVmError.VersionTooNew, offset,
+                $"{name} has version {start.VersionId}, and version {context.Entry.VersionId} is the newest that is registered", name);
+        }
+
+        if (_byId.TryGetValue(start.Id, out var other) && other.Context != context)
+        {
+            throw ElementReader.Failure(SaveVmError.InvalidSectionId, offset,
+                $"Section id {start.Id} belongs to {other.Context.Entry}, and is started again for {start.IdStr}", name);
+        }
+
+        return _byId[start.Id] = new LoadedSection(context, start.Id, (int)start.VersionId, name);
+    }
+
+    private void LoadSection(SaveVmSectionType type, LoadedSection section, long offset)
+    {
+        var entry = section.Context.Entry;
+        if (!entry.Has(SaveVmHandler.LoadState))
+        {
+            throw ElementReader.Failure(SaveVmError.InvalidHandlers, offset,
+                $"The handlers of '{entry}' do not offer LoadState, and {section.Name} is to be loaded", section.Name);
+        }
+
+        SaveVmLog.Section(_logger, type, section.Id, entry.IdStr, offset);
+        using var part = _downtime.Measure(type, _input);
+        _input.Section = section.Name;
+        var stream = new SectionLoadStream(_input, section.Name);
+        try
+        {
+            _caller.Call(entry, SaveVmHandler.LoadState, () => entry.Handlers.LoadState(stream, section.Context, section.VersionId));
+        }
+        finally
+        {
+            stream.Revoke();
+        }
+
+        _input.ReadFooter(section.Name, section.Id);
+        _input.Section = null;
+        _sections++;
+    }
+
+    private void Obey(StreamElement.Command command, long offset)
+    {
+        switch (command.Id)
+        {
+            case SaveVmCommand.OpenReturnPath when !_options.ReturnPath:
+                throw ElementReader.Failure(SaveVmError.NotSupported, offset, "The source asks for a return path, which this connection does not have");
+            case SaveVmCommand.OpenReturnPath:
+                _returnPath ??= new ReturnPathWriter(_stream!);
+                Answer(offset, () => _approval.Open(_returnPath));
+                break;
+            case SaveVmCommand.Ping:
+                var path = _returnPath ?? throw ElementReader.Failure(SaveVmError.InvalidCommand, offset, "A PING comes before the return path is open");
+                Answer(offset, () => path.Pong(BinaryPrimitives.ReadUInt32BigEndian(command.Data)));
+                break;
+            case SaveVmCommand.SwitchoverStart:
+                SwitchoverStart();
+                break;
+            default:
+                throw ElementReader.Failure(SaveVmError.NotSupported, offset, $"The command {command.Id} belongs to a feature that this driver does not have");
+        }
+    }
+
+    private void SwitchoverStart()
+    {
+        SaveVmLog.Phase(_logger, "switchover");
+        using var part = _downtime.MeasureSwitchover(_input);
+        foreach (var context in _contexts)
+        {
+            var entry = context.Entry;
+            if (entry.Has(SaveVmHandler.SwitchoverStart) && IsActive(context))
+            {
+                _caller.Call(entry, SaveVmHandler.SwitchoverStart, () => entry.Handlers.SwitchoverStart(context));
+            }
+        }
+    }
+
+    private void Finish()
+    {
+        var clock = new PartClock();
+        Answer(_input.Offset, () => _returnPath?.Shut(0));
+        _downtime.Complete = clock.Next();
+        SaveVmLog.Phase(_logger, "loaded");
+        try
+        {
+            SkipDescription();
+        }
+        catch (SaveVmException e) when (e.Reason is SaveVmError.Truncated or SaveVmError.ConnectionLost or SaveVmError.PeerSilent)
+        {
+            // Everything is loaded, and the source may have been told so. QEMU does not care either.
+            _warnings.Add($"What may follow the end mark could not be read: {e.Message}");
+        }
+    }
+
+    // A source that is closed upon with its last bytes unread would see its connection reset.
+    private void SkipDescription()
+    {
+        if (_input.Peek() != SaveVmFormat.Description)
+        {
+            return;
+        }
+
+        int length = ((StreamElement.Description)_input.ReadElement()).Length;
+        int there = _input.Skip(length);
+        if (there < length)
+        {
+            _warnings.Add($"The stream's description is cut: {there:N0} of its {length:N0} bytes are there.");
+        }
+    }
+
+    private void Approve(EntryContext context) => Answer(_input.Offset, () => _approval.Give(context));
+
+    private void Answer(long offset, Action answer)
+    {
+        try
+        {
+            answer();
+        }
+        catch (Exception e) when (e is WireException or IOException)
+        {
+            throw _input.Fail(StreamFailure.Of(e, offset, "return path"));
+        }
+    }
+
+    private sealed record LoadedSection(EntryContext Context, uint Id, int VersionId, string Name);
+}

@@ -1,0 +1,127 @@
+using System.Security.Cryptography;
+using Microsoft.Win32.SafeHandles;
+using MigrationOps.Engine.Native;
+using MigrationOps.Engine.Wire;
+
+namespace MigrationOps.Engine.Storage;
+
+/// <summary>
+/// A file that appears whole or not at all: written under a temporary name in the same directory, fsynced, renamed over
+/// the previous file, directory fsynced. Without <see cref="Commit"/> nothing of it is left behind.
+/// </summary>
+public sealed class AtomicFile : IDisposable
+{
+    private readonly string _temporary;
+    private bool _exists = true;
+
+    private AtomicFile(string path, string temporary, FdStream stream)
+    {
+        Path = path;
+        _temporary = temporary;
+        Stream = stream;
+    }
+
+    /// <summary>The name that the file gets on commit.</summary>
+    public string Path { get; }
+
+    /// <summary>Where its content is written; it stays the file's.</summary>
+    public FdStream Stream { get; }
+
+    /// <summary>Creates the temporary file, readable by its owner only: device state is guest data.</summary>
+    /// <param name="path">The final name.</param>
+    /// <param name="scope">Cancellation of the writes.</param>
+    /// <exception cref="WireException">The directory does not exist or does not take the file.</exception>
+    public static AtomicFile Create(string path, IoScope scope)
+    {
+        path = System.IO.Path.GetFullPath(path);
+        if (Directory.Exists(path))
+        {
+            throw new WireException(WireError.InputOutput, $"'{path}' is a directory.", action: "Give the name of a file in it.")
+            {
+                Target = path,
+            };
+        }
+
+        string directory = System.IO.Path.GetDirectoryName(path)!;
+        string suffix = RandomNumberGenerator.GetHexString(8, lowercase: true);
+        // Without the file's own name, which may be as long as a name can be.
+        string temporary = System.IO.Path.Combine(directory, $".migrationops.{suffix}.part");
+        SafeFileHandle handle;
+        try
+        {
+            handle = new FileStream(temporary, new FileStreamOptions
+            {
+                Mode = FileMode.CreateNew,
+                Access = FileAccess.ReadWrite,
+                BufferSize = 0,
+                UnixCreateMode = UnixFileMode.UserRead | UnixFileMode.UserWrite,
+            }).SafeFileHandle;
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            // The system's own words would name the temporary file, which nobody asked for.
+            var (reason, why) = e switch
+            {
+                UnauthorizedAccessException => (WireError.AccessDenied, $"this user may not write into '{directory}'"),
+                DirectoryNotFoundException => (WireError.NotFound, $"the directory '{directory}' does not exist"),
+                _ => (WireError.InputOutput, e.Message.TrimEnd('.')),
+            };
+            throw new WireException(reason, $"'{path}' cannot be created: {why}.", e,
+                "Check that the directory exists and may be written.")
+            { Target = path };
+        }
+
+        return new AtomicFile(path, temporary, new FdStream(handle, FileAccess.ReadWrite, scope, path));
+    }
+
+    /// <summary>Makes the file durable under its final name.</summary>
+    public void Commit() => CommitAll(this);
+
+    /// <summary>
+    /// Makes several files durable under their final names. All of them are on the disk before the first is renamed, so a
+    /// disk that fills up changes none.
+    /// </summary>
+    /// <param name="files">In the order in which they are renamed.</param>
+    /// <exception cref="WireException">One cannot be made durable, or cannot take its name.</exception>
+    public static void CommitAll(params ReadOnlySpan<AtomicFile> files)
+    {
+        foreach (var file in files)
+        {
+            FdIo.Sync(file.Stream.Handle, file.Path);
+            file.Stream.Dispose();
+        }
+
+        foreach (var file in files)
+        {
+            file.TakeName();
+            DirectorySync.Flush(System.IO.Path.GetDirectoryName(file.Path)!);
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        Stream.Dispose();
+        if (_exists)
+        {
+            File.Delete(_temporary);
+            _exists = false;
+        }
+    }
+
+    private void TakeName()
+    {
+        try
+        {
+            File.Move(_temporary, Path, overwrite: true);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new WireException(e is UnauthorizedAccessException ? WireError.AccessDenied : WireError.InputOutput,
+                $"'{Path}' cannot be replaced: {e.Message.TrimEnd('.')}.", e)
+            { Target = Path };
+        }
+
+        _exists = false;
+    }
+}

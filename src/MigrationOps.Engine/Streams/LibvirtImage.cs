@@ -1,0 +1,63 @@
+using System.Text;
+using MigrationOps.Engine.Wire;
+
+namespace MigrationOps.Engine.Streams;
+
+/// <summary>The head of a save image of libvirt (virsh save): a fixed header, the domain's XML, a cookie, then the stream.</summary>
+/// <param name="Version">Version of the header.</param>
+/// <param name="DataLength">Bytes of XML and cookie.</param>
+/// <param name="WasRunning">True if the domain ran when it was saved.</param>
+/// <param name="Compression">How the stream is stored: raw, gzip, bzip2, xz, lzop, zstd or sparse.</param>
+/// <param name="IsPartial">True if libvirt had not finished the image.</param>
+internal sealed record LibvirtImage(int Version, long DataLength, bool WasRunning, string Compression, bool IsPartial)
+{
+    internal const int HeaderLength = 92;
+
+    private const int MaxDataLength = 64 << 20;
+    private static readonly string[] Compressions = ["raw", "gzip", "bzip2", "xz", "lzop", "zstd", "sparse"];
+
+    /// <summary>Where the stream starts in the image.</summary>
+    internal long StreamOffset => HeaderLength + DataLength;
+
+    internal static bool IsMagic(ReadOnlySpan<byte> start)
+        => start.StartsWith("LibvirtQemudSave"u8) || start.StartsWith("LibvirtQemudPart"u8);
+
+    /// <summary>Reads the header. Its integers have the byte order of the host that wrote it, which shows in the version.</summary>
+    internal static LibvirtImage Parse(ReadOnlySpan<byte> header, string name)
+    {
+        var magic = header[..16];
+        var rest = header[16..HeaderLength];
+        var reader = WireReader.LittleEndian(rest);
+        if (reader.ReadUInt32("header") is 0 or > ushort.MaxValue)
+        {
+            reader = WireReader.BigEndian(rest);
+        }
+        else
+        {
+            reader = WireReader.LittleEndian(rest);
+        }
+
+        uint version = reader.ReadUInt32("header");
+        uint length = reader.ReadUInt32("header");
+        uint running = reader.ReadUInt32("header");
+        uint format = reader.ReadUInt32("header");
+        if (version is not (1 or 2 or 3))
+        {
+            throw Invalid(StreamError.UnsupportedVersion, 16, $"is a libvirt save image of version {version}");
+        }
+
+        if (format >= Compressions.Length)
+        {
+            throw Invalid(StreamError.NotSupported, 28, $"is a libvirt save image in an unknown format ({format})");
+        }
+
+        return length <= MaxDataLength
+            ? new LibvirtImage((int)version, length, running != 0, Compressions[format], magic.EndsWith("Part"u8))
+            : throw Invalid(StreamError.LimitExceeded, 20, $"is a libvirt save image with {length:N0} bytes of XML");
+
+        StreamException Invalid(StreamError reason, long offset, string what)
+            => new(reason, $"'{name}' {what}, at byte {offset}.") { ByteOffset = offset, Target = name, Section = "libvirt header" };
+    }
+
+    public override string ToString() => new StringBuilder("libvirt save image, ").Append(Compression).ToString();
+}

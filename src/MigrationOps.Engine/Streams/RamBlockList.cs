@@ -1,0 +1,65 @@
+using MigrationOps.Engine.Wire;
+
+namespace MigrationOps.Engine.Streams;
+
+/// <summary>Reads the list of RAM blocks from the start of a main stream, and nothing behind it.</summary>
+public static class RamBlockList
+{
+    /// <summary>The blocks of a stream in a file, a libvirt image, or the folder of an archive.</summary>
+    /// <param name="path">The file or folder.</param>
+    /// <param name="timeout">How long a named pipe may be silent.</param>
+    /// <param name="cancellationToken">Ends it between reads.</param>
+    /// <returns>The blocks in the order of the stream; none if the stream ends without any.</returns>
+    /// <exception cref="StreamException">The file is no migration stream.</exception>
+    /// <exception cref="WireException">It cannot be read.</exception>
+    public static IReadOnlyList<RamBlock> Read(string path, TimeSpan timeout, CancellationToken cancellationToken)
+    {
+        var collector = new Collector();
+        var walker = new StreamWalker(collector);
+        byte[] buffer = new byte[64 * 1024];
+        int kept = 0;
+        using var source = StreamSource.Open(path, offset: 0, timeout, cancellationToken);
+        while (!collector.IsComplete)
+        {
+            cancellationToken.ThrowIfCancellationRequested();
+            int count = Read(source, buffer.AsSpan(kept));
+            kept += count;
+            int used = walker.Feed(buffer.AsSpan(0, kept), last: count == 0);
+            if (count == 0)
+            {
+                break;
+            }
+
+            kept -= used;
+            buffer.AsSpan(used, kept).CopyTo(buffer);
+        }
+
+        return collector.Blocks;
+    }
+
+    private static int Read(StreamSource source, Span<byte> buffer)
+    {
+        try
+        {
+            return source.Input.Read(buffer);
+        }
+        catch (IOException e)
+        {
+            throw new WireException(WireError.InputOutput, $"The stream '{source.Name}' cannot be read: {e.Message}", e) { Target = source.Name };
+        }
+    }
+
+    private sealed class Collector : StreamVisitor
+    {
+        internal List<RamBlock> Blocks { get; } = [];
+
+        internal bool IsComplete { get; private set; }
+
+        public override void OnRamBlock(RamBlock block) => Blocks.Add(block);
+
+        public override void OnSectionEnd(StreamSection section, long bodyLength)
+            => IsComplete |= section.IdStr == "ram";
+
+        public override void OnRamPage(RamBlock block, long pageOffset, RamPageKind kind, ReadOnlySpan<byte> data) => IsComplete = true;
+    }
+}

@@ -1,0 +1,157 @@
+namespace MigrationOps.Engine.Streams;
+
+/// <summary>Says whether a stream is whole, as named checks: what QEMU would not notice when it loads it counts as well.</summary>
+internal sealed class StreamChecker(StreamContents contents)
+{
+    private const string SaveAgain = "Save the VM again, and check that the source and its disk were in order.";
+
+    private readonly List<DeviceStateCheck> _checks = [];
+
+    internal DeviceStateReport Check()
+    {
+        if (contents.Failure is { } failure)
+        {
+            _checks.Add(DeviceStateCheck.FromFailure("Structure", failure));
+        }
+        else
+        {
+            Add("Structure", true, $"{contents.Sections.Count + contents.SectionsOmitted:N0} sections with their footers, {contents.Length:N0} bytes");
+        }
+
+        CheckHandlers();
+        CheckDescription();
+        CheckDevices();
+        CheckRam();
+        CheckChannels();
+        Add("TrailingBytes", contents.TrailingBytes == 0,
+            contents.TrailingBytes == 0 ? "nothing follows the stream" : $"{contents.TrailingBytes:N0} bytes follow the stream",
+            "Find out who appended to the file. QEMU loads such a stream and ignores them.");
+        return new DeviceStateReport(contents.Name, _checks);
+    }
+
+    private void CheckHandlers()
+    {
+        var open = contents.Sections.Where(s => s.Header.Kind == SectionKind.Start).Select(s => s.Header)
+            .ExceptBy(contents.Sections.Where(s => s.Header.Kind is SectionKind.End or SectionKind.Full).Select(s => s.Header.Id), h => h.Id)
+            .Select(h => h.Display).ToList();
+        Add("Handlers", open.Count == 0, open.Count == 0 ? "every iterative handler has ended" : $"not ended: {string.Join(", ", open)}", SaveAgain);
+    }
+
+    private void CheckDescription()
+    {
+        bool described = contents.DescriptionJson is not null && contents.Description is not null;
+        string detail = described ? $"{contents.Description!.Devices.Count} devices are described, every body has its length"
+            : contents.IsPostcopy ? "none, as in every postcopy stream" : "the stream has none";
+        Add("Description", described || contents.IsPostcopy, detail,
+            "A stream that is cut after its EOF mark looks like this, and so does one of a machine type before 2.3. Save the VM again.");
+    }
+
+    private void CheckDevices()
+    {
+        if (contents.Description is null || contents.Bytes is null)
+        {
+            return;
+        }
+
+        int decoded = 0, backends = 0;
+        foreach (var section in contents.FullSections)
+        {
+            long before = contents.Budget.Used;
+            try
+            {
+                var root = DeviceDecoder.Decode(contents, section);
+                decoded++;
+                if (DeviceDecoder.BackendField(root) is { } field)
+                {
+                    long state = BackendChunks.Copy(contents.Bytes, field, section.Header.Display, static _ => { });
+                    backends++;
+                    Add("BackendState", true, $"{section.Header.IdStr}: {state:N0} bytes of the vhost-user back-end's state in whole chunks");
+                }
+            }
+            catch (StreamException e)
+            {
+                _checks.Add(DeviceStateCheck.FromFailure(e.Reason == StreamError.InvalidChunks ? "BackendState" : "Devices", e));
+            }
+            finally
+            {
+                contents.Budget.Return(contents.Budget.Used - before);
+            }
+        }
+
+        int all = contents.FullSections.Count();
+        if (decoded == all)
+        {
+            Add("Devices", true, $"{decoded} devices decode to their last byte");
+        }
+    }
+
+    private void CheckRam()
+    {
+        if (contents.Ram.Count == 0)
+        {
+            return;
+        }
+
+        // virtio-mem has the plugged part of its block migrated only; the block bears the device's path.
+        var plugged = contents.FullSections.Select(s => s.Header.IdStr).Where(name => name.Contains("/virtio-mem", StringComparison.Ordinal))
+            .Select(DevicePath).ToHashSet();
+        int partial = 0;
+        bool ignoreShared = contents.HasCapability(StreamFormat.IgnoreSharedCapability);
+        var missing = new List<string>();
+        foreach (var ram in contents.Ram)
+        {
+            bool mayBeShared = ignoreShared && ram.Received == 0;
+            if (!ram.Map.IsExact)
+            {
+                missing.Add($"{ram.Block.Name}: not told, for lack of memory");
+            }
+            else if (!ram.IsMapped && !mayBeShared && ram.Map.Seen < ram.Map.Pages && plugged.Contains(DevicePath(ram.Block.Name)))
+            {
+                partial++;
+            }
+            else if (!ram.IsMapped && !mayBeShared && ram.Map.Seen < ram.Map.Pages)
+            {
+                missing.Add($"{ram.Block.Name}: {ram.Map.Pages - ram.Map.Seen:N0} of {ram.Map.Pages:N0} pages");
+            }
+        }
+
+        int shared = ignoreShared ? contents.Ram.Count(r => r.Received == 0) : 0;
+        Add("RamCoverage", missing.Count == 0,
+            missing.Count == 0 ? $"{contents.Ram.Count} blocks, every page{(shared > 0 ? $"; {shared} are shared memory that stays where it is" : "")}{(partial > 0 ? $"; {partial} of virtio-mem as far as they are plugged" : "")}"
+                : $"missing: {string.Join("; ", missing)}",
+            contents.MultifdFlushes > 0 && contents.Channels.Count == 0
+                ? "The pages travelled over multifd channels: give the folder that has them as well."
+                : SaveAgain);
+        long filled = contents.Ram.Sum(r => r.Filled);
+        if (filled > 0)
+        {
+            Add("RamFill", false, $"{filled:N0} pages are filled with a byte other than zero, which QEMU does not write", SaveAgain);
+        }
+    }
+
+    private static string DevicePath(string name) => name.LastIndexOf('/') is > 0 and var slash ? name[..slash] : "";
+
+    private void CheckChannels()
+    {
+        foreach (var channel in contents.Channels)
+        {
+            bool twice = contents.Channels.Any(c => c != channel && c.Id == channel.Id);
+            bool foreign = contents.Channels[0].Uuid != channel.Uuid;
+            string name = Path.GetFileName(channel.Path);
+            Add("Channel", channel.Failure is null && !twice && !foreign,
+                channel.Failure is { } failure ? $"{name}: {failure.Message}"
+                    : twice ? $"{name}: channel {channel.Id} is there twice"
+                    : foreign ? $"{name}: it belongs to another VM ({channel.Uuid})"
+                    : $"{name}: channel {channel.Id}, {channel.Packets:N0} packets", SaveAgain);
+        }
+
+        if (contents.Channels.Count > 0)
+        {
+            var missing = Enumerable.Range(0, contents.Channels.Max(c => c.Id) + 1).Except(contents.Channels.Select(c => c.Id)).ToList();
+            Add("Channels", missing.Count == 0, missing.Count == 0 ? $"{contents.Channels.Count} channels" : $"channels {string.Join(", ", missing)} are missing", SaveAgain);
+        }
+    }
+
+    private void Add(string name, bool passed, string detail, string action = "")
+        => _checks.Add(new DeviceStateCheck(name, passed, detail, passed ? "" : action));
+}

@@ -1,0 +1,94 @@
+namespace MigrationOps.Engine.Streams;
+
+/// <summary>Why a migration stream could not be read, or is not what it must be.</summary>
+public enum StreamError
+{
+    /// <summary>The bytes are no migration stream, libvirt image or archive.</summary>
+    NotAStream,
+
+    /// <summary>A stream version that QEMU itself no longer reads, or does not know yet.</summary>
+    UnsupportedVersion,
+
+    /// <summary>The stream ends inside something.</summary>
+    Truncated,
+
+    /// <summary>A section type, flag or word that the format does not have.</summary>
+    UnknownElement,
+
+    /// <summary>A section whose footer is missing or names another section.</summary>
+    FooterMismatch,
+
+    /// <summary>A section that was never started, or started as another one.</summary>
+    UnknownSection,
+
+    /// <summary>A RAM block list or page that cannot be.</summary>
+    InvalidRam,
+
+    /// <summary>A command that is unknown or has the wrong length.</summary>
+    InvalidCommand,
+
+    /// <summary>The stream's description is no JSON, or not of the form that QEMU writes.</summary>
+    InvalidDescription,
+
+    /// <summary>A section's body is not what the stream's description says.</summary>
+    DescriptionMismatch,
+
+    /// <summary>The stream has no description, so that the fields cannot be named.</summary>
+    NoDescription,
+
+    /// <summary>A multifd packet or channel file that cannot be.</summary>
+    InvalidPacket,
+
+    /// <summary>A chunk list of a vhost-user back-end that cannot be.</summary>
+    InvalidChunks,
+
+    /// <summary>Reading on would take more memory than allowed.</summary>
+    LimitExceeded,
+
+    /// <summary>The device, section or RAM block is not in the stream.</summary>
+    NotFound,
+
+    /// <summary>A compression for which no program is installed, or that failed.</summary>
+    Decompression,
+
+    /// <summary>A kind of content that cannot be handled in this way.</summary>
+    NotSupported,
+}
+
+/// <summary>A failure to read a migration stream. It names the section and the byte.</summary>
+public sealed class StreamException : MigrationOpsException
+{
+    /// <summary>Creates the failure.</summary>
+    /// <param name="reason">Why it failed.</param>
+    /// <param name="message">What happened, with section and byte offset.</param>
+    /// <param name="innerException">The cause, if any.</param>
+    /// <param name="action">What to do next, where the general advice for the reason is not enough.</param>
+    public StreamException(StreamError reason, string message, Exception? innerException = null, string? action = null)
+        : base("Stream" + reason, KindOf(reason), message, action ?? ActionOf(reason), innerException)
+        => Reason = reason;
+
+    /// <summary>Why it failed.</summary>
+    public StreamError Reason { get; }
+
+    private static FailureKind KindOf(StreamError reason) => reason switch
+    {
+        StreamError.NotAStream => FailureKind.InvalidArgument,
+        StreamError.UnsupportedVersion or StreamError.NotSupported or StreamError.Decompression => FailureKind.NotSupported,
+        StreamError.LimitExceeded => FailureKind.LimitExceeded,
+        StreamError.NotFound or StreamError.NoDescription => FailureKind.NotFound,
+        _ => FailureKind.CorruptData,
+    };
+
+    private static string ActionOf(StreamError reason) => reason switch
+    {
+        StreamError.NotAStream => "Give a file that QEMU's migrate wrote, a libvirt save image, or the folder of a multifd archive.",
+        StreamError.UnsupportedVersion => "Write the stream again with a supported QEMU.",
+        StreamError.Truncated => "Save the VM again: the rest of the stream is missing. Check that the disk was not full.",
+        StreamError.LimitExceeded => "If the stream is trusted, allow more memory.",
+        StreamError.NotFound => "List what the stream holds with Get-MigrationStream.",
+        StreamError.NoDescription => "Export the section raw, or save with a machine type that writes a description.",
+        StreamError.Decompression => "Install the program that the message names.",
+        StreamError.NotSupported => "Use a stream of another kind for this.",
+        _ => "The stream is damaged there, or was written by an unknown QEMU. Do not load it; save the VM again.",
+    };
+}

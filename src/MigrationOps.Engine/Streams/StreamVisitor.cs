@@ -1,0 +1,98 @@
+namespace MigrationOps.Engine.Streams;
+
+/// <summary>
+/// What <see cref="StreamWalker"/> reports, in the order of the stream. Spans are valid during the call only. Offsets
+/// count from the stream's first byte. Override what is of interest.
+/// </summary>
+public abstract class StreamVisitor
+{
+    /// <summary>The CONFIGURATION section.</summary>
+    public virtual void OnConfiguration(StreamConfiguration configuration)
+    {
+    }
+
+    /// <summary>A section's header.</summary>
+    public virtual void OnSectionStart(StreamSection section)
+    {
+    }
+
+    /// <summary>Bytes of the body of a section other than RAM, in order and whole, in pieces of any size.</summary>
+    public virtual void OnSectionData(StreamSection section, long offset, ReadOnlySpan<byte> data)
+    {
+    }
+
+    /// <summary>A section's end.</summary>
+    /// <param name="section">The section.</param>
+    /// <param name="bodyLength">How many bytes its body had.</param>
+    public virtual void OnSectionEnd(StreamSection section, long bodyLength)
+    {
+    }
+
+    /// <summary>A marker in a VFIO device's START, PART or END section; it and the data are in the section's data as well.</summary>
+    /// <param name="section">The section.</param>
+    /// <param name="marker">Which marker.</param>
+    /// <param name="offset">Where the marker lies.</param>
+    /// <param name="dataLength">For <see cref="VfioMarker.DataState"/>, how many bytes follow its 16-byte head; else 0.</param>
+    public virtual void OnVfioMarker(StreamSection section, VfioMarker marker, long offset, long dataLength)
+    {
+    }
+
+    /// <summary>A block of the RAM block list.</summary>
+    public virtual void OnRamBlock(RamBlock block)
+    {
+    }
+
+    /// <summary>A page of RAM.</summary>
+    /// <param name="block">The block that it belongs to.</param>
+    /// <param name="pageOffset">Its offset in the block.</param>
+    /// <param name="kind">How it is stored.</param>
+    /// <param name="data">The page, the fill byte, or the encoded bytes.</param>
+    public virtual void OnRamPage(RamBlock block, long pageOffset, RamPageKind kind, ReadOnlySpan<byte> data)
+    {
+    }
+
+    /// <summary>A piece of a mapped-ram bitmap of written pages.</summary>
+    /// <param name="block">The block.</param>
+    /// <param name="firstPage">The page of the first bit.</param>
+    /// <param name="bitmap">Little-endian words, bit 0 first.</param>
+    public virtual void OnRamBitmap(RamBlock block, long firstPage, ReadOnlySpan<byte> bitmap)
+    {
+    }
+
+    /// <summary>A multifd flush point in a RAM section.</summary>
+    public virtual void OnMultifdFlush()
+    {
+    }
+
+    /// <summary>A command. For PACKAGED the stream in the stream follows, then <see cref="OnPackageEnd"/>.</summary>
+    public virtual void OnCommand(StreamCommand command)
+    {
+    }
+
+    /// <summary>The end of a PACKAGED stream.</summary>
+    public virtual void OnPackageEnd(long offset)
+    {
+    }
+
+    /// <summary>The EOF byte.</summary>
+    public virtual void OnEof(long offset)
+    {
+    }
+
+    /// <summary>The description starts.</summary>
+    /// <param name="offset">Where its type byte lies.</param>
+    /// <param name="length">How many bytes of JSON follow.</param>
+    public virtual void OnDescriptionStart(long offset, int length)
+    {
+    }
+
+    /// <summary>A piece of the description.</summary>
+    public virtual void OnDescriptionData(ReadOnlySpan<byte> data)
+    {
+    }
+
+    /// <summary>Bytes after the stream's end.</summary>
+    public virtual void OnTrailingData(long offset, ReadOnlySpan<byte> data)
+    {
+    }
+}

@@ -1,0 +1,396 @@
+using MigrationOps.Engine.Wire;
+
+namespace MigrationOps.Engine.Streams;
+
+/// <summary>
+/// Walks a migration stream from its first byte to its last without any I/O: bytes go in by <see cref="Feed"/>, what they
+/// are comes out at a <see cref="StreamVisitor"/>. The bytes may be cut anywhere. Guest memory is stepped over.
+/// <code>
+/// magic, version → [configuration] → ( section | command | package )* → EOF → [description] → anything
+/// </code>
+/// FULL sections carry no length. With the description at hand (see <see cref="StreamDescription"/>) their ends are known;
+/// without it a footer is looked for that is followed by something that can follow a footer.
+/// </summary>
+public sealed class StreamWalker : IByteConsumer
+{
+    private readonly WalkContext _context;
+    private readonly StreamDescription? _description;
+    private State _state = State.Header;
+    private StreamSection? _section;
+    private ISectionBody? _body;
+    private long _offset;
+    private long _descriptionLeft;
+
+    /// <summary>A walker at a stream's first byte.</summary>
+    /// <param name="visitor">Who is told.</param>
+    /// <param name="description">The stream's description, if it is known beforehand.</param>
+    public StreamWalker(StreamVisitor visitor, StreamDescription? description = null)
+    {
+        _context = new WalkContext(visitor);
+        _description = description;
+        if (description is not null)
+        {
+            _context.PageSize = description.PageSize;
+        }
+    }
+
+    private enum State
+    {
+        Header,
+        First,
+        Element,
+        Body,
+        Footer,
+        AfterEof,
+        DescriptionHeader,
+        Description,
+        Trailing,
+    }
+
+    /// <summary>How many bytes have been consumed; the offset of the next one.</summary>
+    public long Offset => _offset;
+
+    /// <summary>How many of the next bytes are of no interest; see <see cref="Skipped"/>.</summary>
+    public long PendingSkip => _context.PendingSkip;
+
+    /// <summary>The size of the target's pages.</summary>
+    public long PageSize => _context.PageSize;
+
+    /// <summary>True once the EOF byte has been read.</summary>
+    public bool ReachedEof => _state >= State.AfterEof;
+
+    /// <summary>Consumes bytes.</summary>
+    /// <param name="data">The bytes from <see cref="Offset"/> on. What is not consumed must be given again, with more after it.</param>
+    /// <param name="last">True if these are the stream's last bytes.</param>
+    /// <returns>How many bytes were consumed.</returns>
+    /// <exception cref="StreamException">The bytes are no migration stream from here on.</exception>
+    public int Feed(ReadOnlySpan<byte> data, bool last = false)
+    {
+        var reader = WireReader.BigEndian(data, _offset);
+        try
+        {
+            while (Step(ref reader, last))
+            {
+            }
+        }
+        finally
+        {
+            _offset += reader.Position;
+        }
+
+        if (last)
+        {
+            CheckEnd(reader.Offset + reader.Remaining);
+        }
+
+        return reader.Position;
+    }
+
+    /// <summary>Tells the walker that bytes of <see cref="PendingSkip"/> were stepped over instead of fed.</summary>
+    public void Skipped(long count)
+    {
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(count, PendingSkip);
+        ArgumentOutOfRangeException.ThrowIfNegative(count);
+        _context.PendingSkip -= count;
+        _offset += count;
+    }
+
+    private bool Step(ref WireReader reader, bool last)
+    {
+        if (_context.PendingSkip > 0)
+        {
+            int count = (int)Math.Min(_context.PendingSkip, reader.Remaining);
+            reader.TryReadBytes(count, out _);
+            _context.PendingSkip -= count;
+            if (_context.PendingSkip > 0)
+            {
+                return false;
+            }
+        }
+
+        return _state switch
+        {
+            State.Header => ReadHeader(ref reader),
+            State.First => ReadFirst(ref reader),
+            State.Element => ReadElement(ref reader),
+            State.Body => ReadBody(ref reader, last),
+            State.Footer => ReadFooter(ref reader),
+            State.AfterEof => ReadAfterEof(ref reader),
+            State.DescriptionHeader => ReadDescriptionHeader(ref reader),
+            State.Description => ReadDescription(ref reader),
+            _ => ReadTrailing(ref reader),
+        };
+    }
+
+    private bool ReadHeader(ref WireReader reader)
+    {
+        var r = reader;
+        if (!r.TryReadUInt32(out uint magic))
+        {
+            return false;
+        }
+
+        if (magic != StreamFormat.Magic)
+        {
+            throw new StreamException(StreamError.NotAStream,
+                $"This is no migration stream: it starts with 0x{magic:x8}, not with 'QEVM' (0x{StreamFormat.Magic:x8}).")
+            { ByteOffset = 0 };
+        }
+
+        if (!r.TryReadUInt32(out uint version))
+        {
+            return false;
+        }
+
+        if (version != StreamFormat.Version)
+        {
+            throw new StreamException(StreamError.UnsupportedVersion, version == StreamFormat.ObsoleteVersion
+                ? "This is a version 2 stream; QEMU gave that format up long ago and no version reads it any more."
+                : $"The stream has version {version} at byte 4; QEMU 10 and this reader know version {StreamFormat.Version}.")
+            { ByteOffset = 4 };
+        }
+
+        reader = r;
+        _state = State.First;
+        return true;
+    }
+
+    private bool ReadFirst(ref WireReader reader)
+    {
+        if (reader.Remaining == 0)
+        {
+            return false;
+        }
+
+        if (reader.Rest[0] != StreamFormat.Configuration)
+        {
+            _state = State.Element;
+            return true;
+        }
+
+        if (ConfigurationCodec.TryRead(ref reader) is not { } configuration)
+        {
+            return false;
+        }
+
+        if (configuration.PageBits is { } bits)
+        {
+            _context.PageSize = 1L << bits;
+        }
+
+        _context.IgnoreShared = configuration.Capabilities.Contains(StreamFormat.IgnoreSharedCapability);
+        _context.MappedRam = configuration.Capabilities.Contains(StreamFormat.MappedRamCapability);
+        _context.Visitor.OnConfiguration(configuration);
+        _state = State.Element;
+        return true;
+    }
+
+    private bool ReadElement(ref WireReader reader)
+    {
+        if (_context.PackageEnd >= 0 && reader.Offset >= _context.PackageEnd)
+        {
+            if (reader.Offset > _context.PackageEnd)
+            {
+                throw WalkContext.Failure(StreamError.InvalidCommand, null, reader.Offset,
+                    $"The PACKAGED stream ends at byte {_context.PackageEnd:N0}, inside a section");
+            }
+
+            _context.Visitor.OnPackageEnd(reader.Offset);
+            _context.PackageEnd = -1;
+        }
+
+        if (reader.Remaining == 0)
+        {
+            return false;
+        }
+
+        byte type = reader.Rest[0];
+        switch (type)
+        {
+            case StreamFormat.Start or StreamFormat.Full:
+                return ReadSection(ref reader, start: true);
+            case StreamFormat.Part or StreamFormat.End:
+                return ReadSection(ref reader, start: false);
+            case StreamFormat.Command:
+                return ReadCommand(ref reader);
+            case StreamFormat.Eof when _context.PackageEnd < 0:
+                _context.Visitor.OnEof(reader.Offset);
+                reader.TryReadByte(out _);
+                _state = State.AfterEof;
+                return true;
+            default:
+                throw WalkContext.Failure(StreamError.UnknownElement, null, reader.Offset,
+                    $"0x{type:x2} is no type of section" + (_section is null ? "" : $" (after section {_section.Display})"));
+        }
+    }
+
+    private bool ReadSection(ref WireReader reader, bool start)
+    {
+        var section = start ? SectionHeaders.TryReadStart(ref reader, _context) : SectionHeaders.TryReadPart(ref reader, _context);
+        if (section is null)
+        {
+            return false;
+        }
+
+        _section = section;
+        _body = SectionBodies.For(_context.Sections[section.Id], section, _context, _description);
+        _context.Visitor.OnSectionStart(section);
+        _state = State.Body;
+        return true;
+    }
+
+    private bool ReadBody(ref WireReader reader, bool last)
+    {
+        if (!_body!.Read(_section!, ref reader, last))
+        {
+            // A skip that the body asked for is served at once from the bytes at hand.
+            return _context.PendingSkip > 0 && reader.Remaining > 0;
+        }
+
+        _state = State.Footer;
+        return true;
+    }
+
+    private bool ReadFooter(ref WireReader reader)
+    {
+        var r = reader;
+        var section = _section!;
+        if (!r.TryReadByte(out byte mark))
+        {
+            return false;
+        }
+
+        if (mark != StreamFormat.Footer)
+        {
+            throw WalkContext.Failure(StreamError.FooterMismatch, section, reader.Offset,
+                $"The footer is missing: 0x{mark:x2} stands there instead of 0x{StreamFormat.Footer:x2}");
+        }
+
+        if (!r.TryReadUInt32(out uint id))
+        {
+            return false;
+        }
+
+        if (id != section.Id)
+        {
+            throw WalkContext.Failure(StreamError.FooterMismatch, section, reader.Offset, $"The footer names section {id}, not {section.Id}");
+        }
+
+        _context.Visitor.OnSectionEnd(section, reader.Offset - section.BodyOffset);
+        reader = r;
+        _state = State.Element;
+        return true;
+    }
+
+    private bool ReadCommand(ref WireReader reader)
+    {
+        var r = reader;
+        if (CommandCodec.TryRead(ref r) is not { } command)
+        {
+            return false;
+        }
+
+        switch (command.Id)
+        {
+            case StreamCommandId.PostcopyAdvise when command.Data.Length == 16:
+                _context.HostPageSizes = WireReader.BigEndian(command.Data).ReadUInt64("POSTCOPY_ADVISE");
+                break;
+            case StreamCommandId.Packaged when _context.PackageEnd >= 0:
+                throw WalkContext.Failure(StreamError.InvalidCommand, null, reader.Offset, "A PACKAGED stream contains another one");
+            case StreamCommandId.Packaged:
+                _context.PackageEnd = r.Offset + WireReader.BigEndian(command.Data).ReadUInt32("PACKAGED");
+                break;
+        }
+
+        reader = r;
+        _context.Visitor.OnCommand(command);
+        return true;
+    }
+
+    private bool ReadAfterEof(ref WireReader reader)
+    {
+        if (reader.Remaining == 0)
+        {
+            return false;
+        }
+
+        _state = reader.Rest[0] == StreamFormat.Description ? State.DescriptionHeader : State.Trailing;
+        return true;
+    }
+
+    private bool ReadDescriptionHeader(ref WireReader reader)
+    {
+        var r = reader;
+        if (!r.TryReadByte(out _) || !r.TryReadUInt32(out uint length))
+        {
+            return false;
+        }
+
+        if (length > StreamFormat.MaxDescription)
+        {
+            throw WalkContext.Failure(StreamError.LimitExceeded, null, reader.Offset,
+                $"The description announces {length:N0} bytes; more than {StreamFormat.MaxDescription:N0} are not read");
+        }
+
+        _context.Visitor.OnDescriptionStart(reader.Offset, (int)length);
+        reader = r;
+        _descriptionLeft = length;
+        _state = State.Description;
+        return true;
+    }
+
+    private bool ReadDescription(ref WireReader reader)
+    {
+        int count = (int)Math.Min(_descriptionLeft, reader.Remaining);
+        reader.TryReadBytes(count, out var data);
+        if (count > 0)
+        {
+            _context.Visitor.OnDescriptionData(data);
+        }
+
+        _descriptionLeft -= count;
+        if (_descriptionLeft > 0)
+        {
+            return false;
+        }
+
+        _state = State.Trailing;
+        return true;
+    }
+
+    private bool ReadTrailing(ref WireReader reader)
+    {
+        if (reader.Remaining > 0)
+        {
+            long offset = reader.Offset;
+            reader.TryReadBytes(reader.Remaining, out var data);
+            _context.Visitor.OnTrailingData(offset, data);
+        }
+
+        return false;
+    }
+
+    private void CheckEnd(long end)
+    {
+        string? inside = _state switch
+        {
+            State.Header => end == 0 ? "the header; it is empty" : "the header",
+            State.First => "or before the first section",
+            State.Element when _context.PackageEnd >= 0 => "a PACKAGED stream",
+            State.Element => "or before a section's header; the EOF mark is missing",
+            State.Body => $"the body of section {_section!.Display}, which starts at byte {_section.Offset:N0}",
+            State.Footer => $"the footer of section {_section!.Display}",
+            State.DescriptionHeader => "the header of the description",
+            State.Description => $"the description: {_descriptionLeft:N0} bytes of it are missing",
+            _ => null,
+        };
+        if (inside is not null)
+        {
+            throw new StreamException(StreamError.Truncated, $"The stream ends at byte {end:N0}, inside {inside}.")
+            {
+                ByteOffset = end,
+                Section = _state is State.Body or State.Footer ? _section!.Display : null,
+            };
+        }
+    }
+}

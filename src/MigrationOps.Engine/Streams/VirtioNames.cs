@@ -1,0 +1,120 @@
+namespace MigrationOps.Engine.Streams;
+
+/// <summary>Names of virtio status and feature bits, from the virtio specification.</summary>
+internal static class VirtioNames
+{
+    private static readonly Dictionary<int, string> Common = new()
+    {
+        [24] = "NOTIFY_ON_EMPTY",
+        [27] = "ANY_LAYOUT",
+        [28] = "RING_INDIRECT_DESC",
+        [29] = "RING_EVENT_IDX",
+        [30] = "PROTOCOL_FEATURES",
+        [32] = "VERSION_1",
+        [33] = "ACCESS_PLATFORM",
+        [34] = "RING_PACKED",
+        [35] = "IN_ORDER",
+        [36] = "ORDER_PLATFORM",
+        [37] = "SR_IOV",
+        [38] = "NOTIFICATION_DATA",
+        [39] = "NOTIF_CONFIG_DATA",
+        [40] = "RING_RESET",
+    };
+
+    private static readonly Dictionary<string, Dictionary<int, string>> ByDevice = new()
+    {
+        ["net"] = new()
+        {
+            [0] = "CSUM",
+            [1] = "GUEST_CSUM",
+            [2] = "CTRL_GUEST_OFFLOADS",
+            [3] = "MTU",
+            [5] = "MAC",
+            [7] = "GUEST_TSO4",
+            [8] = "GUEST_TSO6",
+            [9] = "GUEST_ECN",
+            [10] = "GUEST_UFO",
+            [11] = "HOST_TSO4",
+            [12] = "HOST_TSO6",
+            [13] = "HOST_ECN",
+            [14] = "HOST_UFO",
+            [15] = "MRG_RXBUF",
+            [16] = "STATUS",
+            [17] = "CTRL_VQ",
+            [18] = "CTRL_RX",
+            [19] = "CTRL_VLAN",
+            [20] = "CTRL_RX_EXTRA",
+            [21] = "GUEST_ANNOUNCE",
+            [22] = "MQ",
+            [23] = "CTRL_MAC_ADDR",
+            [53] = "VQ_NOTF_COAL",
+            [54] = "GUEST_USO4",
+            [55] = "GUEST_USO6",
+            [56] = "HOST_USO",
+            [57] = "HASH_REPORT",
+            [59] = "GUEST_HDRLEN",
+            [60] = "RSS",
+            [61] = "RSC_EXT",
+            [62] = "STANDBY",
+            [63] = "SPEED_DUPLEX",
+        },
+        ["blk"] = new()
+        {
+            [0] = "BARRIER",
+            [1] = "SIZE_MAX",
+            [2] = "SEG_MAX",
+            [4] = "GEOMETRY",
+            [5] = "RO",
+            [6] = "BLK_SIZE",
+            [7] = "SCSI",
+            [9] = "FLUSH",
+            [10] = "TOPOLOGY",
+            [11] = "CONFIG_WCE",
+            [12] = "MQ",
+            [13] = "DISCARD",
+            [14] = "WRITE_ZEROES",
+            [16] = "SECURE_ERASE",
+            [17] = "ZONED",
+        },
+        ["console"] = new() { [0] = "SIZE", [1] = "MULTIPORT", [2] = "EMERG_WRITE" },
+        ["balloon"] = new()
+        {
+            [0] = "MUST_TELL_HOST",
+            [1] = "STATS_VQ",
+            [2] = "DEFLATE_ON_OOM",
+            [3] = "FREE_PAGE_HINT",
+            [4] = "PAGE_POISON",
+            [5] = "REPORTING",
+        },
+        ["scsi"] = new() { [0] = "INOUT", [1] = "HOTPLUG", [2] = "CHANGE", [3] = "T10_PI" },
+        ["gpu"] = new() { [0] = "VIRGL", [1] = "EDID", [2] = "RESOURCE_UUID", [3] = "RESOURCE_BLOB", [4] = "CONTEXT_INIT" },
+        ["fs"] = new() { [0] = "NOTIFICATION" },
+    };
+
+    private static readonly string[] Status =
+        ["ACKNOWLEDGE", "DRIVER", "DRIVER_OK", "FEATURES_OK", "", "", "NEEDS_RESET", "FAILED"];
+
+    /// <summary>Names of the status bits that are set.</summary>
+    internal static string OfStatus(ulong status) => Join(status, bit => bit < Status.Length && Status[bit].Length > 0 ? Status[bit] : null);
+
+    /// <summary>Names of the feature bits that are set, for a device whose layout or section has that name.</summary>
+    internal static string OfFeatures(ulong features, string device)
+    {
+        string kind = device switch
+        {
+            _ when device.Contains("net", StringComparison.Ordinal) => "net",
+            _ when device.Contains("blk", StringComparison.Ordinal) => "blk",
+            _ when device.Contains("serial", StringComparison.Ordinal) || device.Contains("console", StringComparison.Ordinal) => "console",
+            _ when device.Contains("balloon", StringComparison.Ordinal) => "balloon",
+            _ when device.Contains("scsi", StringComparison.Ordinal) => "scsi",
+            _ when device.Contains("gpu", StringComparison.Ordinal) => "gpu",
+            _ when device.EndsWith("fs", StringComparison.Ordinal) => "fs",
+            _ => "",
+        };
+        var own = ByDevice.GetValueOrDefault(kind);
+        return Join(features, bit => own?.GetValueOrDefault(bit) ?? Common.GetValueOrDefault(bit));
+    }
+
+    private static string Join(ulong bits, Func<int, string?> name)
+        => string.Join(", ", Enumerable.Range(0, 64).Where(bit => (bits >> bit & 1) != 0).Select(bit => name(bit) ?? $"bit {bit}"));
+}

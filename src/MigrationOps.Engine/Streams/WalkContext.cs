@@ -1,0 +1,63 @@
+using MigrationOps.Engine.Wire;
+
+namespace MigrationOps.Engine.Streams;
+
+/// <summary>What the bodies of sections need to know of the stream around them.</summary>
+internal sealed class WalkContext(StreamVisitor visitor)
+{
+    internal StreamVisitor Visitor { get; } = visitor;
+
+    internal long PageSize { get; set; } = StreamFormat.DefaultPageSize;
+
+    internal bool IgnoreShared { get; set; }
+
+    internal bool MappedRam { get; set; }
+
+    /// <summary>From POSTCOPY_ADVISE: the OR of the page sizes of all blocks; 0 without postcopy.</summary>
+    internal ulong HostPageSizes { get; set; }
+
+    /// <summary>Bytes that nobody needs; whoever feeds the walker may seek over them.</summary>
+    internal long PendingSkip { get; set; }
+
+    /// <summary>The ids that later sections may name.</summary>
+    internal Dictionary<uint, SectionEntry> Sections { get; } = [];
+
+    /// <summary>Where the PACKAGED stream in the stream ends, or -1.</summary>
+    internal long PackageEnd { get; set; } = -1;
+
+    /// <summary>Consumes bytes of a section's body and shows them to the visitor.</summary>
+    internal void Pass(StreamSection section, ref WireReader reader, int count)
+    {
+        long offset = reader.Offset;
+        if (count > 0 && reader.TryReadBytes(count, out var data))
+        {
+            Visitor.OnSectionData(section, offset, data);
+        }
+    }
+
+    internal static StreamException Failure(StreamError reason, StreamSection? section, long offset, string message)
+        => new(reason, $"{message.TrimEnd('.')} at byte {offset:N0}{(section is null ? "" : $" in section {section.Display}")}.")
+        {
+            Section = section?.Display,
+            ByteOffset = offset,
+        };
+}
+
+/// <summary>A handler's sections: the first header, and the state that its body parser keeps between sections.</summary>
+internal sealed class SectionEntry(StreamSection header)
+{
+    internal StreamSection Header { get; set; } = header;
+
+    internal ISectionBody? Body { get; set; }
+}
+
+/// <summary>Knows where a body ends.</summary>
+internal interface ISectionBody
+{
+    /// <summary>Consumes what it can of the body.</summary>
+    /// <param name="section">The section that is being read.</param>
+    /// <param name="reader">The bytes at hand.</param>
+    /// <param name="last">True if no more will come.</param>
+    /// <returns>True once the reader stands at the footer; false if more bytes, or the pending skip, are needed.</returns>
+    bool Read(StreamSection section, ref WireReader reader, bool last);
+}

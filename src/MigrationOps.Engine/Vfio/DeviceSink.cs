@@ -1,0 +1,72 @@
+using System.Security.Cryptography;
+using MigrationOps.Engine.Wire;
+
+namespace MigrationOps.Engine.Vfio;
+
+/// <summary>Loads a device with the state as it comes: RESUMING with the first byte, running again after the last.</summary>
+/// <remarks>
+/// The config state is checked and not loaded: it is the virtual machine's view of the PCI configuration space, which
+/// only its VMM can give to a guest.
+/// </remarks>
+public sealed class DeviceSink : IDeviceStateSink
+{
+    private readonly VfioDevice _device;
+    private readonly FdStream _data;
+    private readonly IncrementalHash _hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
+    private readonly VfioState _afterwards;
+    private bool _complete;
+
+    /// <summary>Takes the device into RESUMING.</summary>
+    /// <param name="device">The device; stays the caller's.</param>
+    /// <param name="afterwards">The state to go to when everything is loaded.</param>
+    /// <param name="scope">Cancellation.</param>
+    public DeviceSink(VfioDevice device, VfioState afterwards, IoScope scope)
+    {
+        ArgumentNullException.ThrowIfNull(device);
+        _device = device;
+        _afterwards = afterwards;
+        device.Enter(VfioState.Resuming);
+        _data = device.OpenData(FileAccess.Write, scope);
+    }
+
+    /// <summary>SHA-256 of what was loaded, once it is complete.</summary>
+    public string? Sha256 { get; private set; }
+
+    /// <inheritdoc/>
+    public void Write(ReadOnlySpan<byte> data)
+    {
+        try
+        {
+            _data.Write(data);
+        }
+        catch (WireException e)
+        {
+            throw new VfioException(VfioError.DataTransferFailed, $"'{_device.Path}' does not take the state: {e.Message}", e)
+            { Target = _device.Path };
+        }
+
+        _hash.AppendData(data);
+    }
+
+    /// <inheritdoc/>
+    public void Complete(ReadOnlySpan<byte> config)
+    {
+        _data.Dispose();
+        // The driver looks at the state as a whole when RESUMING ends, and refuses it here.
+        _device.Enter(_afterwards);
+        Sha256 = Convert.ToHexStringLower(_hash.GetHashAndReset());
+        _complete = true;
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        _data.Dispose();
+        _hash.Dispose();
+        if (!_complete)
+        {
+            // Half a state must not run. A reset is the one way to a device that is as new.
+            _device.Reset();
+        }
+    }
+}

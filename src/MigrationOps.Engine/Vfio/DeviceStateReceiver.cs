@@ -1,0 +1,183 @@
+using System.Text;
+using MigrationOps.Engine.Multifd;
+
+namespace MigrationOps.Engine.Vfio;
+
+/// <summary>
+/// Takes the state of all VFIO devices of one migration: what is in the main stream and what comes over channels, each
+/// device's in order into its own sink.
+/// </summary>
+public sealed class DeviceStateReceiver : IDeviceStateReceiver, IDisposable
+{
+    private const string VfioSuffix = "/vfio";
+    private const int KeyLength = DeviceStatePacket.IdStrSize + 12;
+
+    private readonly object _lock = new();
+    private readonly Dictionary<string, DeviceReassembly> _devices = new(StringComparer.Ordinal);
+    private readonly Dictionary<string, DeviceReassembly>.AlternateLookup<ReadOnlySpan<char>> _lookup;
+    private readonly Func<string, uint, IDeviceStateSink> _openSink;
+    private readonly ReassemblyContext _context;
+    private bool _open;
+    private bool _allAnnounced;
+
+    /// <summary>Creates the receiver.</summary>
+    /// <param name="options">Bounds.</param>
+    /// <param name="openSink">Opens the sink of a device by idstr and instance id; the receiver disposes it.</param>
+    /// <param name="cancellationToken">Ends every wait.</param>
+    public DeviceStateReceiver(
+        ReassemblyOptions options, Func<string, uint, IDeviceStateSink> openSink, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(options);
+        _context = new ReassemblyContext(
+            options, new MemoryBudget(options.MemoryBudget), new SpillFile(options.SpillDirectory), cancellationToken);
+        _openSink = openSink;
+        _lookup = _devices.GetAlternateLookup<ReadOnlySpan<char>>();
+    }
+
+    /// <inheritdoc/>
+    public bool IsComplete => All(d => d.IsDone);
+
+    /// <inheritdoc/>
+    public bool HasInitialData => All(d => d.HasInitialData);
+
+    /// <summary>What was received, a device each, in the order of their names.</summary>
+    public IReadOnlyList<(DeviceSummary Summary, IDeviceStateSink Sink)> Devices
+    {
+        get
+        {
+            lock (_lock)
+            {
+                return [.. _devices.Values.OrderBy(d => d.IdStr, StringComparer.Ordinal).ThenBy(d => d.InstanceId)
+                    .Select(d => (d.Summarize(), d.Sink))];
+            }
+        }
+    }
+
+    /// <inheritdoc/>
+    public ISectionBody? OpenSection(SectionInfo section)
+    {
+        ArgumentNullException.ThrowIfNull(section);
+        if (!section.IdStr.EndsWith(VfioSuffix, StringComparison.Ordinal))
+        {
+            return null;
+        }
+
+        var device = Find(Encoding.UTF8.GetBytes(section.IdStr), section.InstanceId, new PacketPlace(section.IdStr, "main channel", 0));
+        device.IsAnnounced = true;
+        return new MarkerParser(new DeviceSection(device), device.Name, section.Id);
+    }
+
+    /// <inheritdoc/>
+    public void Receive(in DeviceStatePacket packet, ChannelReader channel)
+    {
+        ArgumentNullException.ThrowIfNull(channel);
+        int size = packet.PayloadSize;
+        var place = new PacketPlace("", channel.Name, channel.Offset);
+        var device = Find(packet.IdStrBytes, packet.InstanceId, place);
+        channel.Advance(DeviceStatePacket.Size);
+        device.Receive(channel, size, place with { Device = device.Name });
+    }
+
+    /// <inheritdoc/>
+    public void EndPreCopy(bool allAnnounced)
+    {
+        DeviceReassembly[] devices;
+        lock (_lock)
+        {
+            _open = true;
+            _allAnnounced |= allAnnounced;
+            devices = [.. _devices.Values];
+        }
+
+        if (allAnnounced && devices.FirstOrDefault(d => !d.IsAnnounced) is { } unknown)
+        {
+            throw Unknown(unknown.Name, unknown.First);
+        }
+
+        foreach (var device in devices)
+        {
+            device.Open();
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Complete()
+    {
+        lock (_lock)
+        {
+            foreach (var device in _devices.Values)
+            {
+                device.Complete();
+            }
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        foreach (var device in _devices.Values)
+        {
+            device.Abandon();
+            device.Sink.Dispose();
+        }
+
+        _context.Spill.Dispose();
+    }
+
+    private bool All(Func<DeviceReassembly, bool> predicate)
+    {
+        lock (_lock)
+        {
+            return _devices.Values.All(predicate);
+        }
+    }
+
+    private DeviceReassembly Find(ReadOnlySpan<byte> idStr, uint instanceId, in PacketPlace place)
+    {
+        Span<char> key = stackalloc char[KeyLength];
+        int length = Encoding.UTF8.GetChars(idStr, key);
+        key[length] = '\0';
+        instanceId.TryFormat(key[(length + 1)..], out int digits);
+        key = key[..(length + 1 + digits)];
+        lock (_lock)
+        {
+            if (_lookup.TryGetValue(key, out var device))
+            {
+                return device;
+            }
+
+            string name = new(key[..length]);
+            if (_devices.Count >= _context.Options.MaxDevices)
+            {
+                throw (place with { Device = DeviceReassembly.NameOf(name, instanceId) }).Fail(VfioError.TooManyDevices,
+                    $"there are {_devices.Count} devices already, which is the limit");
+            }
+
+            if (_allAnnounced)
+            {
+                throw Unknown(DeviceReassembly.NameOf(name, instanceId), place);
+            }
+
+            device = new DeviceReassembly(name, instanceId, _context, _openSink(name, instanceId), place);
+            _devices.Add(new string(key), device);
+            if (_open)
+            {
+                device.Open();
+            }
+
+            return device;
+        }
+    }
+
+    private static VfioException Unknown(string name, in PacketPlace place)
+        => (place with { Device = name }).Fail(VfioError.UnknownDevice, "the main stream has no such device");
+
+    private sealed class DeviceSection(DeviceReassembly device) : IMarkerObserver
+    {
+        public void Data(SectionKind kind, ReadOnlySpan<byte> data) => device.WriteMain(kind, data);
+
+        public void InitialDataSent() => device.HasInitialData = true;
+
+        public void Config(ReadOnlySpan<byte> body) => device.CompleteMain(body);
+    }
+}

@@ -1,0 +1,30 @@
+namespace MigrationOps.Engine.Vfio;
+
+/// <summary>Takes the state of one device, in order, from one thread at a time.</summary>
+public interface IDeviceStateSink : IDisposable
+{
+    /// <summary>Takes the next bytes of the device's raw data.</summary>
+    void Write(ReadOnlySpan<byte> data);
+
+    /// <summary>Takes the config state, after all data: both markers included.</summary>
+    void Complete(ReadOnlySpan<byte> config);
+}
+
+/// <summary>A sink that counts on somebody else to look at the bytes.</summary>
+public sealed class NullSink : IDeviceStateSink
+{
+    /// <inheritdoc/>
+    public void Write(ReadOnlySpan<byte> data)
+    {
+    }
+
+    /// <inheritdoc/>
+    public void Complete(ReadOnlySpan<byte> config)
+    {
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+    }
+}

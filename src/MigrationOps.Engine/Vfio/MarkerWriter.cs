@@ -1,0 +1,37 @@
+using System.Buffers.Binary;
+
+namespace MigrationOps.Engine.Vfio;
+
+/// <summary>Writes the marker stream of a VFIO device's sections.</summary>
+/// <param name="output">Where it goes; stays the caller's.</param>
+public sealed class MarkerWriter(Stream output)
+{
+    /// <summary>Writes one marker.</summary>
+    public void Write(VfioMarker marker)
+    {
+        Span<byte> word = stackalloc byte[8];
+        BinaryPrimitives.WriteUInt64BigEndian(word, (ulong)marker);
+        output.Write(word);
+    }
+
+    /// <summary>Writes the body of the setup section.</summary>
+    public void WriteSetup()
+    {
+        Write(VfioMarker.SetupState);
+        Write(VfioMarker.EndOfState);
+    }
+
+    /// <summary>Writes a block of the device's data. The section's end mark is not written.</summary>
+    public void WriteData(ReadOnlySpan<byte> data)
+    {
+        Write(VfioMarker.DataState);
+        Span<byte> size = stackalloc byte[8];
+        BinaryPrimitives.WriteUInt64BigEndian(size, (ulong)data.Length);
+        output.Write(size);
+        output.Write(data);
+    }
+
+    /// <summary>Writes the body of the last section.</summary>
+    /// <param name="config">The config state, both markers included.</param>
+    public void WriteConfig(ReadOnlySpan<byte> config) => output.Write(config);
+}

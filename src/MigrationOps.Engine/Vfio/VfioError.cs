@@ -1,0 +1,132 @@
+namespace MigrationOps.Engine.Vfio;
+
+/// <summary>Why the state of a VFIO device could not be received, stored, sent or loaded.</summary>
+public enum VfioError
+{
+    /// <summary>A payload shorter than the packet header of VFIO.</summary>
+    ShortPacket,
+
+    /// <summary>A packet version other than 0.</summary>
+    UnsupportedPacketVersion,
+
+    /// <summary>The index 0xffffffff, which QEMU reserves.</summary>
+    InvalidIndex,
+
+    /// <summary>An index so far ahead that no source sends it.</summary>
+    IndexBeyondWindow,
+
+    /// <summary>An index that is present already.</summary>
+    DuplicateIndex,
+
+    /// <summary>An index that has been delivered already.</summary>
+    IndexBehind,
+
+    /// <summary>A second config packet.</summary>
+    DuplicateConfig,
+
+    /// <summary>A config packet whose index is below that of a data packet.</summary>
+    ConfigTooEarly,
+
+    /// <summary>A data packet with an index beyond that of the config packet.</summary>
+    PacketAfterConfig,
+
+    /// <summary>The stream ended, and a data packet never came.</summary>
+    MissingPacket,
+
+    /// <summary>The stream ended without the config packet.</summary>
+    MissingConfig,
+
+    /// <summary>A config packet that does not hold a config state.</summary>
+    InvalidConfig,
+
+    /// <summary>A config state without its end mark.</summary>
+    TruncatedConfig,
+
+    /// <summary>A packet for a device that the main stream does not have.</summary>
+    UnknownDevice,
+
+    /// <summary>More devices than the limit.</summary>
+    TooManyDevices,
+
+    /// <summary>More packets out of order than the memory budget can keep track of.</summary>
+    TooManyOutOfOrder,
+
+    /// <summary>A device whose state came both in the main stream and over the channels.</summary>
+    MixedTransfer,
+
+    /// <summary>The spill file cannot be written or read.</summary>
+    SpillFailed,
+
+    /// <summary>A marker that cannot be there in a VFIO section.</summary>
+    InvalidMarker,
+
+    /// <summary>A VFIO section that ends inside something.</summary>
+    TruncatedSection,
+
+    /// <summary>No device at the path, or none that VFIO has opened.</summary>
+    DeviceNotFound,
+
+    /// <summary>The device or its driver cannot migrate.</summary>
+    NotMigratable,
+
+    /// <summary>A state that the device does not have.</summary>
+    StateNotSupported,
+
+    /// <summary>The kernel refused a transition; the device is in the state that it reports.</summary>
+    TransitionFailed,
+
+    /// <summary>The device is in the ERROR state.</summary>
+    DeviceInError,
+
+    /// <summary>The device's data could not be read or written.</summary>
+    DataTransferFailed,
+}
+
+/// <summary>A failure with the state of a VFIO device.</summary>
+public sealed class VfioException : MigrationOpsException
+{
+    /// <summary>Creates the failure.</summary>
+    /// <param name="reason">Why it failed.</param>
+    /// <param name="message">What happened, with device, channel, index and byte offset.</param>
+    /// <param name="innerException">The cause, if any.</param>
+    /// <param name="action">What to do next, where the general advice for the reason is not enough.</param>
+    public VfioException(VfioError reason, string message, Exception? innerException = null, string? action = null)
+        : base("Vfio" + reason, KindOf(reason), message, action ?? ActionOf(reason), innerException)
+        => Reason = reason;
+
+    /// <summary>Why it failed.</summary>
+    public VfioError Reason { get; }
+
+    private static FailureKind KindOf(VfioError reason) => reason switch
+    {
+        VfioError.UnsupportedPacketVersion or VfioError.NotMigratable or VfioError.StateNotSupported => FailureKind.NotSupported,
+        VfioError.MissingPacket or VfioError.MissingConfig or VfioError.TruncatedConfig or VfioError.InvalidConfig
+            or VfioError.TruncatedSection => FailureKind.CorruptData,
+        VfioError.IndexBeyondWindow or VfioError.TooManyDevices or VfioError.TooManyOutOfOrder => FailureKind.LimitExceeded,
+        VfioError.SpillFailed or VfioError.DataTransferFailed => FailureKind.Storage,
+        VfioError.DeviceNotFound => FailureKind.NotFound,
+        VfioError.TransitionFailed => FailureKind.Refused,
+        VfioError.DeviceInError => FailureKind.InvalidState,
+        _ => FailureKind.Protocol,
+    };
+
+    private static string ActionOf(VfioError reason) => reason switch
+    {
+        VfioError.UnsupportedPacketVersion => "Use a QEMU whose VFIO packets have version 0.",
+        VfioError.IndexBeyondWindow => "Do not trust this migration. Raise the window if the source really runs so far ahead.",
+        VfioError.TooManyDevices => "Raise the limit if the source really has so many devices.",
+        VfioError.TooManyOutOfOrder => "Raise the memory budget.",
+        VfioError.MissingPacket or VfioError.MissingConfig or VfioError.TruncatedConfig or VfioError.InvalidConfig
+            or VfioError.TruncatedSection =>
+            "Do not load this state: it is incomplete. Keep the source as it is and migrate again.",
+        VfioError.SpillFailed => "Free space in the destination's directory, or raise the memory budget.",
+        VfioError.DeviceNotFound => "Check the path, that the device is bound to its vfio driver, and that nobody else has it open.",
+        VfioError.NotMigratable => "Use a vfio variant driver that supports migration for this device.",
+        VfioError.StateNotSupported => "The device lacks the feature for this state; use the states without it.",
+        VfioError.TransitionFailed => "Look at the kernel log. The data descriptor was dropped; save or restore again.",
+        VfioError.DeviceInError => "Reset the device. Its state is lost; restore it from the last good one.",
+        VfioError.DataTransferFailed => "Look at the kernel log. The device's state was not moved completely.",
+        VfioError.UnknownDevice => "Do not trust this migration: the source sends state of a device that it did not announce.",
+        _ => "The source broke the protocol of VFIO device state. Do not trust this migration: repeat it, and report it with an -Archive of it.",
+    };
+}

@@ -1,0 +1,120 @@
+using System.Diagnostics;
+using Microsoft.Extensions.Logging;
+using MigrationOps.Engine.Multifd;
+using MigrationOps.Engine.Wire;
+
+namespace MigrationOps.Engine.Vfio;
+
+/// <summary>Receives a migration from a source and keeps the state of its VFIO devices, the whole of it, or both.</summary>
+public static partial class VfioStateReceiver
+{
+    /// <summary>Receives one migration. Files and archive appear only when all of it has been received and checked.</summary>
+    /// <param name="options">What to receive, and where it goes.</param>
+    /// <param name="logger">Hears of the stages.</param>
+    /// <param name="cancellationToken">Ends the receipt; nothing is left behind.</param>
+    /// <returns>One result per device.</returns>
+    public static IReadOnlyList<VfioStateTransfer> Receive(
+        VfioReceiveOptions options, ILogger logger, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(options);
+        CheckDestination(options.Destination);
+        using var archive = options.Archive is null ? null : new ArchiveWriter(options.Archive);
+        using var watch = new ProgressWatch(options.Receive.Timeout, cancellationToken) { Progress = options.Progress };
+        using var scope = new IoScope(Timeout.InfiniteTimeSpan, watch.Token);
+        using var listener = Transport.Listen(options.Endpoint, options.Security, scope);
+        string source = listener.Endpoint.ToString();
+        LogListening(logger, source);
+        options.Listening?.Invoke(listener.Endpoint);
+        long start = Stopwatch.GetTimestamp();
+
+        var sinks = new SinkFactory(options, scope);
+        using var devices = new DeviceStateReceiver(new ReassemblyOptions
+        {
+            MemoryBudget = options.MemoryBudget,
+            SpillDirectory = options.Destination ?? Path.GetDirectoryName(Path.GetFullPath(options.Archive ?? "./x"))!,
+        }, sinks.Open, watch.Token);
+        var summary = MigrationReceiver.Receive(listener, options.Receive, devices, archive, watch);
+        foreach (string warning in summary.Warnings)
+        {
+            LogWarning(logger, source, warning);
+        }
+
+        var results = devices.Devices;
+        foreach (var (_, sink) in results)
+        {
+            (sink as StateFileSink)?.Commit(source);
+        }
+
+        archive?.Commit(summary, results.Select(r => ArchivedDeviceOf(r.Summary)), source);
+        TransferMetrics.Record("vfio-multifd", "receive", results.Sum(r => r.Summary.Bytes), Stopwatch.GetElapsedTime(start));
+        LogReceived(logger, source, summary.Channels.Count, watch.Moved);
+        return [.. results.Select(r => ToResult(r.Summary, r.Sink, source, options, summary.Warnings))];
+    }
+
+    internal static ArchivedDevice ArchivedDeviceOf(DeviceSummary device)
+        => new(device.IdStr, device.InstanceId, device.Packets, device.Bytes, device.ConfigBytes);
+
+    private static VfioStateTransfer ToResult(
+        DeviceSummary device, IDeviceStateSink sink, string source, VfioReceiveOptions options, IReadOnlyList<string> warnings) => new()
+        {
+            IdStr = device.IdStr,
+            InstanceId = device.InstanceId,
+            Direction = "Receive",
+            Packets = device.Packets,
+            Bytes = device.Bytes,
+            PrecopyBytes = device.PrecopyBytes,
+            OutOfOrder = device.OutOfOrder,
+            MaxQueuedBytes = device.MaxQueuedBytes,
+            SpilledBytes = device.SpilledBytes,
+            ConfigBytes = device.ConfigBytes,
+            Sha256 = (sink as StateFileSink)?.Sha256 ?? (sink as DeviceSink)?.Sha256 ?? (sink as HashSink)?.Sha256,
+            Path = (sink as StateFileSink)?.Path ?? (sink is DeviceSink ? options.Device!.Path : null),
+            Peer = source,
+            Archive = options.Archive,
+            Duration = device.Duration,
+            Warnings = [.. device.Warnings, .. warnings],
+        };
+
+    private static void CheckDestination(string? destination)
+    {
+        if (destination is not null && !Directory.Exists(destination))
+        {
+            throw new WireException(WireError.NotFound, $"The folder '{destination}' does not exist.",
+                action: "Create the folder, or give another one.")
+            { Target = destination };
+        }
+    }
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "Listening for a migration on {Endpoint}")]
+    private static partial void LogListening(ILogger logger, string endpoint);
+
+    [LoggerMessage(Level = LogLevel.Information, Message = "{Endpoint}: received a migration over {Channels} channels, {Bytes} bytes")]
+    private static partial void LogReceived(ILogger logger, string endpoint, int channels, long bytes);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "{Endpoint}: {Warning}")]
+    private static partial void LogWarning(ILogger logger, string endpoint, string warning);
+
+    private sealed class SinkFactory(VfioReceiveOptions options, IoScope scope)
+    {
+        private readonly DeviceFileNames _names = new(options.Destination ?? "");
+        private string? _loaded;
+
+        internal IDeviceStateSink Open(string idStr, uint instanceId)
+        {
+            if (options.Device is { } device && (options.IdStr is null || options.IdStr == idStr))
+            {
+                if (_loaded is not null)
+                {
+                    throw new VfioException(VfioError.TooManyDevices,
+                        $"The migration has '{_loaded}' and '{idStr}', and there is one device to load.",
+                        action: "Name the section that is to be loaded with -IdStr.");
+                }
+
+                _loaded = idStr;
+                return new DeviceSink(device, VfioState.Running, scope);
+            }
+
+            return options.Destination is null ? new HashSink() : new StateFileSink(_names.PathFor(idStr, instanceId), idStr, instanceId, scope);
+        }
+    }
+}

@@ -1,0 +1,139 @@
+using System.Diagnostics;
+using MigrationOps.Engine.Multifd;
+using MigrationOps.Engine.Wire;
+
+namespace MigrationOps.Engine.Vfio;
+
+/// <summary>What to send, and where to.</summary>
+public sealed record VfioSendOptions
+{
+    /// <summary>The receiver.</summary>
+    public required Endpoint Endpoint { get; init; }
+
+    /// <summary>TLS, or plain text.</summary>
+    public TransportSecurity Security { get; init; } = TransportSecurity.Default;
+
+    /// <summary>Number of multifd channels.</summary>
+    public int Channels { get; init; } = 4;
+
+    /// <summary>The most data in one packet, in bytes.</summary>
+    public int PacketSize { get; init; } = 1024 * 1024;
+
+    /// <summary>The longest time in which no connection moves a byte.</summary>
+    public TimeSpan Timeout { get; init; } = TimeSpan.FromSeconds(30);
+
+    /// <summary>Called with the bytes sent so far.</summary>
+    public Action<long>? Progress { get; init; }
+}
+
+/// <summary>
+/// Sends device state over multifd channels, as QEMU does at the switchover: one queue for the migration, a thread for
+/// each device that fills it, a thread for each channel that empties it.
+/// </summary>
+public static class VfioStateSender
+{
+    private const uint FirstSectionId = 1;
+
+    /// <summary>Sends the state of devices in one migration.</summary>
+    /// <param name="sources">The devices; stay the caller's.</param>
+    /// <param name="options">Where to.</param>
+    /// <param name="cancellationToken">Ends the transfer.</param>
+    /// <returns>One result per device, after the receiver said that it has everything.</returns>
+    public static IReadOnlyList<VfioStateTransfer> Send(
+        IReadOnlyList<IDeviceStateSource> sources, VfioSendOptions options, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(sources);
+        ArgumentNullException.ThrowIfNull(options);
+        using var watch = new ProgressWatch(options.Timeout, cancellationToken) { Progress = options.Progress };
+        using var queue = new DevicePacketQueue(
+            VfioPacketHeader.Size + options.PacketSize, 2 * options.Channels + sources.Count, sources.Count, watch.Token);
+        using var sender = new MigrationSender(options.Endpoint, options.Security, watch);
+        var results = new VfioStateTransfer[sources.Count];
+        long start = Stopwatch.GetTimestamp();
+        sender.Send(
+            (main, openReturnPath) => SendMain(sources, main, openReturnPath, () =>
+            {
+                var threads = sources.Select((source, i) => Start(watch, queue, () =>
+                    results[i] = SendDevice(source, queue, options))).ToList();
+                threads.ForEach(t => t.Join());
+                watch.Token.ThrowIfCancellationRequested();
+            }),
+            [.. Enumerable.Range(0, options.Channels).Select(id =>
+                (Action<Stream>)(channel => queue.Drain(new ChannelInit(Guid.Empty, (byte)id), channel)))]);
+        TransferMetrics.Record("vfio-multifd", "send", results.Sum(r => r.Bytes), Stopwatch.GetElapsedTime(start));
+        return results;
+    }
+
+    private static void SendMain(
+        IReadOnlyList<IDeviceStateSource> sources, Stream main, byte[] openReturnPath, Action sendDevices)
+    {
+        var writer = new MainStreamWriter(main);
+        SectionInfo[] sections = [.. sources.Select((s, i) => new SectionInfo(FirstSectionId + (uint)i, s.IdStr, s.InstanceId, 1))];
+        byte[] setup = Body(w => w.WriteSetup()), end = Body(w => w.Write(VfioMarker.EndOfState));
+        writer.Begin(openReturnPath);
+        WriteAll(SectionKind.Start, setup);
+        writer.StartSwitchover();
+        sendDevices();
+        WriteAll(SectionKind.Last, end);
+        WriteAll(SectionKind.Full, end);
+        writer.End();
+
+        void WriteAll(SectionKind kind, byte[] body)
+        {
+            foreach (var section in sections)
+            {
+                writer.Section(kind, section, body);
+            }
+        }
+    }
+
+    private static byte[] Body(Action<MarkerWriter> write)
+    {
+        using var body = new MemoryStream();
+        write(new MarkerWriter(body));
+        return body.ToArray();
+    }
+
+    private static Thread Start(ProgressWatch watch, DevicePacketQueue queue, Action action)
+    {
+        var thread = new Thread(() =>
+        {
+            try
+            {
+                action();
+            }
+            catch (Exception e)
+            {
+                watch.Fail(e);
+            }
+            finally
+            {
+                queue.Complete();
+            }
+        })
+        { IsBackground = true, Name = "device state" };
+        thread.Start();
+        return thread;
+    }
+
+    private static VfioStateTransfer SendDevice(IDeviceStateSource source, DevicePacketQueue queue, VfioSendOptions options)
+    {
+        long start = Stopwatch.GetTimestamp();
+        using var packets = new DevicePacketWriter(queue, source.IdStr, source.InstanceId, options.PacketSize);
+        byte[] config = source.WriteTo(packets);
+        packets.Complete(config);
+        return new VfioStateTransfer
+        {
+            IdStr = source.IdStr,
+            InstanceId = source.InstanceId,
+            Direction = "Send",
+            Packets = packets.Packets,
+            Bytes = packets.Bytes,
+            ConfigBytes = config.Length,
+            Sha256 = source.Sha256,
+            Path = source.Path,
+            Peer = options.Endpoint.ToString(),
+            Duration = Stopwatch.GetElapsedTime(start),
+        };
+    }
+}

@@ -1,0 +1,55 @@
+namespace MigrationOps.Engine.Vhost;
+
+/// <summary>Feature words of vhost-user, and their bits by name.</summary>
+public static class VhostFeatures
+{
+    /// <summary>Virtio feature bit 30: protocol features may be asked for.</summary>
+    public const ulong ProtocolFeatures = 1UL << 30;
+
+    /// <summary>Protocol feature bit 3: a request can ask for an acknowledgement.</summary>
+    public const ulong ReplyAck = 1UL << 3;
+
+    /// <summary>Protocol feature bit 0: more than one queue; GET_QUEUE_NUM may be asked.</summary>
+    public const ulong MultiQueue = 1UL << 0;
+
+    /// <summary>Protocol feature bit 19: the internal state can be transferred.</summary>
+    public const ulong DeviceState = 1UL << 19;
+
+    private static readonly string[] ProtocolNames =
+    [
+        "MQ", "LOG_SHMFD", "RARP", "REPLY_ACK", "MTU", "BACKEND_REQ", "CROSS_ENDIAN", "CRYPTO_SESSION", "PAGEFAULT", "CONFIG",
+        "BACKEND_SEND_FD", "HOST_NOTIFIER", "INFLIGHT_SHMFD", "RESET_DEVICE", "INBAND_NOTIFICATIONS", "CONFIGURE_MEM_SLOTS",
+        "STATUS", "XEN_MMAP", "SHARED_OBJECT", "DEVICE_STATE",
+    ];
+
+    // Device-independent virtio bits and the vhost ones; the low bits mean something else for every device type.
+    private static readonly Dictionary<int, string> VirtioNames = new()
+    {
+        [24] = "NOTIFY_ON_EMPTY",
+        [26] = "LOG_ALL",
+        [27] = "ANY_LAYOUT",
+        [28] = "RING_INDIRECT_DESC",
+        [29] = "RING_EVENT_IDX",
+        [30] = "PROTOCOL_FEATURES",
+        [32] = "VERSION_1",
+        [33] = "ACCESS_PLATFORM",
+        [34] = "RING_PACKED",
+        [35] = "IN_ORDER",
+        [36] = "ORDER_PLATFORM",
+        [37] = "SR_IOV",
+        [38] = "NOTIFICATION_DATA",
+        [39] = "NOTIF_CONFIG_DATA",
+        [40] = "RING_RESET",
+        [41] = "ADMIN_VQ",
+    };
+
+    /// <summary>The names of a protocol feature word, lowest bit first; unknown bits as "bit N".</summary>
+    public static string[] NamesOfProtocolFeatures(ulong word)
+        => Names(word, bit => bit < ProtocolNames.Length ? ProtocolNames[bit] : null);
+
+    /// <summary>The names of a virtio feature word, lowest bit first; device-specific and unknown bits as "bit N".</summary>
+    public static string[] NamesOfFeatures(ulong word) => Names(word, bit => VirtioNames.GetValueOrDefault(bit));
+
+    private static string[] Names(ulong word, Func<int, string?> name)
+        => [.. Enumerable.Range(0, 64).Where(bit => (word >> bit & 1) != 0).Select(bit => name(bit) ?? $"bit {bit}")];
+}

@@ -1,0 +1,194 @@
+using System.Net.Sockets;
+using System.Runtime.InteropServices;
+using Microsoft.Win32.SafeHandles;
+using MigrationOps.Engine.Native;
+
+namespace MigrationOps.Engine.Wire;
+
+/// <summary>
+/// A stream over any descriptor - pipe, socket, file - whose every wait has the deadline and the cancellation of its
+/// <see cref="IoScope"/>. It owns the descriptor. Reads and writes are synchronous: whoever wants them elsewhere gives
+/// them a thread, as the transfers do.
+/// </summary>
+public sealed class FdStream : Stream
+{
+    private readonly IoScope _scope;
+    private readonly IDisposable? _owner;
+    private readonly bool _alwaysReady;
+
+    /// <summary>Takes over a descriptor.</summary>
+    /// <param name="handle">The descriptor; closed with the stream.</param>
+    /// <param name="access">Which directions are used. A pipe or socket that is written to is made non-blocking.</param>
+    /// <param name="scope">Deadline and cancellation; it must live as long as the stream is used.</param>
+    /// <param name="name">What errors call it.</param>
+    public FdStream(SafeHandle handle, FileAccess access, IoScope scope, string name)
+        : this(handle, access, scope, name, owner: null)
+    {
+    }
+
+    internal FdStream(SafeHandle handle, FileAccess access, IoScope scope, string name, IDisposable? owner)
+    {
+        ArgumentNullException.ThrowIfNull(handle);
+        Handle = handle;
+        Name = name;
+        _scope = scope;
+        _owner = owner;
+        CanRead = access.HasFlag(FileAccess.Read);
+        CanWrite = access.HasFlag(FileAccess.Write);
+        Kind = FileKinds.Of(handle, name);
+        _alwaysReady = Kind == FileKind.Regular;
+        if (CanWrite && !_alwaysReady)
+        {
+            // A blocking write of more than fits would wait in the kernel, out of reach of deadline and cancellation.
+            Fcntl.SetNonBlocking(handle, name);
+        }
+    }
+
+    /// <summary>A stream over a socket, which it disposes in the end.</summary>
+    internal static FdStream Over(Socket socket, IoScope scope, string name)
+        => new(socket.SafeHandle, FileAccess.ReadWrite, scope, name, socket);
+
+    /// <summary>The descriptor; it stays the stream's.</summary>
+    public SafeHandle Handle { get; }
+
+    /// <summary>What errors call it.</summary>
+    public string Name { get; }
+
+    internal FileKind Kind { get; }
+
+    /// <inheritdoc/>
+    public override bool CanRead { get; }
+
+    /// <inheritdoc/>
+    public override bool CanWrite { get; }
+
+    /// <inheritdoc/>
+    public override bool CanSeek => _alwaysReady;
+
+    /// <inheritdoc/>
+    public override long Length => RandomAccess.GetLength((SafeFileHandle)Handle);
+
+    /// <inheritdoc/>
+    public override long Position
+    {
+        get => Lseek.Seek(Handle, 0, SeekOrigin.Current, Name);
+        set => Lseek.Seek(Handle, value, SeekOrigin.Begin, Name);
+    }
+
+    /// <summary>Waits for one of the events, bounded by the scope; a regular file is always ready.</summary>
+    internal void WaitFor(PollEvents events, Deadline deadline)
+    {
+        if (_alwaysReady)
+        {
+            _scope.CancellationToken.ThrowIfCancellationRequested();
+            return;
+        }
+
+        if (_scope.TryWait(Handle, events, deadline) == PollEvents.None)
+        {
+            throw _scope.Expired(events == PollEvents.Readable ? $"data from {Name}" : $"room to write to {Name}{Unread()}", Name);
+        }
+    }
+
+    // Tells a peer that takes nothing from one that is slow: what we wrote is still there.
+    private string Unread()
+        => Kind == FileKind.Pipe ? $" ({Ioctl.GetReadableBytes(Handle, Name):N0} bytes lie unread in the pipe)" : "";
+
+    /// <summary>True if the failure is this stream's own, not that of the other end of a copy.</summary>
+    internal bool Caused(Exception failure) => failure is WireException e && Equals(e.Target, Name);
+
+    /// <summary>A stream over another descriptor, with the same bounds and name.</summary>
+    internal FdStream Sibling(SafeHandle handle, FileAccess access) => new(handle, access, _scope, Name);
+
+    internal Deadline StartDeadline() => _scope.StartDeadline();
+
+    internal void ThrowIfCancelled() => _scope.CancellationToken.ThrowIfCancellationRequested();
+
+    /// <summary>Reads what there is, at least one byte unless the stream has ended.</summary>
+    public override int Read(Span<byte> buffer)
+    {
+        if (buffer.IsEmpty)
+        {
+            return 0;
+        }
+
+        var deadline = StartDeadline();
+        while (true)
+        {
+            WaitFor(PollEvents.Readable, deadline);
+            nint count = FdIo.Read(Handle, buffer);
+            if (count >= 0)
+            {
+                return (int)count;
+            }
+
+            if (NativeError.Last is not (NativeError.EAGAIN or NativeError.EINTR))
+            {
+                throw NativeError.From("read", Name, NativeError.Last);
+            }
+        }
+    }
+
+    /// <summary>Writes everything. The deadline is for each wait, not for the whole.</summary>
+    public override void Write(ReadOnlySpan<byte> buffer)
+    {
+        var deadline = StartDeadline();
+        while (!buffer.IsEmpty)
+        {
+            ThrowIfCancelled();
+            nint count = FdIo.Write(Handle, buffer);
+            if (count >= 0)
+            {
+                buffer = buffer[(int)count..];
+                deadline = StartDeadline();
+            }
+            else if (NativeError.Last == NativeError.EAGAIN)
+            {
+                WaitFor(PollEvents.Writable, deadline);
+            }
+            else if (NativeError.Last != NativeError.EINTR)
+            {
+                throw NativeError.From("write", Name, NativeError.Last);
+            }
+        }
+    }
+
+    /// <inheritdoc/>
+    public override int Read(byte[] buffer, int offset, int count) => Read(buffer.AsSpan(offset, count));
+
+    /// <inheritdoc/>
+    public override void Write(byte[] buffer, int offset, int count) => Write(buffer.AsSpan(offset, count));
+
+    /// <inheritdoc/>
+    public override long Seek(long offset, SeekOrigin origin) => Lseek.Seek(Handle, offset, origin, Name);
+
+    /// <inheritdoc/>
+    public override void SetLength(long value) => RandomAccess.SetLength((SafeFileHandle)Handle, value);
+
+    /// <summary>Nothing is buffered here.</summary>
+    public override void Flush()
+    {
+    }
+
+    /// <summary>Ends the sending direction of a socket, so that the peer sees the end; other kinds do that by closing.</summary>
+    internal void EndWriting()
+    {
+        if (Kind == FileKind.Socket)
+        {
+            SocketCalls.ShutdownWrite(Handle, Name);
+        }
+    }
+
+    /// <inheritdoc/>
+    protected override void Dispose(bool disposing)
+    {
+        if (disposing)
+        {
+            // The socket, if there is one, closes its handle itself: a socket handle that is disposed alone resets the
+            // connection, and what was sent last is lost.
+            (_owner ?? Handle).Dispose();
+        }
+
+        base.Dispose(disposing);
+    }
+}

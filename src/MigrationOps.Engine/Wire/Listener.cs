@@ -1,0 +1,98 @@
+using System.Net;
+using System.Net.Sockets;
+using MigrationOps.Engine.Native;
+
+namespace MigrationOps.Engine.Wire;
+
+/// <summary>A listening socket. Disposing it closes it and removes its socket file.</summary>
+public sealed class Listener : IDisposable
+{
+    private readonly Socket _socket;
+    private readonly TlsFiles? _tls;
+    private readonly IoScope _scope;
+    private readonly string? _socketFile;
+
+    internal Listener(Endpoint endpoint, Socket socket, TlsFiles? tls, IoScope scope)
+    {
+        _socket = socket;
+        _tls = tls;
+        _scope = scope;
+        Endpoint = endpoint is Endpoint.Tcp tcp ? tcp with { Port = ((IPEndPoint)socket.LocalEndPoint!).Port } : endpoint;
+        _socketFile = endpoint is Endpoint.Unix { Path: not ['@', ..] } unix ? Path.GetFullPath(unix.Path) : null;
+    }
+
+    /// <summary>Where it listens; with port 0 the port that the system chose.</summary>
+    public Endpoint Endpoint { get; }
+
+    /// <summary>Accepts one connection, and does the TLS handshake if there are credentials.</summary>
+    /// <param name="waitingFor">What the error names.</param>
+    /// <returns>A stream that the caller disposes.</returns>
+    public Stream Accept(string waitingFor)
+    {
+        var stream = FdStream.Over(AcceptSocket(waitingFor, _scope), _scope, Endpoint.ToString());
+        return _tls is null ? stream : _tls.Authenticate(stream, "");
+    }
+
+    /// <summary>
+    /// Accepts one connection and leaves the TLS handshake to the caller, so that a peer that does not go on with its own
+    /// holds up nobody else's.
+    /// </summary>
+    /// <param name="waitingFor">What the error names.</param>
+    /// <param name="scope">Deadline and cancellation of the connection.</param>
+    /// <param name="accepting">Deadline and cancellation of this wait.</param>
+    /// <returns>A stream that the caller disposes, after <see cref="Protect"/>.</returns>
+    public FdStream AcceptUnprotected(string waitingFor, IoScope scope, IoScope accepting)
+        => FdStream.Over(AcceptSocket(waitingFor, accepting), scope, Endpoint.ToString());
+
+    /// <summary>Does the TLS handshake if there are credentials; else the stream stays as it is.</summary>
+    public Stream Protect(FdStream stream) => _tls is null ? stream : _tls.Authenticate(stream, "");
+
+    /// <summary>True if a connection waits to be accepted.</summary>
+    public bool HasPending => _socket.Poll(0, SelectMode.SelectRead);
+
+    /// <summary>Accepts one connection for messages with descriptors.</summary>
+    public UnixConnection AcceptUnix(string waitingFor) => new(AcceptSocket(waitingFor, _scope), _scope, Endpoint.ToString());
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        _socket.Dispose();
+        _tls?.Dispose();
+        if (_socketFile is not null && File.Exists(_socketFile))
+        {
+            File.Delete(_socketFile);
+        }
+    }
+
+    private Socket AcceptSocket(string waitingFor, IoScope scope)
+    {
+        var deadline = scope.StartDeadline();
+        while (true)
+        {
+            scope.Wait(_socket.SafeHandle, PollEvents.Readable, deadline, $"{waitingFor} on {Endpoint}");
+            // The peer may have gone between poll and accept; a non-blocking accept then says so instead of waiting.
+            _socket.Blocking = false;
+            try
+            {
+                var accepted = _socket.Accept();
+                accepted.Blocking = true;
+                if (accepted.AddressFamily != AddressFamily.Unix)
+                {
+                    accepted.NoDelay = true;
+                }
+
+                return accepted;
+            }
+            catch (SocketException e) when (e.SocketErrorCode is SocketError.WouldBlock or SocketError.ConnectionAborted)
+            {
+                continue;
+            }
+            catch (SocketException e)
+            {
+                throw new WireException(
+                    e.SocketErrorCode == SocketError.TooManyOpenSockets ? WireError.TooManyDescriptors : WireError.ListenFailed,
+                    $"Cannot accept {waitingFor} on {Endpoint}: {e.Message.TrimEnd('.')}.", e);
+            }
+        }
+    }
+}

@@ -1,0 +1,235 @@
+using System.Net;
+using System.Net.Sockets;
+using Microsoft.Win32.SafeHandles;
+using MigrationOps.Engine.Native;
+
+namespace MigrationOps.Engine.Wire;
+
+/// <summary>How an endpoint may be reached: with TLS, or in the clear beyond this machine.</summary>
+/// <param name="TlsDirectory">Directory with QEMU's x509 layout, or null for no TLS.</param>
+/// <param name="AllowPlaintext">True to let bytes cross a network unprotected.</param>
+public sealed record TransportSecurity(string? TlsDirectory = null, bool AllowPlaintext = false)
+{
+    /// <summary>No TLS, loopback only.</summary>
+    public static TransportSecurity Default { get; } = new();
+
+    internal void Check(Endpoint endpoint)
+    {
+        if (endpoint.IsNetwork && TlsDirectory is null && !AllowPlaintext)
+        {
+            throw new WireException(WireError.PlaintextRefused,
+                $"{endpoint} is not a loopback address, and the transfer would cross the network in the clear.")
+            { Target = endpoint.ToString() };
+        }
+    }
+}
+
+/// <summary>The one way to open endpoints: connect, listen, read a file, write to a descriptor.</summary>
+public static class Transport
+{
+    /// <summary>Opens the endpoint to send to it: connects a socket, or takes a descriptor. Files are Storage's.</summary>
+    /// <returns>A stream that the caller disposes.</returns>
+    public static Stream Connect(Endpoint endpoint, TransportSecurity security, IoScope scope)
+    {
+        ArgumentNullException.ThrowIfNull(endpoint);
+        ArgumentNullException.ThrowIfNull(security);
+        security.Check(endpoint);
+        if (endpoint is Endpoint.Fd fd)
+        {
+            return OpenDescriptor(fd, scope);
+        }
+
+        using var tls = endpoint is Endpoint.Tcp && security.TlsDirectory is not null
+            ? TlsFiles.Load(security.TlsDirectory, isServer: false)
+            : null;
+        var stream = FdStream.Over(ConnectSocket(endpoint, scope), scope, endpoint.ToString());
+        return tls is null ? stream : tls.Authenticate(stream, ((Endpoint.Tcp)endpoint).Host);
+    }
+
+    /// <summary>Connects a UNIX socket for messages with descriptors.</summary>
+    /// <param name="path">Path of the socket.</param>
+    /// <param name="scope">Deadline and cancellation, for the connection's life.</param>
+    /// <exception cref="WireException"><see cref="WireError.NotFound"/>, <see cref="WireError.NotASocket"/>,
+    /// <see cref="WireError.ConnectFailed"/>, <see cref="WireError.AccessDenied"/>.</exception>
+    public static UnixConnection ConnectUnix(string path, IoScope scope)
+        => new(ConnectSocket(new Endpoint.Unix(path), scope), scope, path);
+
+    /// <summary>Listens on a socket endpoint; credentials are checked before the address is bound.</summary>
+    public static Listener Listen(Endpoint endpoint, TransportSecurity security, IoScope scope)
+    {
+        ArgumentNullException.ThrowIfNull(endpoint);
+        ArgumentNullException.ThrowIfNull(security);
+        if (endpoint is Endpoint.Tcp { Host: "" })
+        {
+            endpoint = new Endpoint.Tcp("0.0.0.0", ((Endpoint.Tcp)endpoint).Port);
+        }
+
+        security.Check(endpoint);
+        var tls = endpoint is Endpoint.Tcp && security.TlsDirectory is not null
+            ? TlsFiles.Load(security.TlsDirectory, isServer: true)
+            : null;
+        try
+        {
+            return new Listener(endpoint, BindSocket(endpoint), tls, scope);
+        }
+        catch
+        {
+            tls?.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Takes a descriptor of this process by number. It is duplicated; the caller's stays open.</summary>
+    public static FdStream OpenDescriptor(Endpoint.Fd endpoint, IoScope scope)
+    {
+        ArgumentNullException.ThrowIfNull(endpoint);
+        string name = endpoint.ToString();
+        var handle = Fcntl.Duplicate(endpoint.Number, name);
+        try
+        {
+            return new FdStream(handle, Fcntl.GetAccess(handle, name), scope, name);
+        }
+        catch
+        {
+            handle.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>True if the peer of a stream can answer on it: a socket, with TLS or without.</summary>
+    internal static bool HasReturnPath(Stream stream) => stream is not FdStream fd || fd.Kind == FileKind.Socket;
+
+    private static Socket ConnectSocket(Endpoint endpoint, IoScope scope)
+    {
+        using var deadline = CancellationTokenSource.CreateLinkedTokenSource(scope.CancellationToken);
+        if (scope.Timeout != Timeout.InfiniteTimeSpan)
+        {
+            deadline.CancelAfter(scope.Timeout);
+        }
+
+        try
+        {
+            // A name may have an address on which nobody listens (::1 beside 127.0.0.1): the next one has its turn.
+            var addresses = Resolve(endpoint, WireError.ConnectFailed, deadline.Token);
+            SocketException? failure = null;
+            foreach (var address in addresses)
+            {
+                var socket = NewSocket(address);
+                try
+                {
+                    socket.ConnectAsync(address, deadline.Token).AsTask().GetAwaiter().GetResult();
+                    return socket;
+                }
+                catch (SocketException e)
+                {
+                    socket.Dispose();
+                    failure = e;
+                }
+                catch
+                {
+                    socket.Dispose();
+                    throw;
+                }
+            }
+
+            throw ConnectFailure(endpoint, failure!);
+        }
+        catch (OperationCanceledException) when (!scope.CancellationToken.IsCancellationRequested)
+        {
+            throw scope.Expired($"a connection to {endpoint}");
+        }
+    }
+
+    private static WireException ConnectFailure(Endpoint endpoint, SocketException e)
+    {
+        var reason = (e.SocketErrorCode, endpoint) switch
+        {
+            (SocketError.AccessDenied, _) => WireError.AccessDenied,
+            (_, Endpoint.Unix { Path: not ['@', ..] and var path }) => KindOf(path) switch
+            {
+                null => WireError.NotFound,
+                FileKind.Socket => WireError.ConnectFailed,
+                _ => WireError.NotASocket,
+            },
+            _ => WireError.ConnectFailed,
+        };
+        string what = reason switch
+        {
+            WireError.NotFound => "there is no such socket",
+            WireError.NotASocket => "it is not a socket",
+            _ => e.Message.TrimEnd('.'),
+        };
+        return new WireException(reason, $"Cannot connect to {endpoint}: {what}.", e)
+        {
+            Peer = endpoint.ToString(),
+            Target = (endpoint as Endpoint.Unix)?.Path ?? endpoint.ToString(),
+        };
+    }
+
+    // What a path leads to through its links; null if nothing.
+    private static FileKind? KindOf(string path)
+    {
+        try
+        {
+            return FileKinds.Of(path);
+        }
+        catch (WireException e) when (e.Reason == WireError.NotFound)
+        {
+            return null;
+        }
+    }
+
+    private static Socket BindSocket(Endpoint endpoint)
+    {
+        var address = Resolve(endpoint, WireError.ListenFailed, CancellationToken.None)[0];
+        var socket = NewSocket(address);
+        try
+        {
+            socket.Bind(address);
+            socket.Listen(128);
+            return socket;
+        }
+        catch (SocketException e)
+        {
+            socket.Dispose();
+            throw new WireException(WireError.ListenFailed, $"Cannot listen on {endpoint}: {e.Message.TrimEnd('.')}.", e)
+            {
+                Target = endpoint.ToString(),
+            };
+        }
+    }
+
+    private static Socket NewSocket(EndPoint address) => address is UnixDomainSocketEndPoint
+        ? new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified)
+        : new Socket(address.AddressFamily, SocketType.Stream, ProtocolType.Tcp) { NoDelay = true };
+
+    // At least one address; a host that has none cannot be resolved.
+    private static EndPoint[] Resolve(Endpoint endpoint, WireError reason, CancellationToken cancellationToken)
+    {
+        try
+        {
+            return endpoint switch
+            {
+                Endpoint.Unix { Path: ['@', .. var name] } => [new UnixDomainSocketEndPoint("\0" + name)],
+                Endpoint.Unix unix => [new UnixDomainSocketEndPoint(unix.Path)],
+                Endpoint.Tcp tcp => [.. AddressesOf(tcp.Host, cancellationToken).Select(address => new IPEndPoint(address, tcp.Port))],
+                _ => throw new WireException(WireError.UnsupportedEndpoint, $"{endpoint} is not a socket address."),
+            };
+        }
+        catch (ArgumentOutOfRangeException e)
+        {
+            throw new WireException(WireError.InvalidEndpoint,
+                $"The socket path of {endpoint} is longer than the 107 bytes that Linux allows.", e,
+                "Use a shorter path, or a symbolic link to its directory.");
+        }
+        catch (SocketException e)
+        {
+            throw new WireException(reason, $"The host of {endpoint} cannot be resolved: {e.Message.TrimEnd('.')}.", e);
+        }
+    }
+
+    private static IPAddress[] AddressesOf(string host, CancellationToken cancellationToken)
+        => IPAddress.TryParse(host, out var address) ? [address]
+            : Dns.GetHostAddressesAsync(host, cancellationToken).GetAwaiter().GetResult() is { Length: > 0 } found ? found
+            : throw new SocketException((int)SocketError.HostNotFound);
+}

@@ -1,0 +1,40 @@
+using System.Reflection;
+using System.Runtime.Loader;
+
+namespace MigrationOps;
+
+/// <summary>
+/// Loads the cmdlets, the engine and their packages apart from PowerShell's own assemblies, so that no other module's
+/// versions meet ours. This assembly itself is shared: its types are the ones that a user may name.
+/// </summary>
+public sealed class ModuleLoadContext : AssemblyLoadContext
+{
+    private const string CmdletAssembly = "MigrationOps.PowerShell";
+
+    private static readonly Lock Gate = new();
+    private static Assembly? _cmdlets;
+
+    private readonly string _directory;
+
+    private ModuleLoadContext(string directory)
+        : base("MigrationOps")
+        => _directory = directory;
+
+    /// <summary>The assembly with the cmdlets, loaded once in a process.</summary>
+    public static Assembly LoadCmdlets()
+    {
+        lock (Gate)
+        {
+            string directory = Path.Combine(Path.GetDirectoryName(typeof(ModuleLoadContext).Assembly.Location)!, "bin");
+            return _cmdlets ??= new ModuleLoadContext(directory).LoadFromAssemblyName(new AssemblyName(CmdletAssembly));
+        }
+    }
+
+    /// <inheritdoc/>
+    protected override Assembly? Load(AssemblyName assemblyName)
+    {
+        ArgumentNullException.ThrowIfNull(assemblyName);
+        string path = Path.Combine(_directory, assemblyName.Name + ".dll");
+        return File.Exists(path) ? LoadFromAssemblyPath(path) : null;
+    }
+}

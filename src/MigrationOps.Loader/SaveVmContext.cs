@@ -1,0 +1,39 @@
+namespace MigrationOps;
+
+/// <summary>One device's part in one running migration; the same object for all its handlers.</summary>
+public abstract class SaveVmContext
+{
+    /// <summary>The name of the device's sections.</summary>
+    public abstract string IdStr { get; }
+
+    /// <summary>The number of the device among those of the same name.</summary>
+    public abstract uint InstanceId { get; }
+
+    /// <summary>The version that was registered.</summary>
+    public abstract int VersionId { get; }
+
+    /// <summary>True on the side that saves.</summary>
+    public abstract bool IsSource { get; }
+
+    /// <summary>Cancelled when the migration is; a handler that takes long looks at it.</summary>
+    public abstract CancellationToken CancellationToken { get; }
+
+    /// <summary>
+    /// Target only: says that this device is ready for the switchover. The source gets its acknowledgement once every device
+    /// that asked for one has said so. A second call changes nothing. Any thread may call it.
+    /// </summary>
+    /// <exception cref="InvalidOperationException">On the source.</exception>
+    public abstract void ApproveSwitchover();
+}
+
+/// <summary>How many bytes of a device are still to be sent.</summary>
+/// <param name="MustPrecopy">Bytes that must arrive before the target starts.</param>
+/// <param name="CanPostcopy">Bytes that may also arrive after it has started.</param>
+public readonly record struct PendingBytes(long MustPrecopy, long CanPostcopy = 0)
+{
+    /// <summary>Both.</summary>
+    public long Total => MustPrecopy + CanPostcopy;
+
+    /// <summary>The sum of two devices' pending bytes.</summary>
+    public PendingBytes Add(PendingBytes other) => new(MustPrecopy + other.MustPrecopy, CanPostcopy + other.CanPostcopy);
+}

@@ -1,0 +1,55 @@
+using System.Management.Automation;
+using MigrationOps.Engine.Streams;
+using MigrationOps.PowerShell.Hosting;
+
+namespace MigrationOps.PowerShell.Commands;
+
+[Cmdlet(VerbsData.Compare, "MigrationStream")]
+[OutputType(typeof(MigrationStreamDifference))]
+public sealed class CompareMigrationStream : OperationCmdlet
+{
+    [Parameter(Mandatory = true, Position = 0, ValueFromPipeline = true, ValueFromPipelineByPropertyName = true)]
+    [Alias("Path", "FullName", "PSPath")]
+    [ValidateNotNullOrEmpty]
+    public string ReferencePath { get; set; } = "";
+
+    [Parameter(Mandatory = true, Position = 1)]
+    [ValidateNotNullOrEmpty]
+    public string[] DifferencePath { get; set; } = [];
+
+    [Parameter]
+    public SwitchParameter IncludeValue { get; set; }
+
+    [Parameter]
+    [ValidateRange(1 << 20, long.MaxValue)]
+    public long MaxMemory { get; set; } = MemoryBudget.Default;
+
+    protected override object Target => ReferencePath;
+
+    protected override Action<IOperationHost>? Prepare()
+    {
+        var reference = NewInput(ReferencePath);
+
+        // What a program printed comes as its lines.
+        string text = string.Join('\n', DifferencePath);
+        if (text.TrimStart().StartsWith('{'))
+        {
+            return host => Write(host, MigrationStreams.CompareWithDumpText(reference, text, host.CancellationToken));
+        }
+
+        var difference = NewInput(text);
+        return host => Write(host, MigrationStreams.IsDump(difference.Path)
+            ? MigrationStreams.CompareWithDump(reference, difference.Path, host.CancellationToken)
+            : MigrationStreams.Compare(reference, difference, IncludeValue, host.CancellationToken));
+    }
+
+    private MigrationStreamInput NewInput(string path) => new() { Path = ResolvePath(path), MaxMemory = MaxMemory, Timeout = Timeout };
+
+    private static void Write(IOperationHost host, IEnumerable<MigrationStreamDifference> found)
+    {
+        foreach (var difference in found)
+        {
+            host.WriteObject(difference);
+        }
+    }
+}

@@ -1,0 +1,66 @@
+using System.Management.Automation;
+using MigrationOps.Engine.Streams;
+using MigrationOps.PowerShell.Hosting;
+
+namespace MigrationOps.PowerShell.Commands;
+
+[Cmdlet(VerbsCommon.Get, "MigrationStream", DefaultParameterSetName = "Overview")]
+[OutputType(typeof(MigrationStreamInfo), typeof(MigrationStreamDevice), typeof(string))]
+public sealed class GetMigrationStream : StreamCmdlet
+{
+    [Parameter(Mandatory = true, ParameterSetName = "Device")]
+    [ValidateNotNullOrEmpty]
+    [SupportsWildcards]
+    public string[] Device { get; set; } = [];
+
+    [Parameter(Mandatory = true, ParameterSetName = "Json")]
+    public SwitchParameter Json { get; set; }
+
+    [Parameter(Mandatory = true, ParameterSetName = "Description")]
+    public SwitchParameter Description { get; set; }
+
+    protected override Action<IOperationHost>? Prepare()
+    {
+        var input = NewInput();
+        return host => WithProgress(host, input, Read(host));
+    }
+
+    private Action<MigrationStreamInput> Read(IOperationHost host)
+    {
+        if (Json)
+        {
+            return input =>
+            {
+                var text = new StringWriter();
+                MigrationStreams.WriteAnalyzeJson(input, text, host.CancellationToken);
+                host.WriteObject(text.ToString().TrimEnd('\n'));
+            };
+        }
+
+        if (Description)
+        {
+            return input => host.WriteObject(MigrationStreams.GetDescription(input, host.CancellationToken));
+        }
+
+        return input =>
+        {
+            StreamException? failure;
+            if (Device.Length > 0)
+            {
+                foreach (var device in MigrationStreams.GetDevices(input, Device, out failure, host.CancellationToken))
+                {
+                    host.WriteObject(device);
+                }
+            }
+            else
+            {
+                host.WriteObject(MigrationStreams.GetInfo(input, out failure, host.CancellationToken));
+            }
+
+            if (failure is not null)
+            {
+                host.WriteError(ErrorMap.ToErrorRecord(failure, input.Path));
+            }
+        };
+    }
+}

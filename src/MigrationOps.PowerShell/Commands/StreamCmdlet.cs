@@ -1,0 +1,42 @@
+using System.Management.Automation;
+using MigrationOps.Engine.Streams;
+using MigrationOps.PowerShell.Hosting;
+
+namespace MigrationOps.PowerShell.Commands;
+
+/// <summary>What the cmdlets that read one migration stream have in common.</summary>
+public abstract class StreamCmdlet : OperationCmdlet
+{
+    [Parameter(Mandatory = true, Position = 0, ValueFromPipeline = true, ValueFromPipelineByPropertyName = true)]
+    [Alias("FullName", "LiteralPath", "PSPath")]
+    [ValidateNotNullOrEmpty]
+    public string Path { get; set; } = "";
+
+    [Parameter]
+    [ValidateRange(0, long.MaxValue)]
+    public long Offset { get; set; }
+
+    [Parameter]
+    [ValidateRange(1 << 20, long.MaxValue)]
+    public long MaxMemory { get; set; } = MemoryBudget.Default;
+
+    protected override object Target => Path;
+
+    /// <summary>The stream that the parameters name. Take it on the pipeline's thread, for it looks at the current location.</summary>
+    protected MigrationStreamInput NewInput() => new() { Path = ResolvePath(Path), Offset = Offset, MaxMemory = MaxMemory, Timeout = Timeout };
+
+    /// <summary>Runs the reading with a progress bar.</summary>
+    internal static void WithProgress(IOperationHost host, MigrationStreamInput input, Action<MigrationStreamInput> read)
+    {
+        var meter = new ProgressMeter(host, 1, $"Reading {input.Path}");
+        long? total = File.Exists(input.Path) && new FileInfo(input.Path).Length is > 0 and var length ? length : null;
+        try
+        {
+            read(input with { Progress = bytes => meter.Report(bytes, total) });
+        }
+        finally
+        {
+            meter.Complete();
+        }
+    }
+}

@@ -1,0 +1,23 @@
+using System.Management.Automation;
+using MigrationOps.Engine.Streams;
+using MigrationOps.PowerShell.Hosting;
+
+namespace MigrationOps.PowerShell.Commands;
+
+[Cmdlet(VerbsDiagnostic.Test, "MigrationStream")]
+[OutputType(typeof(DeviceStateReport), typeof(bool))]
+public sealed class TestMigrationStream : StreamCmdlet
+{
+    [Parameter]
+    public SwitchParameter Quiet { get; set; }
+
+    protected override Action<IOperationHost>? Prepare()
+    {
+        var input = NewInput();
+        return host => WithProgress(host, input, stream =>
+        {
+            var report = MigrationStreams.Test(stream, host.CancellationToken);
+            host.WriteObject(Quiet ? report.Passed : report);
+        });
+    }
+}

@@ -1,0 +1,53 @@
+using System.Management.Automation;
+using Microsoft.Extensions.Logging;
+using MigrationOps.Engine.Vhost;
+using MigrationOps.Engine.Wire;
+using MigrationOps.PowerShell.Hosting;
+
+namespace MigrationOps.PowerShell.Commands;
+
+/// <summary>What saving and restoring a back-end's state have in common.</summary>
+public abstract class VhostTransferCmdlet : TransferCmdlet
+{
+    protected const string PathSet = "Path";
+    protected const string UriSet = "Uri";
+
+    [Parameter(Mandatory = true, ParameterSetName = UriSet)]
+    [ValidateNotNullOrEmpty]
+    public string? Uri { get; set; }
+
+    [Parameter(ParameterSetName = UriSet)]
+    [ValidateNotNullOrEmpty]
+    public string? TlsCredential { get; set; }
+
+    [Parameter(ParameterSetName = UriSet)]
+    public SwitchParameter AllowPlaintext { get; set; }
+
+    [Parameter]
+    public SwitchParameter Raw { get; set; }
+
+    /// <summary>The options that both directions share, with the names as the user means them.</summary>
+    protected VhostTransferOptions NewOptions(string socketPath, string? path) => new()
+    {
+        SocketPath = ResolvePath(socketPath),
+        Endpoint = path is not null ? new Endpoint.File(ResolvePath(path)) : ResolveEndpoint(Uri!),
+        Raw = Raw,
+        Security = Security(TlsCredential, AllowPlaintext),
+    };
+
+    /// <summary>The work: a transfer with progress, whose result goes on the pipeline.</summary>
+    private protected Action<IOperationHost> Work(string activity, VhostTransferOptions options,
+        Func<VhostTransferOptions, IoScope, ILogger, VhostStateTransfer> transfer) => host =>
+    {
+        using var scope = NewScope(host);
+        var meter = new ProgressMeter(host, options.SocketPath.GetHashCode(StringComparison.Ordinal) & int.MaxValue, activity);
+        try
+        {
+            host.WriteObject(transfer(options with { Progress = meter.Report }, scope, host.Logger));
+        }
+        finally
+        {
+            meter.Complete();
+        }
+    };
+}

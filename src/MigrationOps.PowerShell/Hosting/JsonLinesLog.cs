@@ -1,0 +1,62 @@
+using System.Text.Json;
+using Microsoft.Extensions.Logging;
+using MigrationOps.Engine.Storage;
+
+namespace MigrationOps.PowerShell.Hosting;
+
+/// <summary>
+/// The file of -LogPath: one JSON object a line, appended. When it cannot be written any more, the work goes on without
+/// it: a full disk for logs is no reason to lose a transfer.
+/// </summary>
+internal sealed class JsonLinesLog(string path) : IDisposable
+{
+    private readonly AppendFile _file = new(path);
+    private volatile bool _broken;
+    private string? _trouble;
+
+    internal Logger For(string command) => new(this, command);
+
+    public void Dispose() => _file.Dispose();
+
+    private void Append(byte[] line)
+    {
+        try
+        {
+            _file.Append(line);
+        }
+        catch (IOException e)
+        {
+            _broken = true;
+            Interlocked.Exchange(ref _trouble, $"The log ends here, the work goes on: {e.Message}");
+        }
+    }
+
+    internal sealed class Logger(JsonLinesLog log, string category) : ILogger
+    {
+        /// <summary>What the user has to know about the log itself; told once.</summary>
+        internal string? TakeTrouble() => Interlocked.Exchange(ref log._trouble, null);
+
+        public IDisposable? BeginScope<TState>(TState state)
+            where TState : notnull => null;
+
+        public bool IsEnabled(LogLevel logLevel) => logLevel != LogLevel.None && !log._broken;
+
+        public void Log<TState>(LogLevel logLevel, EventId eventId, TState state, Exception? exception, Func<TState, Exception?, string> formatter)
+        {
+            if (log._broken)
+            {
+                return;
+            }
+
+            byte[] line = JsonSerializer.SerializeToUtf8Bytes(new
+            {
+                time = DateTimeOffset.UtcNow,
+                level = logLevel.ToString(),
+                command = category,
+                message = formatter(state, exception),
+                error = exception?.Message,
+            });
+            log.Append([.. line, (byte)'\n']);
+        }
+    }
+}

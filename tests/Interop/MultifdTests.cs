@@ -1,0 +1,290 @@
+using System.Text.Json.Nodes;
+using Microsoft.Extensions.Logging.Abstractions;
+using MigrationOps.Engine.Multifd;
+using MigrationOps.Engine.Tests.Support;
+using MigrationOps.Engine.Vfio;
+using MigrationOps.Engine.Wire;
+
+namespace MigrationOps.Interop.Tests;
+
+/// <summary>A real QEMU migrates into the receiver, and what was received is migrated into another real QEMU.</summary>
+public sealed class MultifdTests : IDisposable
+{
+    private readonly TempFolder _folder = new();
+
+    private static string[] Machine => ["-M", "q35", "-accel", QemuProcess.Accelerator, "-m", "64", "-device", "virtio-net-pci"];
+
+    private static CancellationToken Cancelled => TestContext.Current.CancellationToken;
+
+    public void Dispose() => _folder.Dispose();
+
+    public static TheoryData<int, string, bool> Sources { get; } = new()
+    {
+        { 2, "none", false },
+        { 4, "zlib", true },
+        { 8, "zstd", false },
+        { 2, "zstd", true },
+        { 8, "none", true },
+    };
+
+    [Theory]
+    [MemberData(nameof(Sources))]
+    public void A_migration_is_received_whole_and_replayed_into_a_machine_that_then_runs(int channels, string compression, bool returnPath)
+    {
+        string archive = _folder.File("archive");
+        using (var source = StartSource(channels, compression, returnPath))
+        {
+            using var receiver = Receiver.Start(NewReceipt($"unix:{_folder.File("m")}", archive));
+            source.Migrate(receiver.Uri);
+            Assert.Empty(receiver.Finish());
+            source.WaitForMigration("completed");
+        }
+
+        using var watch = new ProgressWatch(TimeSpan.FromSeconds(20), Cancelled);
+        var report = ArchiveVerifier.Test(archive, watch);
+        Assert.True(report.Passed, string.Join('\n', report.Checks.AsEnumerable()));
+        var index = MigrationArchive.Read(archive);
+        Assert.Equal(channels, index.Channels.Count());
+        Assert.Equal(compression, index.Compression, ignoreCase: true);
+
+        using var target = StartTarget(channels, compression, $"unix:{_folder.File("t")}");
+        Replay(archive, $"unix:{_folder.File("t")}");
+        target.WaitForMigration("completed");
+        Assert.Equal("running", target.Status);
+    }
+
+    [Theory]
+    [InlineData(4, 2, false)]
+    [InlineData(3, 2, false)]
+    [InlineData(4, 2, true)]
+    [InlineData(3, 2, true)]
+    public void A_target_with_fewer_channels_does_not_pass_for_success(int archived, int channels, bool tcp)
+    {
+        string archive = Record(archived);
+        string uri = tcp ? $"tcp:127.0.0.1:{FreePort()}" : $"unix:{_folder.File("t")}";
+        using var target = StartTarget(channels, "none", uri);
+        var failure = Assert.Throws<MultifdException>(() => Replay(archive, uri, seconds: 4));
+        Assert.Contains(failure.Reason, new[] { MultifdError.TargetDroppedChannel, MultifdError.TargetFailed });
+    }
+
+    [Fact]
+    public void A_target_with_more_channels_ends_within_the_deadline()
+    {
+        string archive = Record(2);
+        using var target = StartTarget(4, "none", $"unix:{_folder.File("t")}");
+        var failure = Assert.Throws<MultifdException>(() => Replay(archive, $"unix:{_folder.File("t")}", seconds: 2));
+        Assert.Equal(MultifdError.NoProgress, failure.Reason);
+    }
+
+    [Fact]
+    public void A_target_of_another_machine_fails_by_name()
+    {
+        string archive = Record(2);
+        using var target = StartTarget(2, "none", $"unix:{_folder.File("t")}", ["-M", "pc", "-accel", QemuProcess.Accelerator, "-m", "64"]);
+        var failure = Assert.Throws<MultifdException>(() => Replay(archive, $"unix:{_folder.File("t")}"));
+        Assert.Equal(MultifdError.TargetFailed, failure.Reason);
+    }
+
+    [Theory]
+    [InlineData(4)]
+    [InlineData(2)]
+    public void A_migration_with_TLS_is_received_and_replayed_with_TLS(int channels)
+    {
+        using var authority = new TestCertificates();
+        string credentials = authority.WriteBoth(_folder.File("pki"));
+        var security = new TransportSecurity(credentials);
+        string archive = _folder.File("archive");
+        using (var source = StartSource(channels, "none", returnPath: true, Credentials(credentials, "client")))
+        {
+            using var receiver = Receiver.Start(NewReceipt("tcp:127.0.0.1:0", archive) with { Security = security });
+            source.SetParameters(new JsonObject { ["tls-creds"] = "tls0" });
+            source.Migrate(receiver.Uri);
+            receiver.Finish();
+            source.WaitForMigration("completed");
+        }
+
+        string uri = $"tcp:127.0.0.1:{FreePort()}";
+        using var target = QemuProcess.Start(_folder, "dst", [.. Machine, "-incoming", "defer", .. Credentials(credentials, "server")]);
+        Configure(target, channels, "none");
+        target.SetParameters(new JsonObject { ["tls-creds"] = "tls0" });
+        target.Command("migrate-incoming", new JsonObject { ["uri"] = uri });
+        Replay(archive, uri, security);
+        target.WaitForMigration("completed");
+        Assert.Equal("running", target.Status);
+    }
+
+    [Fact]
+    public void A_source_with_a_certificate_of_another_authority_is_refused_as_that()
+    {
+        using var ours = new TestCertificates();
+        using var theirs = new TestCertificates("Another authority");
+        string credentials = ours.WriteBoth(_folder.File("pki"));
+        string foreign = theirs.WriteBoth(_folder.File("foreign"));
+        File.Copy(Path.Combine(credentials, "ca-cert.pem"), Path.Combine(foreign, "ca-cert.pem"), overwrite: true);
+        using var source = StartSource(2, "none", returnPath: false, Credentials(foreign, "client", ",sanity-check=no"));
+        using var receiver = Receiver.Start(
+            NewReceipt("tcp:127.0.0.1:0", _folder.File("archive")) with { Security = new TransportSecurity(credentials) });
+        source.SetParameters(new JsonObject { ["tls-creds"] = "tls0" });
+        source.Migrate(receiver.Uri);
+        var failure = Assert.Throws<WireException>(receiver.Finish);
+        Assert.Equal(WireError.TlsFailed, failure.Reason);
+        Assert.Contains("Test client", failure.Message);
+    }
+
+    [Fact]
+    public void A_source_without_TLS_is_told_from_one_that_breaks_the_protocol()
+    {
+        using var authority = new TestCertificates();
+        string credentials = authority.WriteBoth(_folder.File("pki"));
+        using var source = StartSource(2, "none", returnPath: false);
+        using var receiver = Receiver.Start(
+            NewReceipt("tcp:127.0.0.1:0", _folder.File("archive")) with { Security = new TransportSecurity(credentials) });
+        source.Migrate(receiver.Uri);
+        Assert.Equal(WireError.TlsFailed, Assert.Throws<WireException>(receiver.Finish).Reason);
+    }
+
+    [Fact]
+    public void Missing_credentials_are_found_before_anybody_listens()
+    {
+        using var receiver = Receiver.Start(
+            NewReceipt("tcp:127.0.0.1:0", _folder.File("archive")) with { Security = new TransportSecurity(_folder.File("none")) });
+        Assert.Equal(WireError.TlsFailed, Assert.Throws<WireException>(receiver.Finish).Reason);
+        Assert.Equal("", receiver.Uri);
+        Assert.Empty(Directory.GetFileSystemEntries(_folder.Path));
+    }
+
+    [Fact]
+    public void A_source_that_is_killed_leaves_a_named_error_and_nothing_else()
+    {
+        int before = Directory.GetFileSystemEntries("/proc/self/fd").Length;
+        using (var source = StartSource(4, "none", returnPath: true))
+        {
+            // Slow enough that it is killed in the middle, whatever the machine.
+            source.SetParameters(new JsonObject { ["max-bandwidth"] = 100_000 });
+            using var receiver = Receiver.Start(NewReceipt("tcp:127.0.0.1:0", _folder.File("archive")) with { Destination = _folder.Path });
+            source.Migrate(receiver.Uri);
+            source.WaitUntil(() => receiver.Moved > 20_000, "the migration is under way");
+            source.Kill();
+            var failure = Assert.ThrowsAny<MigrationOpsException>(receiver.Finish);
+            Assert.True(failure is MultifdException or WireException { Reason: WireError.Disconnected }, failure.ToString());
+        }
+
+        Assert.DoesNotContain(Directory.GetFileSystemEntries(_folder.Path), e => !e.EndsWith(".qmp", StringComparison.Ordinal));
+        Assert.InRange(Directory.GetFileSystemEntries("/proc/self/fd").Length, 0, before + 2);
+    }
+
+    [Fact]
+    public void A_receiver_that_is_cancelled_ends_at_once_and_leaves_nothing()
+    {
+        using var cancel = new CancellationTokenSource();
+        using var source = StartSource(2, "none", returnPath: false);
+        source.SetParameters(new JsonObject { ["max-bandwidth"] = 100_000 });
+        using var receiver = Receiver.Start(NewReceipt($"unix:{_folder.File("m")}", _folder.File("archive")), cancel.Token);
+        source.Migrate(receiver.Uri);
+        source.WaitUntil(() => receiver.Moved > 20_000, "the migration is under way");
+        var clock = System.Diagnostics.Stopwatch.StartNew();
+        cancel.Cancel();
+        Assert.ThrowsAny<OperationCanceledException>(receiver.Finish);
+        Assert.InRange(clock.Elapsed.TotalSeconds, 0, 5);
+        Assert.DoesNotContain(Directory.GetFileSystemEntries(_folder.Path), e => !e.EndsWith(".qmp", StringComparison.Ordinal));
+    }
+
+    private string Record(int channels)
+    {
+        string archive = _folder.File("archive");
+        using var source = StartSource(channels, "none", returnPath: true);
+        using var receiver = Receiver.Start(NewReceipt($"unix:{_folder.File("m")}", archive));
+        source.Migrate(receiver.Uri);
+        receiver.Finish();
+        return archive;
+    }
+
+    private static VfioReceiveOptions NewReceipt(string uri, string archive) => new()
+    {
+        Endpoint = Endpoint.Parse(uri),
+        Archive = archive,
+        Receive = new ReceiveOptions { Timeout = TimeSpan.FromSeconds(20) },
+    };
+
+    private static string[] Credentials(string folder, string endpoint, string more = "")
+        => ["-object", $"tls-creds-x509,id=tls0,dir={folder},endpoint={endpoint},verify-peer=yes{more}"];
+
+    private QemuProcess StartSource(int channels, string compression, bool returnPath, string[]? more = null)
+    {
+        var source = QemuProcess.Start(_folder, "src", [.. Machine, .. more ?? []]);
+        Configure(source, channels, compression);
+        source.SetCapability("return-path", returnPath);
+        source.SetParameters(new JsonObject { ["max-bandwidth"] = 0x7fffffffffff });
+        return source;
+    }
+
+    private QemuProcess StartTarget(int channels, string compression, string uri, string[]? machine = null)
+    {
+        var target = QemuProcess.Start(_folder, "dst", [.. machine ?? Machine, "-incoming", "defer"]);
+        Configure(target, channels, compression);
+        target.Command("migrate-incoming", new JsonObject { ["uri"] = uri });
+        return target;
+    }
+
+    // QEMU takes no port 0 for a migration; a port that was free a moment ago is the best there is.
+    private static int FreePort()
+    {
+        using var probe = new System.Net.Sockets.TcpListener(System.Net.IPAddress.Loopback, 0);
+        probe.Start();
+        return ((System.Net.IPEndPoint)probe.LocalEndpoint).Port;
+    }
+
+    private static void Configure(QemuProcess qemu, int channels, string compression)
+    {
+        qemu.SetCapability("multifd");
+        qemu.SetParameters(new JsonObject { ["multifd-channels"] = channels, ["multifd-compression"] = compression });
+    }
+
+    private static void Replay(string archive, string uri, TransportSecurity? security = null, int seconds = 20)
+    {
+        using var watch = new ProgressWatch(TimeSpan.FromSeconds(seconds), Cancelled);
+        using var sender = new MigrationSender(Endpoint.Parse(uri), security ?? TransportSecurity.Default, watch);
+        ArchiveReplay.Send(archive, MigrationArchive.Read(archive), sender, watch.Token);
+    }
+
+    /// <summary>A receipt on a thread of its own.</summary>
+    private sealed class Receiver : IDisposable
+    {
+        private readonly CancellationTokenSource _cancel;
+        private readonly ManualResetEventSlim _listening = new();
+        private Task<IReadOnlyList<VfioStateTransfer>>? _task;
+        private long _moved;
+
+        private Receiver(CancellationToken cancelled) => _cancel = CancellationTokenSource.CreateLinkedTokenSource(cancelled);
+
+        internal string Uri { get; private set; } = "";
+
+        internal long Moved => Interlocked.Read(ref _moved);
+
+        internal static Receiver Start(VfioReceiveOptions options, CancellationToken? cancelled = null)
+        {
+            var receiver = new Receiver(cancelled ?? Cancelled);
+            receiver._task = Task.Factory.StartNew(() => VfioStateReceiver.Receive(options with
+            {
+                Listening = endpoint =>
+                {
+                    receiver.Uri = endpoint.ToString();
+                    receiver._listening.Set();
+                },
+                Progress = bytes => Interlocked.Exchange(ref receiver._moved, bytes),
+            }, NullLogger.Instance, receiver._cancel.Token), TaskCreationOptions.LongRunning);
+            receiver._task.ContinueWith(_ => receiver._listening.Set(), TaskScheduler.Default);
+            receiver._listening.Wait(Cancelled);
+            return receiver;
+        }
+
+        internal IReadOnlyList<VfioStateTransfer> Finish() => _task!.GetAwaiter().GetResult();
+
+        public void Dispose()
+        {
+            _cancel.Cancel();
+            ((IAsyncResult)_task!).AsyncWaitHandle.WaitOne();
+            _cancel.Dispose();
+        }
+    }
+}

@@ -1,0 +1,120 @@
+using System.Net.Sockets;
+using System.Text;
+using System.Text.Json.Nodes;
+
+namespace MigrationOps.Interop.Tests;
+
+/// <summary>A real QEMU with its monitor connected (unless it has none yet, as a CPR target before its state arrives).</summary>
+internal sealed class QemuProcess : PeerProcess
+{
+    private readonly string _monitorPath;
+    private Socket? _monitor;
+    private StreamReader? _replies;
+
+    private QemuProcess(string program, string monitorPath, IEnumerable<string> arguments)
+        : base(program, [.. arguments, "-qmp", $"unix:{monitorPath},server=on,wait=off", "-display", "none", "-nodefaults"])
+        => _monitorPath = monitorPath;
+
+    internal static string Accelerator { get; } = KvmWorks() ? "kvm" : "tcg";
+
+    /// <summary>Starts QEMU; connects to the monitor at once unless <paramref name="monitorLater"/>.</summary>
+    internal static QemuProcess Start(TempFolder folder, string name, IEnumerable<string> arguments, bool monitorLater = false,
+        string program = "qemu-system-x86_64")
+    {
+        var qemu = new QemuProcess(Peers.Require(program), folder.File(name + ".qmp"), arguments);
+        if (!monitorLater)
+        {
+            qemu.ConnectMonitor();
+        }
+
+        return qemu;
+    }
+
+    internal void ConnectMonitor()
+    {
+        WaitForSocket(_monitorPath);
+        _monitor = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified) { ReceiveTimeout = 20000 };
+        _monitor.Connect(new UnixDomainSocketEndPoint(_monitorPath));
+        _replies = new StreamReader(new NetworkStream(_monitor), Encoding.UTF8);
+        _replies.ReadLine();
+        Command("qmp_capabilities");
+    }
+
+    /// <summary>Leaves the monitor, so that somebody else may connect; <see cref="ConnectMonitor"/> comes back.</summary>
+    internal void DisconnectMonitor()
+    {
+        _replies?.Dispose();
+        _monitor?.Dispose();
+    }
+
+    /// <summary>Runs a QMP command and gives its "return" value; an error fails the test with QEMU's words.</summary>
+    internal JsonNode Command(string name, JsonNode? arguments = null)
+    {
+        var reply = Send(name, arguments);
+        Assert.True(reply["error"] is null, $"{name}: {reply["error"]?.ToJsonString()}\n{Output}");
+        return reply["return"]!;
+    }
+
+    /// <summary>Runs a QMP command and gives the whole reply, error or not.</summary>
+    internal JsonNode Send(string name, JsonNode? arguments = null)
+    {
+        var request = new JsonObject { ["execute"] = name };
+        if (arguments is not null)
+        {
+            request["arguments"] = arguments;
+        }
+
+        _monitor!.Send(Encoding.UTF8.GetBytes(request.ToJsonString() + "\n"));
+        while (_replies!.ReadLine() is { } line)
+        {
+            var reply = JsonNode.Parse(line)!;
+            if (reply["event"] is null)
+            {
+                return reply;
+            }
+        }
+
+        throw new IOException($"The monitor closed during {name}.\n{Output}");
+    }
+
+    internal string Status => (string)Command("query-status")["status"]!;
+
+    internal string MigrationStatus => (string?)Command("query-migrate")["status"] ?? "none";
+
+    internal void SetCapability(string name, bool on = true) => Command("migrate-set-capabilities", new JsonObject
+    {
+        ["capabilities"] = new JsonArray(new JsonObject { ["capability"] = name, ["state"] = on }),
+    });
+
+    internal void SetParameters(JsonObject parameters) => Command("migrate-set-parameters", parameters);
+
+    internal void Migrate(string uri) => Command("migrate", new JsonObject { ["uri"] = uri });
+
+    /// <summary>Waits for the migration's end and expects it to be the given status.</summary>
+    internal void WaitForMigration(string status, double seconds = 60)
+    {
+        string now = "";
+        WaitUntil(() => (now = MigrationStatus) == status || now is "failed" or "cancelled" or "completed", $"migration {status}", seconds);
+        Assert.True(now == status, $"The migration is {now}: {Command("query-migrate").ToJsonString()}\n{Output}");
+    }
+
+    public override void Dispose()
+    {
+        _replies?.Dispose();
+        _monitor?.Dispose();
+        base.Dispose();
+    }
+
+    private static bool KvmWorks()
+    {
+        try
+        {
+            using var kvm = File.Open("/dev/kvm", FileMode.Open, FileAccess.ReadWrite);
+            return true;
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            return false;
+        }
+    }
+}

@@ -1,0 +1,111 @@
+using MigrationOps.Engine.Storage;
+using MigrationOps.Engine.Vhost;
+using MigrationOps.Engine.Wire;
+
+namespace MigrationOps.Interop.Tests;
+
+public sealed class VhostPasstTests : IDisposable
+{
+    private readonly TempFolder _folder = new();
+    private readonly List<PeerProcess> _started = [];
+
+    public void Dispose()
+    {
+        _started.ForEach(peer => peer.Dispose());
+        _folder.Dispose();
+    }
+
+    [Fact]
+    public void A_passt_that_is_saved_ends_afterwards_and_that_is_a_success()
+    {
+        var (peer, socket) = Start("p");
+        var saved = Conversation.Save(socket, _folder.File("f"));
+        Assert.Equal((62L, true), (saved.Bytes, saved.Checked));
+        Assert.Equal(0, peer.WaitForExit());
+        Assert.True(Verify(_folder.File("f")));
+        Assert.Equal(["LOG_SHMFD", "RARP", "REPLY_ACK", "DEVICE_STATE"], StateManifest.Read(_folder.File("f")).ProtocolFeatures);
+    }
+
+    [Fact]
+    public void What_was_saved_goes_into_a_fresh_passt_and_comes_out_the_same()
+    {
+        var (_, first) = Start("p");
+        var saved = Conversation.Save(first, _folder.File("f"));
+        var (second, socket) = Start("q");
+        Assert.Equal(saved.Sha256, Conversation.Load(socket, _folder.File("f")).Sha256);
+        Assert.False(second.HasExited);
+
+        // It lives on after a load, and serves the next front-end.
+        Assert.Equal(saved.Sha256, Conversation.Save(socket, _folder.File("g")).Sha256);
+        Assert.Equal(0, second.WaitForExit());
+    }
+
+    [Fact]
+    public void A_captured_state_of_passt_is_accepted()
+    {
+        var (peer, socket) = Start("p");
+        File.Copy(Conversation.Vector("passt.state.bin"), _folder.File("raw"));
+        Assert.Equal(62, Conversation.Load(socket, _folder.File("raw"), raw: true).Bytes);
+        Assert.False(peer.HasExited);
+    }
+
+    [Theory]
+    [InlineData(10, "errno 61")]
+    [InlineData(61, "errno 61")]
+    [InlineData(-1, "errno 22")]
+    public void A_truncated_state_and_garbage_are_refused_at_the_check_with_the_reason_of_passt(int length, string reason)
+    {
+        byte[] state = File.ReadAllBytes(Conversation.Vector("passt.state.bin"));
+        File.WriteAllBytes(_folder.File("raw"), length < 0 ? new byte[62] : state[..length]);
+        var (peer, socket) = Start("p");
+        var e = Assert.Throws<VhostException>(() => Conversation.Load(socket, _folder.File("raw"), raw: true));
+        Assert.Equal(VhostError.CheckFailed, e.Reason);
+        Assert.Contains(reason, e.Message);
+        Assert.False(peer.HasExited);
+    }
+
+    [Fact]
+    public void A_check_without_a_transfer_is_refused_by_us_and_fails_at_the_real_one()
+    {
+        var (_, socket) = Start("p");
+        using (var scope = new IoScope(TimeSpan.FromSeconds(10)))
+        using (var frontend = VhostFrontend.Connect(socket, scope))
+        {
+            frontend.Negotiate();
+            Assert.Equal(VhostError.OutOfOrder, Assert.Throws<VhostException>(frontend.CheckDeviceState).Reason);
+        }
+
+        var (_, other) = Start("q");
+        Assert.Equal(ulong.MaxValue, Conversation.AskAtOnce(other, VhostUserRequest.CheckDeviceState));
+    }
+
+    [Fact]
+    public void A_passt_that_is_killed_before_the_check_leaves_an_error_and_no_file()
+    {
+        var (peer, socket) = Start("p");
+        var kill = new AtLine("> SET_PROTOCOL_FEATURES", () =>
+        {
+            Conversation.Signal(peer.Id, Conversation.Stop);
+            peer.Kill();
+        });
+        var e = Assert.Throws<VhostException>(() => Conversation.Save(socket, _folder.File("f"), logger: kill));
+        Assert.True(kill.Reached);
+        Assert.Equal(VhostError.Disconnected, e.Reason);
+        Assert.False(File.Exists(_folder.File("f")));
+    }
+
+    private static bool Verify(string path)
+    {
+        using var scope = new IoScope(TimeSpan.FromSeconds(20));
+        return StateFile.Verify(path, DeviceStateKind.VhostUser, raw: false, requireManifest: true, scope).Report.Passed;
+    }
+
+    private (PeerProcess Peer, string Socket) Start(string name)
+    {
+        string socket = _folder.File(name);
+        var peer = new PeerProcess(Peers.Require("passt"), "--vhost-user", "-s", socket, "-f");
+        _started.Add(peer);
+        peer.WaitForSocket(socket);
+        return (peer, socket);
+    }
+}

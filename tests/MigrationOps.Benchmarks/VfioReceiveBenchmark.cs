@@ -1,0 +1,174 @@
+using System.Globalization;
+using MigrationOps.Engine.Multifd;
+using MigrationOps.Engine.Vfio;
+using MigrationOps.Engine.Wire;
+
+namespace MigrationOps.Benchmarks;
+
+/// <summary>
+/// Device state over loopback channels into a null sink, against threads that do nothing but read the same sockets; then
+/// what the receiver allocates for a packet, how much memory it takes, and whether many devices cost speed.
+/// </summary>
+internal sealed class VfioReceiveBenchmark : TransferBenchmark
+{
+    private const long Budget = 256L << 20;
+
+    // 8 GiB is the measure; on a small machine a tenth of it shows the same.
+    private static readonly long Size = long.Parse(
+        Environment.GetEnvironmentVariable("MIGRATIONOPS_BENCHMARK_GIB") ?? "8", CultureInfo.InvariantCulture) << 30;
+
+    internal override string Name => "vfio-receive";
+
+    internal override string Description => $"{Size >> 30} GiB of device state in 1 MiB packets over loopback channels into a null sink";
+
+    internal override void Run(BenchmarkReport report)
+    {
+        using var folder = new TmpfsFolder();
+        foreach (int channels in new[] { 1, 2, 4, 8 })
+        {
+            foreach (string uri in new[] { "tcp:127.0.0.1:0", "unix:" + folder.File("s.sock") })
+            {
+                report.Compare($"{channels} channels, {uri[..4].TrimEnd(':')}, against a drain loop", Size, 0.9,
+                    () => Receive(uri, channels, 1, Size, folder), () => Drain(uri, channels, Size));
+            }
+        }
+
+        string unix = "unix:" + folder.File("s.sock");
+        report.Compare("64 devices against 1, 4 channels", Size, 0.9,
+            () => Receive(unix, 4, 64, Size, folder), () => Receive(unix, 4, 1, Size, folder));
+        report.Figure("allocation per packet, 4 channels", AllocationPerPacket(unix, folder), "bytes", 1);
+        report.Figure("resident memory above idle, everything early", EarlyMemory(folder), "MiB", (Budget >> 20) + 64);
+    }
+
+    private static TimeSpan Receive(
+        string uri, int channels, int devices, long size, TmpfsFolder folder, IDeviceStateSink? sink = null) => BenchmarkReport.Time(() =>
+    {
+        using var watch = new ProgressWatch(TimeSpan.FromSeconds(60), CancellationToken.None);
+        using var scope = new IoScope(Timeout.InfiniteTimeSpan, watch.Token);
+        using var listener = Transport.Listen(Endpoint.Parse(uri), TransportSecurity.Default, scope);
+        using var receiver = new DeviceStateReceiver(
+            new ReassemblyOptions { MemoryBudget = Budget, SpillDirectory = folder.File("") }, (_, _) => sink ?? new NullSink(), watch.Token);
+        var traffic = new ChannelTraffic(channels, devices, size).Start(listener.Endpoint, scope);
+        MigrationReceiver.Receive(listener, new ReceiveOptions { Channels = channels }, receiver, null, watch);
+        Array.ForEach(traffic, t => t.Join());
+    });
+
+    private static TimeSpan Drain(string uri, int channels, long size) => BenchmarkReport.Time(() =>
+    {
+        using var scope = new IoScope(TimeSpan.FromSeconds(60));
+        using var listener = Transport.Listen(Endpoint.Parse(uri), TransportSecurity.Default, scope);
+        var traffic = new ChannelTraffic(channels, 1, size).Start(listener.Endpoint, scope);
+        var threads = new Thread[channels + 1];
+        for (int i = 0; i < threads.Length; i++)
+        {
+            var stream = listener.Accept("a channel");
+            threads[i] = new Thread(() =>
+            {
+                byte[] buffer = new byte[ChannelTraffic.PacketData];
+                while (stream.Read(buffer) > 0)
+                {
+                    // A bare drain.
+                }
+
+                stream.Dispose();
+            });
+            threads[i].Start();
+        }
+
+        Array.ForEach(threads, t => t.Join());
+        Array.ForEach(traffic, t => t.Join());
+    });
+
+    // From the middle of a transfer to its end: set-up and the growth of the buffers' pool are behind it by then.
+    private static double AllocationPerPacket(string uri, TmpfsFolder folder)
+    {
+        var sink = new HalfwaySink(Size / 2);
+        Receive(uri, 4, 1, Size, folder, sink);
+        return sink.AllocatedAfterwards / (double)(Size / 2 / ChannelTraffic.PacketData);
+    }
+
+    // The first packet comes last, so that everything has to wait: memory up to the budget, then the spill file.
+    private static double EarlyMemory(TmpfsFolder folder)
+    {
+        const int Count = 2048;
+        string uri = "unix:" + folder.File("s.sock");
+        GC.Collect(GC.MaxGeneration, GCCollectionMode.Aggressive, blocking: true, compacting: true);
+
+        // 5 resets the peak of the resident set (proc_pid_clear_refs(5)).
+        File.WriteAllText("/proc/self/clear_refs", "5");
+        long idle = Peak();
+        using var watch = new ProgressWatch(TimeSpan.FromSeconds(60), CancellationToken.None);
+        using var scope = new IoScope(Timeout.InfiniteTimeSpan, watch.Token);
+        using var listener = Transport.Listen(Endpoint.Parse(uri), TransportSecurity.Default, scope);
+        using var receiver = new DeviceStateReceiver(
+            new ReassemblyOptions { MemoryBudget = Budget, SpillDirectory = folder.File("") }, (_, _) => new NullSink(), watch.Token);
+        var sender = new Thread(() => SendBackwards(listener.Endpoint, scope, Count));
+        sender.Start();
+        MigrationReceiver.Receive(listener, new ReceiveOptions { Channels = 1 }, receiver, null, watch);
+        sender.Join();
+        return (Peak() - idle) / 1024.0;
+    }
+
+    private static void SendBackwards(Endpoint endpoint, IoScope scope, int count)
+    {
+        using var main = ChannelTraffic.Connect(endpoint, scope);
+        var writer = new MainStreamWriter(main);
+        writer.Begin([]);
+        using var setup = new MemoryStream();
+        new MarkerWriter(setup).WriteSetup();
+        writer.Section(SectionKind.Start, new SectionInfo(0, "d/vfio", 0, 1), setup.ToArray());
+        writer.StartSwitchover();
+        using (var channel = ChannelTraffic.Connect(endpoint, scope))
+        {
+            byte[] buffer = new byte[DeviceStatePacket.Size + VfioPacketHeader.Size + ChannelTraffic.PacketData];
+            new ChannelInit(Guid.Empty, 0).Write(buffer);
+            channel.Write(buffer.AsSpan(0, ChannelInit.Size));
+            for (int i = count; i >= 0; i--)
+            {
+                byte[] config = ConfigState.Empty();
+                int length = i == count ? config.Length : ChannelTraffic.PacketData;
+                DeviceStatePacket.Write(buffer, "d/vfio", 0, VfioPacketHeader.Size + length);
+                VfioPacketHeader.For((uint)i, i == count).Write(buffer.AsSpan(DeviceStatePacket.Size));
+                if (i == count)
+                {
+                    config.CopyTo(buffer, DeviceStatePacket.Size + VfioPacketHeader.Size);
+                }
+
+                channel.Write(buffer.AsSpan(0, DeviceStatePacket.Size + VfioPacketHeader.Size + length));
+            }
+        }
+
+        writer.End();
+    }
+
+    private static long Peak()
+    {
+        string line = File.ReadLines("/proc/self/status").First(l => l.StartsWith("VmHWM:", StringComparison.Ordinal));
+        return long.Parse(line.Split(' ', StringSplitOptions.RemoveEmptyEntries)[1], CultureInfo.InvariantCulture);
+    }
+
+    /// <summary>Notes what has been allocated when half of the data has come, and at the end.</summary>
+    private sealed class HalfwaySink(long half) : IDeviceStateSink
+    {
+        private long _bytes;
+        private long _before;
+
+        internal long AllocatedAfterwards { get; private set; }
+
+        public void Write(ReadOnlySpan<byte> data)
+        {
+            bool first = _bytes < half;
+            _bytes += data.Length;
+            if (first && _bytes >= half)
+            {
+                _before = GC.GetTotalAllocatedBytes(precise: true);
+            }
+        }
+
+        public void Complete(ReadOnlySpan<byte> config) => AllocatedAfterwards = GC.GetTotalAllocatedBytes(precise: true) - _before;
+
+        public void Dispose()
+        {
+        }
+    }
+}

@@ -1,0 +1,105 @@
+using MigrationOps.Engine.SaveVm;
+using MigrationOps.Engine.Wire;
+
+namespace MigrationOps.Engine.Tests.SaveVm;
+
+/// <summary>Counts this process's descriptors, so that nothing may run beside it.</summary>
+[CollectionDefinition("alone", DisableParallelization = true)]
+public sealed class Alone;
+
+[Collection("alone")]
+public class BrokenConnectionTests
+{
+    [Fact]
+    public void A_connection_cut_at_any_byte_ends_both_sides_by_name_with_every_cleanup_and_a_resumed_device()
+    {
+        var whole = Pair();
+        whole.Succeed();
+        int end = Array.LastIndexOf(whole.Sent, (byte)SaveVmFormat.Description) - 1;
+        Assert.Equal(0x00, whole.Sent[end]);
+        int descriptors = CountDescriptors();
+        for (int cut = 0; cut <= end; cut++)
+        {
+            var pair = Pair();
+            pair.CutAfter = cut;
+            pair.Run();
+            var source = Assert.IsType<SaveVmException>(pair.SourceFailure);
+            var target = Assert.IsType<SaveVmException>(pair.TargetFailure);
+            Assert.True(source.Reason is SaveVmError.ConnectionLost or SaveVmError.TargetFailed, $"{cut}: {source}");
+            // The cut may also be noticed while the target answers.
+            Assert.True(target.Reason is SaveVmError.ConnectionLost || (target.Reason is SaveVmError.Truncated && target.ByteOffset == cut), $"{cut}: {target}");
+            Assert.Equal((1, 1, 1, 1), (pair.Log.Count("live.SaveCleanup"), pair.Log.Count("live.LoadCleanup"),
+                pair.Log.Count("whole.SaveCleanup"), pair.Log.Count("whole.LoadCleanup")));
+            Assert.True(pair.Log.Count("stop") == pair.Log.Count("resume"), $"{cut}: stopped and not resumed");
+        }
+
+        Assert.InRange(CountDescriptors(), 0, descriptors + 2);
+    }
+
+    [Fact]
+    public void A_cut_behind_the_end_mark_loses_nothing_that_the_target_needs()
+    {
+        var pair = Pair();
+        pair.SourceOptions = pair.SourceOptions with { ReturnPath = false };
+        byte[] stream = pair.Succeed().Sent;
+        int end = Array.LastIndexOf(stream, (byte)SaveVmFormat.Description);
+        for (int length = end; length < stream.Length; length++)
+        {
+            var log = new CallLog();
+            var registry = Registry(log);
+            var result = Load(registry, stream[..length]);
+            Assert.Equal(length > end, result.Warnings.Length == 1);
+            Assert.Equal(1, log.Count("whole.LoadCleanup"));
+        }
+    }
+
+    [Fact]
+    public void A_target_that_stays_silent_after_the_end_mark_fails_the_source_at_the_deadline()
+    {
+        var log = new CallLog();
+        using var scope = new IoScope(TimeSpan.FromMilliseconds(300));
+        using var listener = Transport.Listen(new Endpoint.Unix("@mo-silent-" + Guid.NewGuid().ToString("N")), TransportSecurity.Default, scope);
+        Stream? connection = null;
+        var options = new SaveVmSourceOptions { ReturnPath = true, ResumeDevice = () => log.Add("resume") };
+        var e = Assert.Throws<SaveVmException>(() => new SaveVmSource(Registry(log), options).Run(
+            inner => connection = Transport.Connect(listener.Endpoint, TransportSecurity.Default, inner), scope));
+        connection!.Dispose();
+        Assert.Equal(SaveVmError.PeerSilent, e.Reason);
+        Assert.Equal((1, 1), (log.Count("resume"), log.Count("live.SaveCleanup")));
+    }
+
+    [Fact]
+    public void A_source_that_stays_silent_fails_the_target_at_the_deadline()
+    {
+        using var scope = new IoScope(TimeSpan.FromMilliseconds(300));
+        using var listener = Transport.Listen(new Endpoint.Unix("@mo-silent-" + Guid.NewGuid().ToString("N")), TransportSecurity.Default, scope);
+        using var source = Transport.Connect(listener.Endpoint, TransportSecurity.Default, scope);
+        source.Write([0x51, 0x45, 0x56]);
+        var log = new CallLog();
+        Stream? connection = null;
+        var e = Assert.Throws<SaveVmException>(() => new SaveVmTarget(Registry(log), new()).Run(_ => connection = listener.Accept("the source"), scope));
+        connection!.Dispose();
+        Assert.Equal((SaveVmError.PeerSilent, 3L), (e.Reason, e.ByteOffset));
+        Assert.Equal(1, log.Count("live.LoadCleanup"));
+    }
+
+    internal static MigrationStreamTransfer Load(SaveVmRegistry registry, byte[] stream, SaveVmTargetOptions? options = null)
+    {
+        using var scope = new IoScope(TimeSpan.FromSeconds(10));
+        using var input = new MemoryStream(stream);
+        return new SaveVmTarget(registry, options ?? new SaveVmTargetOptions()).Run(_ => input, scope);
+    }
+
+    private static MigrationPair Pair()
+    {
+        var pair = new MigrationPair();
+        pair.Device("live", ScriptedDevice.Live);
+        pair.Device("whole", ScriptedDevice.Whole);
+        return pair;
+    }
+
+    private static SaveVmRegistry Registry(CallLog log) => Migrations.Registry(
+        ("live", new ScriptedDevice("live", log, ScriptedDevice.Live)), ("whole", new ScriptedDevice("whole", log, ScriptedDevice.Whole)));
+
+    private static int CountDescriptors() => Directory.GetFiles("/proc/self/fd").Length;
+}

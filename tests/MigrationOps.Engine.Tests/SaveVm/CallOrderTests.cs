@@ -1,0 +1,220 @@
+using MigrationOps.Engine.SaveVm;
+
+namespace MigrationOps.Engine.Tests.SaveVm;
+
+public class CallOrderTests
+{
+    private readonly MigrationPair _pair = new();
+
+    [Fact]
+    public void Everything_happens_in_qemu_s_order()
+    {
+        var (live, loaded) = _pair.Device("live", ScriptedDevice.Live);
+        var (whole, loadedWhole) = _pair.Device("whole", ScriptedDevice.Whole);
+        _pair.Succeed();
+        Assert.Equal(live.State, loaded.Loaded);
+        Assert.Equal(whole.State, loadedWhole.Loaded);
+        string[] source = [.. _pair.Log.Steps.Where(c => !c.Contains("Load", StringComparison.Ordinal) && !c.Contains("Switchover", StringComparison.Ordinal))];
+        Assert.Equal(["live.SavePrepare", "whole.SavePrepare", "live.SaveSetup"], source[..3]);
+        Assert.Equal(["stop", "live.SaveLiveCompletePrecopy", "whole.SaveState", "live.SaveCleanup", "whole.SaveCleanup"], source[^5..]);
+        Assert.All(source[3..^5], c => Assert.Equal("live.SaveLiveIterate", c));
+        Assert.NotEmpty(source[3..^5]);
+        string[] target = [.. _pair.Log.Calls.Where(c => c.Contains("Load", StringComparison.Ordinal) || c.Contains("Switchover", StringComparison.Ordinal))];
+        Assert.Equal(["live.LoadSetup", "whole.LoadSetup", "live.LoadState"], target[..3]);
+        Assert.Equal(
+            ["live.SwitchoverStart", "whole.SwitchoverStart", "live.LoadState", "whole.LoadState", "live.LoadCleanup", "whole.LoadCleanup"],
+            target[^6..]);
+    }
+
+    [Fact]
+    public void Prepare_may_refuse_before_a_byte_is_sent()
+    {
+        var (device, _) = _pair.Device("d", ScriptedDevice.Live);
+        device.On(SaveVmHandler.SavePrepare, (_, _) => throw new InvalidOperationException("not today"));
+        _pair.Run();
+        Assert.Equal(SaveVmError.HandlerFailed, Assert.IsType<SaveVmException>(_pair.SourceFailure).Reason);
+        Assert.Contains("not today", _pair.SourceFailure!.Message, StringComparison.Ordinal);
+        Assert.Empty(_pair.Sent);
+        Assert.Equal(1, _pair.Log.Count("d.SaveCleanup"));
+        Assert.Equal(0, _pair.Log.Count("resume"));
+    }
+
+    [Fact]
+    public void An_inactive_device_has_no_section_but_a_cleanup()
+    {
+        var (device, target) = _pair.Device("off", ScriptedDevice.Live | ScriptedDevice.Whole | SaveVmHandler.IsActive);
+        (device.Active, target.Active) = (false, false);
+        _pair.Succeed();
+        Assert.Equal(["off.SavePrepare", "stop", "off.SaveCleanup"],
+            _pair.Log.Steps.Where(c => !c.Contains("Load", StringComparison.Ordinal)).Where(c => !c.Contains("Switchover", StringComparison.Ordinal)));
+        Assert.Equal(["off.LoadCleanup"], _pair.Log.Calls.Where(c => c.Contains("Load", StringComparison.Ordinal)));
+        Assert.DoesNotContain(_pair.Log.Calls, c => c.Contains("Pending", StringComparison.Ordinal));
+        Assert.Equal((0L, 0), (_pair.SourceResult!.Sections, _pair.SourceResult.Devices.Length));
+    }
+
+    [Fact]
+    public void A_device_that_is_not_to_iterate_is_skipped_in_iteration_only()
+    {
+        var (device, target) = _pair.Device("d", ScriptedDevice.Live | SaveVmHandler.IsActiveIterate);
+        device.ActiveIterate = false;
+        _pair.Succeed();
+        Assert.Equal(0, _pair.Log.Count("d.SaveLiveIterate"));
+        Assert.Equal(1, _pair.Log.Count("d.SaveSetup"));
+        Assert.Equal(device.State, target.Loaded);
+    }
+
+    [Fact]
+    public void The_exact_number_is_asked_only_near_the_threshold()
+    {
+        long pending = 50_000;
+        int exact = 0;
+        var log = new CallLog();
+        var device = new ScriptedDevice("d", log, ScriptedDevice.Live)
+        {
+            State = new byte[100],
+            Piece = 0,
+            Estimate = () => new PendingBytes(pending -= 10_000),
+            Exact = () =>
+            {
+                exact++;
+                Assert.Equal(0, pending);
+                return default;
+            },
+        };
+        _pair.Source.Register("d", -1, 1, device);
+        _pair.Target.Register("d", -1, 1, new ScriptedDevice("d", log, ScriptedDevice.Live));
+        _pair.SourceOptions = _pair.SourceOptions with { DowntimeLimit = TimeSpan.Zero };
+        _pair.Succeed();
+        Assert.Equal(1, exact);
+    }
+
+    [Fact]
+    public void A_second_look_that_finds_more_goes_on_iterating()
+    {
+        int looks = 0;
+        var device = new ScriptedDevice("d", _pair.Log, ScriptedDevice.Live)
+        {
+            Estimate = () => default,
+            Exact = () => new PendingBytes(++looks < 3 ? long.MaxValue / 4 : 0),
+        };
+        _pair.Source.Register("d", -1, 1, device);
+        _pair.Target.Register("d", -1, 1, new ScriptedDevice("d", _pair.Log, ScriptedDevice.Live));
+        _pair.Succeed();
+        Assert.Equal(3, looks);
+        Assert.Equal(2, _pair.SourceResult!.Rounds);
+    }
+
+    [Fact]
+    public void Handlers_of_postcopy_and_multifd_are_not_called_in_a_migration_without_them()
+    {
+        _pair.Device("d", ScriptedDevice.Live | SaveVmHandler.HasPostcopy | SaveVmHandler.SaveLiveCompletePostcopy
+            | SaveVmHandler.SaveLiveCompletePrecopyThread | SaveVmHandler.LoadStateBuffer | SaveVmHandler.ResumePrepare);
+        _pair.Succeed();
+        Assert.Equal(1, _pair.Log.Count("d.SaveLiveCompletePrecopy"));
+    }
+
+    [Fact]
+    public void The_switchover_waits_for_every_device_that_needs_to_approve_it()
+    {
+        var (_, a) = _pair.Device("a", ScriptedDevice.Live | SaveVmHandler.SwitchoverAckNeeded);
+        var (_, b) = _pair.Device("b", ScriptedDevice.Live | SaveVmHandler.SwitchoverAckNeeded);
+        using var ready = new ManualResetEventSlim();
+        SaveVmContext? late = null;
+        a.On(SaveVmHandler.LoadState, (context, _) => context.ApproveSwitchover());
+        b.On(SaveVmHandler.LoadState, (context, _) =>
+        {
+            if (Interlocked.CompareExchange(ref late, context, null) is null)
+            {
+                ready.Set();
+            }
+        });
+        WithAck();
+        _pair.SourceOptions = _pair.SourceOptions with { StopDevice = () => _pair.Log.Add("stop") };
+        var approver = new Thread(() =>
+        {
+            ready.Wait();
+            _pair.Log.Add("approve");
+            late!.ApproveSwitchover();
+        });
+        approver.Start();
+        _pair.Succeed();
+        approver.Join();
+        string[] calls = _pair.Log.Calls;
+        Assert.True(Array.IndexOf(calls, "approve") < Array.IndexOf(calls, "stop"));
+        Assert.True(_pair.SourceResult!.SwitchoverAcknowledged && _pair.TargetResult!.SwitchoverAcknowledged);
+    }
+
+    [Fact]
+    public void Without_a_device_that_needs_it_the_switchover_is_approved_at_once()
+    {
+        _pair.Device("a", ScriptedDevice.Live);
+        WithAck();
+        _pair.Succeed();
+        Assert.True(_pair.TargetResult!.SwitchoverAcknowledged);
+    }
+
+    [Fact]
+    public void A_switchover_that_nobody_approves_fails_by_name_and_the_device_was_never_stopped()
+    {
+        _pair.Device("a", ScriptedDevice.Live | SaveVmHandler.SwitchoverAckNeeded);
+        WithAck();
+        _pair.Timeout = TimeSpan.FromSeconds(1);
+        _pair.Run();
+        Assert.Equal(SaveVmError.SwitchoverAckTimeout, Assert.IsType<SaveVmException>(_pair.SourceFailure).Reason);
+        Assert.Equal((0, 0), (_pair.Log.Count("stop"), _pair.Log.Count("resume")));
+        Assert.Equal((1, 1), (_pair.Log.Count("a.SaveCleanup"), _pair.Log.Count("a.LoadCleanup")));
+    }
+
+    [Fact]
+    public void A_device_is_only_asked_for_approval_in_a_migration_with_it()
+    {
+        _pair.Device("a", ScriptedDevice.Live | SaveVmHandler.SwitchoverAckNeeded);
+        _pair.Succeed();
+        Assert.Equal(0, _pair.Log.Count("a.SwitchoverAckNeeded"));
+    }
+
+    [Fact]
+    public void Sections_go_by_priority()
+    {
+        _pair.Device("late", ScriptedDevice.Whole);
+        var early = new ScriptedDevice("early", _pair.Log, ScriptedDevice.Whole);
+        _pair.Source.Register("early", -1, 1, early, priority: 1);
+        _pair.Target.Register("early", -1, 1, early, priority: 1);
+        _pair.Succeed();
+        Assert.Equal(["early.SaveState", "late.SaveState"], _pair.Log.Calls.Where(c => c.EndsWith(".SaveState", StringComparison.Ordinal)));
+    }
+
+    [Fact]
+    public void A_device_is_found_by_its_alias_and_gets_the_source_s_version()
+    {
+        var target = new ScriptedDevice("new", _pair.Log, ScriptedDevice.Whole);
+        _pair.Source.Register("old", 2, 3, new ScriptedDevice("old", _pair.Log, ScriptedDevice.Whole));
+        _pair.Target.Register("new", 0, 5, target, 0, new SaveVmAlias("old", 2));
+        _pair.Succeed();
+        Assert.Equal(3, target.LoadedVersion);
+    }
+
+    [Fact]
+    public void The_downtime_has_its_named_parts_on_both_sides()
+    {
+        var (source, target) = _pair.Device("a", ScriptedDevice.Live);
+        var (whole, loaded) = _pair.Device("b", ScriptedDevice.Whole);
+        var spin = TimeSpan.FromMilliseconds(20);
+        void Spin(SaveVmContext context, Stream? stream) => Assert.False(context.CancellationToken.WaitHandle.WaitOne(spin));
+        source.On(SaveVmHandler.SaveLiveCompletePrecopy, Spin);
+        target.On(SaveVmHandler.SwitchoverStart, Spin);
+        whole.On(SaveVmHandler.SaveState, Spin);
+        loaded.On(SaveVmHandler.LoadState, Spin);
+        _pair.Succeed();
+        var sent = _pair.SourceResult!.Downtime;
+        var received = _pair.TargetResult!.Downtime;
+        Assert.True(sent.FinalIteration >= spin && sent.State >= spin && sent.Complete >= spin && sent.Total < _pair.SourceResult.Duration, sent.ToString());
+        Assert.True(received.Switchover >= spin && received.State >= spin, received.ToString());
+    }
+
+    private void WithAck()
+    {
+        _pair.SourceOptions = _pair.SourceOptions with { SwitchoverAck = true };
+        _pair.TargetOptions = _pair.TargetOptions with { SwitchoverAck = true };
+    }
+}

@@ -1,0 +1,188 @@
+using System.Net.Sockets;
+using MigrationOps.Engine.SaveVm;
+using MigrationOps.Engine.Wire;
+
+namespace MigrationOps.Engine.Tests.SaveVm;
+
+/// <summary>
+/// A source and a target driver on two threads, connected by real sockets through a relay that may cut the connection after a number of
+/// bytes from the source.
+/// </summary>
+internal sealed class MigrationPair
+{
+    internal CallLog Log { get; } = new();
+
+    internal SaveVmRegistry Source { get; } = new();
+
+    internal SaveVmRegistry Target { get; } = new();
+
+    internal SaveVmSourceOptions SourceOptions { get; set; } = new() { ReturnPath = true, Turn = TimeSpan.FromMilliseconds(5) };
+
+    internal SaveVmTargetOptions TargetOptions { get; set; } = new() { ReturnPath = true };
+
+    internal TimeSpan Timeout { get; set; } = TimeSpan.FromSeconds(20);
+
+    internal CancellationToken SourceCancellation { get; set; }
+
+    internal CancellationToken TargetCancellation { get; set; }
+
+    internal long? CutAfter { get; set; }
+
+    internal MigrationStreamTransfer? SourceResult { get; private set; }
+
+    internal MigrationStreamTransfer? TargetResult { get; private set; }
+
+    internal Exception? SourceFailure { get; private set; }
+
+    internal Exception? TargetFailure { get; private set; }
+
+    /// <summary>What the source sent.</summary>
+    internal byte[] Sent { get; private set; } = [];
+
+    internal MigrationPair()
+        => SourceOptions = SourceOptions with { StopDevice = () => Log.Add("stop"), ResumeDevice = () => Log.Add("resume") };
+
+    internal (ScriptedDevice Source, ScriptedDevice Target) Device(string name, SaveVmHandler offered, byte[]? state = null)
+    {
+        var source = new ScriptedDevice(name, Log, offered) { State = state ?? [1, 2, 3, 4, 5, 6, 7, 8, 9, 10] };
+        var target = new ScriptedDevice(name, Log, offered);
+        Source.Register(name, SaveVmRegistry.AnyInstance, 1, source);
+        Target.Register(name, SaveVmRegistry.AnyInstance, 1, target);
+        return (source, target);
+    }
+
+    internal MigrationPair Run()
+    {
+        using var front = Listen(out var frontEndpoint);
+        using var back = Listen(out var backEndpoint);
+        var target = Start("target", () =>
+        {
+            using var scope = new IoScope(Timeout, TargetCancellation);
+            Stream? connection = null;
+            try
+            {
+                TargetResult = new SaveVmTarget(Target, TargetOptions).Run(
+                    inner => connection = Transport.Connect(backEndpoint, TransportSecurity.Default, inner), scope);
+            }
+            finally
+            {
+                connection?.Dispose();
+            }
+        }, e => TargetFailure = e);
+        var source = Start("source", () =>
+        {
+            using var scope = new IoScope(Timeout, SourceCancellation);
+            Stream? connection = null;
+            try
+            {
+                SourceResult = new SaveVmSource(Source, SourceOptions).Run(
+                    inner => connection = Transport.Connect(frontEndpoint, TransportSecurity.Default, inner), scope);
+            }
+            finally
+            {
+                if (connection is null)
+                {
+                    // The relay waits for a connection even if the source failed before it opened one.
+                    using var late = new IoScope(Timeout);
+                    connection = Transport.Connect(frontEndpoint, TransportSecurity.Default, late);
+                }
+
+                connection.Dispose();
+            }
+        }, e => SourceFailure = e);
+        Relay(front, back);
+        Assert.True(source.Join(TimeSpan.FromSeconds(60)) && target.Join(TimeSpan.FromSeconds(60)), "A side hangs.");
+        return this;
+    }
+
+    internal MigrationPair Succeed()
+    {
+        Run();
+        Assert.True(SourceFailure is null, SourceFailure?.ToString());
+        Assert.True(TargetFailure is null, TargetFailure?.ToString());
+        return this;
+    }
+
+    private static Socket Listen(out Endpoint endpoint)
+    {
+        string name = "mo-test-" + Guid.NewGuid().ToString("N");
+        var socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+        socket.Bind(new UnixDomainSocketEndPoint("\0" + name));
+        socket.Listen(1);
+        endpoint = new Endpoint.Unix("@" + name);
+        return socket;
+    }
+
+    private static Thread Start(string name, Action body, Action<Exception> failed)
+    {
+        var thread = new Thread(() =>
+        {
+            try
+            {
+                body();
+            }
+            catch (Exception e)
+            {
+                failed(e);
+            }
+        })
+        { Name = name, IsBackground = true };
+        thread.Start();
+        return thread;
+    }
+
+    private void Relay(Socket front, Socket back)
+    {
+        using var source = front.Accept();
+        using var target = back.Accept();
+        var answers = Start("answers", () => Copy(target, source, long.MaxValue, null), _ => { });
+        var sent = new MemoryStream();
+        Copy(source, target, CutAfter ?? long.MaxValue, sent);
+        Sent = sent.ToArray();
+        if (CutAfter is not null)
+        {
+            Shut(source, SocketShutdown.Both);
+            Shut(target, SocketShutdown.Both);
+        }
+
+        answers.Join();
+    }
+
+    private static void Copy(Socket from, Socket to, long limit, MemoryStream? copy)
+    {
+        byte[] buffer = new byte[64 << 10];
+        try
+        {
+            while (limit > 0)
+            {
+                int count = from.Receive(buffer, 0, (int)Math.Min(limit, buffer.Length), SocketFlags.None);
+                if (count == 0)
+                {
+                    break;
+                }
+
+                copy?.Write(buffer, 0, count);
+                limit -= count;
+                to.Send(buffer, 0, count, SocketFlags.None);
+            }
+        }
+        catch (SocketException)
+        {
+            // A side is gone; the other one is told below.
+        }
+
+        Shut(to, SocketShutdown.Send);
+    }
+
+    private static void Shut(Socket socket, SocketShutdown how)
+    {
+        try
+        {
+            socket.Shutdown(how);
+        }
+        catch (SocketException)
+        {
+            // Already gone.
+        }
+    }
+}

@@ -1,0 +1,137 @@
+using System.Buffers;
+using System.Text;
+using MigrationOps.Engine.SaveVm;
+using MigrationOps.Engine.Wire;
+
+namespace MigrationOps.Engine.Tests.SaveVm;
+
+public class TargetErrorTests
+{
+    private const string Head = "5145564d 00000003 ";
+    private const string Start = Head + "01 00000007 01 64 00000000 00000001 00000002 aabb 7e 00000007 ";
+
+    private readonly CallLog _log = new();
+
+    [Theory]
+    [InlineData("", SaveVmError.Truncated, 0)]
+    [InlineData("51455600", SaveVmError.NotAStream, 0)]
+    [InlineData("5145564d 00000002", SaveVmError.UnsupportedVersion, 4)]
+    [InlineData("5145564d 00000004", SaveVmError.UnsupportedVersion, 4)]
+    [InlineData(Head + "09", SaveVmError.UnknownElement, 8)]
+    [InlineData(Head + "06 00000000", SaveVmError.UnknownElement, 8)]
+    [InlineData(Head + "7e 00000000", SaveVmError.UnknownElement, 8)]
+    [InlineData(Head + "07 00000000", SaveVmError.ConfigurationMismatch, 8)]
+    [InlineData(Head + "07 00001001", SaveVmError.ConfigurationMismatch, 8)]
+    [InlineData(Head + "07 00000001 78 05 01 79 00000001", SaveVmError.ConfigurationMismatch, 14)]
+    [InlineData(Head + "07 00000001 78 07 00000001 79 00", SaveVmError.UnknownElement, 14)]
+    [InlineData(Head + "01 00000007 01 65 00000000 00000001", SaveVmError.UnknownSection, 8)]
+    [InlineData(Head + "04 00000007 01 64 00000001 00000001", SaveVmError.UnknownSection, 8)]
+    [InlineData(Head + "04 00000007 01 64 00000000 00000002", SaveVmError.VersionTooNew, 8)]
+    [InlineData(Head + "04 00000007 01 64 00000000 ffffffff", SaveVmError.VersionTooNew, 8)]
+    [InlineData(Head + "04 00000007 00 00000000 00000001", SaveVmError.InvalidName, 8)]
+    [InlineData(Head + "04 00000007 01 ff 00000000 00000001", SaveVmError.InvalidName, 8)]
+    [InlineData(Head + "04 00000007 01 0a 00000000 00000001", SaveVmError.InvalidName, 8)]
+    [InlineData(Head + "02 00000009", SaveVmError.InvalidSectionId, 8)]
+    [InlineData(Head + "03 00000009", SaveVmError.InvalidSectionId, 8)]
+    [InlineData(Start + "01 00000007 01 66 00000000 00000001", SaveVmError.InvalidSectionId, 34)]
+    [InlineData(Start + "02 00000007 00000001 aa 7e 00000008", SaveVmError.FooterMismatch, 44)]
+    [InlineData(Start + "02 00000007 00000001 aabb 7e 00000007", SaveVmError.FooterMismatch, 44)]
+    [InlineData(Start + "02 00000007 00000003 aabb 7e 00000007", SaveVmError.FooterMismatch, 46)]
+    [InlineData(Start + "02 00000007 00000004 aabb", SaveVmError.Truncated, 45)]
+    [InlineData(Start, SaveVmError.Truncated, 34)]
+    [InlineData(Start + "7e 00000007", SaveVmError.UnknownElement, 34)]
+    [InlineData(Head + "04 00000001 01 67 00000000 00000001", SaveVmError.InvalidHandlers, 8)]
+    [InlineData(Head + "08 000c 0000", SaveVmError.InvalidCommand, 8)]
+    [InlineData(Head + "08 0000 0000", SaveVmError.InvalidCommand, 8)]
+    [InlineData(Head + "08 000b 0001 00", SaveVmError.InvalidCommand, 8)]
+    [InlineData(Head + "08 0002 0004 00000001", SaveVmError.InvalidCommand, 8)]
+    [InlineData(Head + "08 0001 0000", SaveVmError.NotSupported, 8)]
+    [InlineData(Head + "08 0003 0000", SaveVmError.NotSupported, 8)]
+    [InlineData(Head + "08 0007 0004 00000001", SaveVmError.NotSupported, 8)]
+    public void What_a_source_does_wrong_is_named_with_its_byte(string hex, SaveVmError reason, long offset)
+    {
+        var failure = Assert.Throws<SaveVmException>(() => BrokenConnectionTests.Load(Registry(), Bytes(hex)));
+        Assert.True((reason, offset) == (failure.Reason, failure.ByteOffset), failure.ToString());
+        Assert.Equal("SaveVm" + reason, failure.ErrorId);
+        Assert.Contains(offset.ToString("N0"), failure.Message, StringComparison.Ordinal);
+        Assert.Equal((1, 1), (_log.Count("d.LoadCleanup"), _log.Count("f.LoadCleanup")));
+    }
+
+    [Theory]
+    [InlineData("pc", null, "expected")]
+    [InlineData(null, 12, "2^14")]
+    [InlineData(null, null, "x-ignore-shared")]
+    public void A_configuration_that_does_not_fit_is_refused_before_any_setup(string? machine, int? pageBits, string named)
+    {
+        byte[] stream = Bytes(Head + "07 00000001 78" + Subsection("configuration/target-page-bits") + "0000000e"
+            + Subsection("configuration/capabilities") + "00000001 0f" + Hex("x-ignore-shared") + "00");
+        var options = new SaveVmTargetOptions { MachineType = machine, PageBits = pageBits };
+        var failure = Assert.Throws<SaveVmException>(() => BrokenConnectionTests.Load(Registry(), stream, options));
+        Assert.Equal(SaveVmError.ConfigurationMismatch, failure.Reason);
+        Assert.Contains(named, failure.Message, StringComparison.Ordinal);
+        Assert.Equal((0, 1), (_log.Count("d.LoadSetup"), _log.Count("d.LoadCleanup")));
+        var result = BrokenConnectionTests.Load(Registry(), stream, new SaveVmTargetOptions { MachineType = "x", PageBits = 14, Capabilities = ["x-ignore-shared"] });
+        Assert.Equal("x", result.MachineType);
+    }
+
+    [Fact]
+    public void A_section_of_an_older_version_is_loaded_as_that_version()
+    {
+        var device = new ScriptedDevice("d", _log, ScriptedDevice.Live);
+        var registry = new SaveVmRegistry();
+        registry.Register("d", 0, 9, device);
+        BrokenConnectionTests.Load(registry, Bytes(Start + "00"));
+        Assert.Equal((1, "AABB"), (device.LoadedVersion, Convert.ToHexString(device.Loaded)));
+    }
+
+    [Fact]
+    public void Announced_lengths_cost_no_memory()
+    {
+        byte[] stream = Bytes(Start + "00 06 7fffffff");
+        long before = GC.GetAllocatedBytesForCurrentThread();
+        var result = Assert.ThrowsAny<SaveVmException>(() => BrokenConnectionTests.Load(Registry(), stream));
+        Assert.Contains("2,147,483,647", result.Message, StringComparison.Ordinal);
+        Assert.InRange(GC.GetAllocatedBytesForCurrentThread() - before, 0, 1 << 20);
+    }
+
+    [Theory]
+    [InlineData("0009 0000", SaveVmError.InvalidReturnPath)]
+    [InlineData("0001 0002 0000", SaveVmError.InvalidReturnPath)]
+    [InlineData("0004 000c 000000000000000000000000", SaveVmError.InvalidReturnPath)]
+    [InlineData("0001 0004 00000000", SaveVmError.InvalidReturnPath)]
+    [InlineData("0001 0004 00000001", SaveVmError.TargetFailed)]
+    [InlineData("0002 0004 0000", SaveVmError.ConnectionLost)]
+    public void What_a_target_answers_wrong_is_named_and_ends_the_source(string hex, SaveVmError reason)
+    {
+        using var scope = new IoScope(TimeSpan.FromSeconds(10));
+        using var listener = Transport.Listen(new Endpoint.Unix("@mo-rp-" + Guid.NewGuid().ToString("N")), TransportSecurity.Default, scope);
+        // Iterates until the answer is there: the target speaks while the device runs.
+        var device = new ScriptedDevice("d", _log, ScriptedDevice.Live) { Estimate = () => new PendingBytes(long.MaxValue / 4) };
+        var answer = new Thread(() =>
+        {
+            using var target = listener.Accept("the source");
+            target.Write(Bytes(hex));
+            ((FdStream)target).EndWriting();
+            target.CopyTo(Stream.Null);
+        });
+        answer.Start();
+        Stream? connection = null;
+        var failure = Assert.Throws<SaveVmException>(() => new SaveVmSource(Migrations.Registry(("d", device)), new SaveVmSourceOptions { ReturnPath = true })
+            .Run(inner => connection = Transport.Connect(listener.Endpoint, TransportSecurity.Default, inner), scope));
+        connection!.Dispose();
+        answer.Join();
+        Assert.Equal(reason, failure.Reason);
+        Assert.Equal("return path", failure.Section);
+        Assert.Equal(1, _log.Count("d.SaveCleanup"));
+    }
+
+    private static byte[] Bytes(string hex) => Convert.FromHexString(hex.Replace(" ", "", StringComparison.Ordinal));
+
+    private static string Hex(string text) => Convert.ToHexString(Encoding.UTF8.GetBytes(text));
+
+    private static string Subsection(string name) => $"05{name.Length:x2}{Hex(name)}00000001";
+
+    private SaveVmRegistry Registry() => Migrations.Registry(
+        ("d", new ScriptedDevice("d", _log, ScriptedDevice.Live)), ("f", new ScriptedDevice("f", _log, ScriptedDevice.Whole)),
+        ("g", new ScriptedDevice("g", _log, SaveVmHandler.SaveState)));
+}

@@ -1,0 +1,118 @@
+using System.IO.Pipes;
+using FsCheck;
+using FsCheck.Fluent;
+using MigrationOps.Engine.Multifd;
+using MigrationOps.Engine.Vfio;
+
+namespace MigrationOps.Engine.Tests.Vfio;
+
+/// <summary>
+/// The strictest of sources: one thread that writes packets of several devices to several channels in any order, and
+/// waits whenever a channel is full. A receiver that ever waits for a packet on another channel stands still with it.
+/// </summary>
+public class ArrivalTests
+{
+    private const int Devices = 3;
+    private const int PacketsEach = 12;
+    private const int Channels = 3;
+
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void No_order_of_arrival_brings_the_channels_to_a_standstill(bool precopyEndsLast)
+    {
+        using var folder = new TempDirectory();
+        Prop.ForAll(Gen.Choose(0, int.MaxValue).ToArbitrary(), seed => Run(seed, precopyEndsLast, folder.Path))
+            .Check(Config.QuickThrowOnFailure.WithMaxTest(25));
+        Assert.Empty(Directory.GetFileSystemEntries(folder.Path));
+    }
+
+    private static void Run(int seed, bool precopyEndsLast, string spill)
+    {
+        var random = new Random(seed);
+        AnonymousPipeServerStream[] pipes = [.. Enumerable.Range(0, Channels + 1).Select(_ => new AnonymousPipeServerStream(PipeDirection.Out))];
+        Stream[] connections = [.. pipes.Select(p => new AnonymousPipeClientStream(PipeDirection.In, p.ClientSafePipeHandle))];
+        byte[][] states = [.. Enumerable.Range(0, Devices).Select(_ => Fill(random, random.Next(PacketsEach * 40_000)))];
+        var source = Task.Run(() => Send(random, pipes, states, precopyEndsLast));
+        // Next to nothing fits: almost every packet goes through the spill file.
+        var received = Reception.Run(connections, new ReassemblyOptions { MemoryBudget = 100_000, SpillDirectory = spill });
+        Assert.True(source.Outcome());
+        Assert.Equal(Devices, received.Devices.Count);
+        foreach (var (summary, data, _) in received.Devices)
+        {
+            Assert.Equal(states[int.Parse(summary.IdStr.AsSpan(0, 1))], data);
+            Assert.Equal(PacketsEach + 1, summary.Packets);
+        }
+    }
+
+    private static bool Send(Random random, AnonymousPipeServerStream[] pipes, byte[][] states, bool precopyEndsLast)
+    {
+        var packets = states.SelectMany((state, device) => Enumerable.Range(0, PacketsEach + 1)
+            .Select(index => Packet(device, index, state))).ToArray();
+        random.Shuffle(packets);
+        if (!precopyEndsLast)
+        {
+            SendMain(pipes[^1]);
+        }
+
+        byte[] init = new byte[ChannelInit.Size];
+        for (byte id = 0; id < Channels; id++)
+        {
+            new ChannelInit(Guid.Empty, id).Write(init);
+            pipes[id].Write(init);
+        }
+
+        foreach (byte[] packet in packets)
+        {
+            pipes[random.Next(Channels)].Write(packet);
+        }
+
+        foreach (var pipe in pipes[..Channels])
+        {
+            pipe.Dispose();
+        }
+
+        if (precopyEndsLast)
+        {
+            SendMain(pipes[^1]);
+        }
+
+        return true;
+    }
+
+    private static void SendMain(AnonymousPipeServerStream pipe)
+    {
+        var writer = new MainStreamWriter(pipe);
+        using var body = new MemoryStream();
+        new MarkerWriter(body).WriteSetup();
+        writer.Begin([]);
+        for (uint i = 0; i < Devices; i++)
+        {
+            writer.Section(SectionKind.Start, new SectionInfo(i, $"{i}/vfio", 0, 1), body.ToArray());
+        }
+
+        writer.StartSwitchover();
+        writer.End();
+        pipe.Dispose();
+    }
+
+    private static byte[] Packet(int device, int index, byte[] state)
+    {
+        bool config = index == PacketsEach;
+        int size = state.Length / PacketsEach;
+        byte[] data = config ? ConfigState.Empty()
+            : state[(index * size)..(index == PacketsEach - 1 ? state.Length : (index + 1) * size)];
+        byte[] packet = new byte[DeviceStatePacket.Size + VfioPacketHeader.Size + data.Length];
+        DeviceStatePacket.Write(packet, $"{device}/vfio", 0, VfioPacketHeader.Size + data.Length);
+        VfioPacketHeader.For((uint)index, config).Write(packet.AsSpan(DeviceStatePacket.Size));
+        data.CopyTo(packet, DeviceStatePacket.Size + VfioPacketHeader.Size);
+        return packet;
+    }
+
+    private static byte[] Fill(Random random, int length)
+    {
+        byte[] bytes = new byte[length];
+        random.NextBytes(bytes);
+        return bytes;
+    }
+}

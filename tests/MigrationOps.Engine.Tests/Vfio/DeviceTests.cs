@@ -1,0 +1,179 @@
+using MigrationOps.Engine.Vfio;
+using MigrationOps.Engine.Wire;
+
+namespace MigrationOps.Engine.Tests.Vfio;
+
+public sealed class DeviceTests : IDisposable
+{
+    private const VfioMigrationFlags Stop = VfioMigrationFlags.StopCopy;
+    private const VfioMigrationFlags StopP2P = Stop | VfioMigrationFlags.P2P;
+    private const VfioMigrationFlags StopPre = Stop | VfioMigrationFlags.PreCopy;
+    private const VfioMigrationFlags All = StopP2P | VfioMigrationFlags.PreCopy;
+
+    private readonly TempDirectory _folder = new();
+    private readonly IoScope _scope = new(TimeSpan.FromSeconds(10), TestContext.Current.CancellationToken);
+
+    public static TheoryData<VfioMigrationFlags> Features { get; } = [Stop, StopP2P, StopPre, All];
+
+    private static byte[] State { get; } = [.. Enumerable.Range(0, 3_000_000).Select(i => (byte)(i * 31 >> 3))];
+
+    public void Dispose()
+    {
+        _scope.Dispose();
+        _folder.Dispose();
+    }
+
+    [Theory]
+    [MemberData(nameof(Features))]
+    public void Every_pair_of_states_is_joined_by_the_shortest_way_of_legal_arcs(VfioMigrationFlags flags)
+    {
+        VfioState[] states = [.. Enum.GetValues<VfioState>().Where(s => VfioStateMachine.Has(s, flags))];
+        foreach (var from in states)
+        {
+            foreach (var to in states)
+            {
+                using var device = new VfioDevice(new FakeVfioDriver(flags) { Now = from });
+                var path = VfioStateMachine.ShortestPath(from, to, flags);
+                Assert.NotNull(path);
+                Assert.Equal(Distance(from, to, flags, states), path.Count);
+                if (VfioStateMachine.MovesData(from))
+                {
+                    // Entered without a descriptor: a real device has been opened by somebody else then.
+                    continue;
+                }
+
+                device.Enter(to);
+                Assert.Equal(to, device.State);
+                Assert.Equal(VfioStateMachine.MovesData(to), device.Data is { IsClosed: false });
+            }
+        }
+    }
+
+    [Theory]
+    [InlineData(Stop, VfioState.Running, VfioState.StopCopy, "Stop StopCopy")]
+    [InlineData(All, VfioState.Running, VfioState.StopCopy, "RunningP2P Stop StopCopy")]
+    [InlineData(All, VfioState.PreCopy, VfioState.StopCopy, "PreCopyP2P StopCopy")]
+    [InlineData(StopPre, VfioState.PreCopy, VfioState.StopCopy, "StopCopy")]
+    [InlineData(All, VfioState.Resuming, VfioState.Running, "Stop RunningP2P Running")]
+    [InlineData(All, VfioState.StopCopy, VfioState.PreCopy, "Stop RunningP2P Running PreCopy")]
+    [InlineData(StopP2P, VfioState.Running, VfioState.Running, "")]
+    public void Known_ways_are_these(VfioMigrationFlags flags, VfioState from, VfioState to, string way)
+        => Assert.Equal(way, string.Join(' ', VfioStateMachine.ShortestPath(from, to, flags)!));
+
+    [Theory]
+    [InlineData(Stop, VfioState.RunningP2P)]
+    [InlineData(StopP2P, VfioState.PreCopy)]
+    [InlineData(StopPre, VfioState.PreCopyP2P)]
+    [InlineData(All, VfioState.Error)]
+    public void A_state_that_the_device_lacks_is_refused(VfioMigrationFlags flags, VfioState target)
+    {
+        using var device = new VfioDevice(new FakeVfioDriver(flags));
+        Assert.Equal(VfioError.StateNotSupported, Assert.Throws<VfioException>(() => device.Enter(target)).Reason);
+    }
+
+    [Theory]
+    [InlineData(VfioState.Stop)]
+    [InlineData(VfioState.Error)]
+    public void A_failed_transition_drops_the_data_and_only_a_reset_leads_out_of_ERROR(VfioState left)
+    {
+        var driver = new FakeVfioDriver(Stop, State);
+        using var device = new VfioDevice(driver);
+        device.Enter(VfioState.StopCopy);
+        var data = device.Data!;
+        driver.Refuses = VfioState.Stop;
+        driver.AfterRefusal = left;
+        var failure = Assert.Throws<VfioException>(() => device.Enter(VfioState.Running));
+        Assert.Equal(VfioError.TransitionFailed, failure.Reason);
+        Assert.EndsWith($"Input/output error (errno 5); it is in {VfioDevice.Name(left)}.", failure.Message);
+        Assert.Null(device.Data);
+        Assert.True(data.IsClosed);
+        driver.Refuses = null;
+        if (left == VfioState.Error)
+        {
+            Assert.Equal(VfioError.DeviceInError, Assert.Throws<VfioException>(() => device.Enter(VfioState.Running)).Reason);
+            device.Reset();
+        }
+
+        device.Enter(VfioState.Running);
+        Assert.Equal(VfioState.Running, device.State);
+    }
+
+    [Fact]
+    public void A_device_without_migration_says_so()
+    {
+        using var device = new VfioDevice(new FakeVfioDriver(0));
+        Assert.Equal(VfioError.NotMigratable, Assert.Throws<VfioException>(() => device.Flags).Reason);
+    }
+
+    [Theory]
+    [InlineData(VfioStateFormat.StateFile)]
+    [InlineData(VfioStateFormat.Markers)]
+    public void What_was_saved_is_what_is_restored(VfioStateFormat format)
+    {
+        string path = _folder.File("state");
+        using var saved = new VfioDevice(new FakeVfioDriver(All, State));
+        var save = VfioStateStore.Save(saved, path, null, format, _scope);
+        Assert.Equal(State.Length, save.Bytes);
+        Assert.Equal("vfio0/vfio", save.IdStr);
+        Assert.Equal(VfioState.Stop, saved.State);
+
+        var driver = new FakeVfioDriver(All);
+        using var restored = new VfioDevice(driver);
+        var restore = VfioStateStore.Restore(restored, path, format, VfioState.Running, _scope);
+        Assert.Equal(State, driver.State);
+        Assert.Equal(save.Sha256, restore.Sha256);
+        Assert.Equal(VfioState.Running, restored.State);
+        Assert.Equal(0, driver.Resets);
+    }
+
+    [Theory]
+    [InlineData(VfioStateFormat.StateFile, 100)]
+    [InlineData(VfioStateFormat.StateFile, 2_999_999)]
+    [InlineData(VfioStateFormat.Markers, 100)]
+    [InlineData(VfioStateFormat.Markers, 2_999_999)]
+    public void A_file_that_was_cut_never_reaches_the_device(VfioStateFormat format, int length)
+    {
+        string path = _folder.File("state");
+        using var saved = new VfioDevice(new FakeVfioDriver(All, State));
+        VfioStateStore.Save(saved, path, null, format, _scope);
+        File.WriteAllBytes(path, File.ReadAllBytes(path)[..length]);
+        var driver = new FakeVfioDriver(All);
+        using var restored = new VfioDevice(driver);
+        Assert.ThrowsAny<MigrationOpsException>(() => VfioStateStore.Restore(restored, path, format, VfioState.Running, _scope));
+        Assert.Empty(driver.Entered);
+    }
+
+    [Fact]
+    public void A_device_that_refuses_the_state_is_reset_and_does_not_run_with_half_of_it()
+    {
+        string path = _folder.File("state");
+        using var saved = new VfioDevice(new FakeVfioDriver(Stop, State));
+        VfioStateStore.Save(saved, path, null, VfioStateFormat.StateFile, _scope);
+        var driver = new FakeVfioDriver(Stop) { Refuses = VfioState.Stop };
+        driver.Now = VfioState.Stop;
+        using var restored = new VfioDevice(driver);
+        Assert.Equal(VfioError.TransitionFailed, Assert.Throws<VfioException>(
+            () => VfioStateStore.Restore(restored, path, VfioStateFormat.StateFile, VfioState.Running, _scope)).Reason);
+        Assert.Equal(1, driver.Resets);
+    }
+
+    // An oracle of its own: grows the set of what can be reached step by step, with the rule that a state in the middle of
+    // the way has no data unless the data goes on.
+    private static int Distance(VfioState from, VfioState to, VfioMigrationFlags flags, VfioState[] states)
+    {
+        var reached = new HashSet<VfioState> { from };
+        for (int steps = 0; ; steps++)
+        {
+            if (reached.Contains(to))
+            {
+                return steps;
+            }
+
+            VfioState[] next = [.. reached.SelectMany(s => states.Where(t => VfioStateMachine.IsArc(s, t, flags)
+                && (s == from || !VfioStateMachine.MovesData(s)
+                    || (s is VfioState.PreCopy or VfioState.PreCopyP2P && VfioStateMachine.MovesData(t) && t != VfioState.Resuming))))];
+            Assert.True(next.Except(reached).Any(), $"{to} cannot be reached from {from}");
+            reached.UnionWith(next);
+        }
+    }
+}

@@ -1,0 +1,110 @@
+using MigrationOps.Engine.Multifd;
+using MigrationOps.Engine.Vfio;
+using MigrationOps.Engine.Wire;
+
+namespace MigrationOps.Engine.Tests.Vfio;
+
+/// <summary>A source that waits for the target's word, as QEMU does with return-path on, and keeps its connections open.</summary>
+public sealed class ReturnPathTests : IDisposable
+{
+    private readonly TempDirectory _folder = new();
+
+    public void Dispose() => _folder.Dispose();
+
+    [Fact]
+    public void The_answers_are_those_that_a_real_target_gave()
+    {
+        byte[] recorded = File.ReadAllBytes(Path.Combine(
+            AppContext.BaseDirectory, "Vectors", "vfio", Capture.ConfigFirst, "conn0.s2c.bin"));
+        var (failure, answers) = Run(new EditedCapture(Capture.ConfigFirst), TimeSpan.FromSeconds(10), recorded.Length);
+        Assert.Null(failure);
+        Assert.Equal(recorded, answers);
+    }
+
+    [Fact]
+    public void A_source_that_waits_for_an_incomplete_device_gets_an_error_that_names_it_within_the_deadline()
+    {
+        var capture = new EditedCapture(Capture.ConfigFirst);
+        capture.Remove(capture.Data);
+        var clock = System.Diagnostics.Stopwatch.StartNew();
+        var (failure, _) = Run(capture, TimeSpan.FromSeconds(1), int.MaxValue);
+        Assert.Equal(VfioError.MissingPacket, Assert.IsType<VfioException>(failure).Reason);
+        Assert.Equal("device '0000:00:04.0/vfio': packet 0 never came; 1 later ones, up to 1, wait for it.", failure.Message);
+        Assert.InRange(clock.Elapsed.TotalSeconds, 0.9, 5);
+    }
+
+    [Fact]
+    public void Success_is_not_said_before_every_channel_has_had_its_last_SYNC()
+    {
+        var capture = new EditedCapture(Capture.ConfigFirst);
+        capture.Remove(capture.Channels[1].Packets.Last(p => p.Head[11] == 1));
+        var (failure, answers) = Run(capture, TimeSpan.FromSeconds(1), int.MaxValue);
+        Assert.Equal(MultifdError.MissingSync, Assert.IsType<MultifdException>(failure).Reason);
+        Assert.DoesNotContain(new ReturnPathMessage(ReturnPathType.Shut), Parse(answers));
+    }
+
+    [Fact]
+    public void Every_message_of_the_return_path_survives_writing_and_reading()
+    {
+        foreach (var message in new ReturnPathMessage[]
+            { new(ReturnPathType.Shut), new(ReturnPathType.Shut, 1), new(ReturnPathType.Pong, 0xdeadbeef), new(ReturnPathType.SwitchoverAcknowledged) })
+        {
+            byte[] bytes = message.ToArray();
+            Assert.Equal([message], Parse(bytes));
+            for (int length = 0; length < bytes.Length; length++)
+            {
+                Assert.Equal(0, ReturnPathMessage.Parse(bytes.AsSpan(0, length), out _, 0));
+            }
+        }
+    }
+
+    [Theory]
+    [InlineData(new byte[] { 0, 1, 0, 3, 0, 0, 0 })]
+    [InlineData(new byte[] { 0, 9, 2, 1 })]
+    public void A_message_of_an_impossible_size_is_an_error(byte[] bytes)
+        => Assert.Equal(MultifdError.MainStreamInvalid,
+            Assert.Throws<MultifdException>(() => ReturnPathMessage.Parse(bytes, out _, 0)).Reason);
+
+    private static List<ReturnPathMessage> Parse(byte[] bytes)
+    {
+        var messages = new List<ReturnPathMessage>();
+        for (int used = 0, step; (step = ReturnPathMessage.Parse(bytes.AsSpan(used), out var message, used)) > 0; used += step)
+        {
+            messages.Add(message);
+        }
+
+        return messages;
+    }
+
+    // Sends the capture over sockets that stay open until the answers have come or the receiver has closed.
+    private (Exception? Failure, byte[] Answers) Run(EditedCapture capture, TimeSpan timeout, int answerBytes)
+    {
+        using var watch = new ProgressWatch(timeout, TestContext.Current.CancellationToken);
+        using var scope = new IoScope(Timeout.InfiniteTimeSpan, watch.Token);
+        using var patient = new IoScope(TimeSpan.FromSeconds(20), TestContext.Current.CancellationToken);
+        using var listener = Transport.Listen(new Endpoint.Unix(_folder.File("s")), TransportSecurity.Default, scope);
+        var receiver = Task.Run(() =>
+        {
+            using var devices = new DeviceStateReceiver(new ReassemblyOptions(), (_, _) => new MemorySink(), watch.Token);
+            return Record.Exception(() => MigrationReceiver.Receive(listener, new ReceiveOptions { Timeout = timeout }, devices, null, watch));
+        });
+        // A source opens all its connections before its main stream can end.
+        byte[][] streams = [capture.Main, .. Enumerable.Range(0, capture.Channels.Count).Select(capture.Bytes)];
+        List<Stream> connections = [.. streams.Select(_ => Transport.Connect(listener.Endpoint, TransportSecurity.Default, patient))];
+        for (int i = streams.Length - 1; i >= 0; i--)
+        {
+            connections[i].Write(streams[i]);
+        }
+
+        using var answers = new MemoryStream();
+        byte[] buffer = new byte[64];
+        int count;
+        while (answers.Length < answerBytes && (count = connections[0].Read(buffer)) > 0)
+        {
+            answers.Write(buffer, 0, count);
+        }
+
+        connections.ForEach(c => c.Dispose());
+        return (receiver.Outcome(), answers.ToArray());
+    }
+}

@@ -1,0 +1,87 @@
+using MigrationOps.Engine.Tests.Support;
+using MigrationOps.Engine.Wire;
+
+namespace MigrationOps.Engine.Tests.Wire;
+
+public class ListenerTests
+{
+    [Fact]
+    public void A_listener_removes_its_socket_file_when_it_ends_and_not_before()
+    {
+        using var folder = new TestFolder();
+        using var scope = new IoScope(TimeSpan.FromSeconds(10));
+        using (var listener = Transport.Listen(new Endpoint.Unix(folder["s"]), TransportSecurity.Default, scope))
+        {
+            for (int i = 0; i < 3; i++)
+            {
+                using var client = Transport.ConnectUnix(folder["s"], scope);
+                using var server = listener.AcceptUnix("a client");
+                Assert.Equal(["s"], folder.Entries);
+            }
+        }
+
+        Assert.Empty(folder.Entries);
+    }
+
+    [Fact]
+    public void A_listener_whose_folder_has_gone_ends_all_the_same()
+    {
+        using var folder = new TestFolder();
+        using var scope = new IoScope(TimeSpan.FromSeconds(10));
+        Directory.CreateDirectory(folder["d"]);
+        var listener = Transport.Listen(new Endpoint.Unix(folder["d/s"]), TransportSecurity.Default, scope);
+        Directory.Delete(folder["d"], recursive: true);
+        listener.Dispose();
+        Assert.Empty(folder.Entries);
+    }
+
+    [Theory]
+    [InlineData("unix")]
+    [InlineData("tcp")]
+    public void An_address_that_is_taken_is_an_error_and_stays_as_it_is(string scheme)
+    {
+        using var folder = new TestFolder();
+        using var scope = new IoScope(TimeSpan.FromSeconds(10));
+        var endpoint = scheme == "unix" ? new Endpoint.Unix(folder["s"]) : Endpoint.Parse("tcp:127.0.0.1:0");
+        using var first = Transport.Listen(endpoint, TransportSecurity.Default, scope);
+        var e = Assert.Throws<WireException>(() => Transport.Listen(first.Endpoint, TransportSecurity.Default, scope));
+        Assert.Equal(WireError.ListenFailed, e.Reason);
+        Assert.Contains(first.Endpoint.ToString(), e.Message);
+        Assert.Contains("left behind", e.RecommendedAction);
+        using var client = Transport.Connect(first.Endpoint, TransportSecurity.Default, scope);
+        using var server = first.Accept("a client");
+    }
+
+    [Fact]
+    public void A_listener_to_which_nobody_comes_fails_at_its_deadline()
+    {
+        using var folder = new TestFolder();
+        using var scope = new IoScope(TimeSpan.FromMilliseconds(100));
+        using var listener = Transport.Listen(new Endpoint.Unix(folder["s"]), TransportSecurity.Default, scope);
+        var e = Assert.Throws<WireException>(() => listener.Accept("a sender"));
+        Assert.Equal(WireError.Timeout, e.Reason);
+        Assert.Contains("a sender on unix:", e.Message);
+    }
+
+    [Fact]
+    public void Cancellation_ends_a_wait_for_a_connection()
+    {
+        using var folder = new TestFolder();
+        using var cancel = new CancellationTokenSource();
+        using var scope = new IoScope(Timeout.InfiniteTimeSpan, cancel.Token);
+        using var listener = Transport.Listen(Endpoint.Parse("tcp:127.0.0.1:0"), TransportSecurity.Default, scope);
+        var waiter = Waiting.OnThread(() => Record.Exception(() => listener.Accept("a sender")));
+        cancel.Cancel();
+        Assert.IsAssignableFrom<OperationCanceledException>(waiter.Result("the wait for a connection"));
+    }
+
+    [Fact]
+    public void A_folder_that_does_not_exist_cannot_be_listened_in()
+    {
+        using var folder = new TestFolder();
+        using var scope = new IoScope(TimeSpan.FromSeconds(10));
+        var e = Assert.Throws<WireException>(
+            () => Transport.Listen(new Endpoint.Unix(folder["absent/s"]), TransportSecurity.Default, scope));
+        Assert.Equal(WireError.ListenFailed, e.Reason);
+    }
+}

@@ -1,0 +1,188 @@
+BeforeAll {
+    . "$PSScriptRoot/Support.ps1"
+
+    # A class of the user's own; PowerShell compiles it when the script runs, after the module is there.
+    Add-Type -ReferencedAssemblies "$moduleFolder/MigrationOps.Loader.dll", System.Runtime -IgnoreWarnings -TypeDefinition @'
+using MigrationOps;
+public sealed class PesterNvram : ISaveVmHandlers
+{
+    public byte[] State = { 1, 2, 3, 4 };
+    public int Cleanups;
+    public void SaveState(SaveVmSaveStream stream, SaveVmContext context) => stream.WriteBytes(State);
+    public void SaveCleanup(SaveVmContext context) => Cleanups++;
+    public void LoadState(SaveVmLoadStream stream, SaveVmContext context, int versionId) => State = stream.ReadBytes(4);
+    public void LoadCleanup(SaveVmContext context) => Cleanups++;
+}
+'@
+}
+
+Describe 'Send-MigrationStream' {
+    BeforeEach {
+        $file = "$TestDrive/$([Guid]::NewGuid()).stream"
+        $calls = [Collections.Generic.List[string]]::new()
+    }
+
+    AfterEach {
+        Get-SaveVMHandler | Unregister-SaveVMHandler
+    }
+
+    It 'writes what script blocks of the session give, in order, and Receive-MigrationStream loads it' {
+        $state = [byte[]](1..200)
+        $loaded = @{}
+        $null = Register-SaveVMHandler -IdStr acme/nvram -VersionId 2 -SavePrepare { $calls.Add('prepare') } -SaveState {
+            param($Stream, $Context)
+            $calls.Add("save $($Context.IdStr) $($Context.IsSource)")
+            $Stream.WriteBytes($state)
+        } -SaveCleanup { $calls.Add('cleanup') } -LoadSetup { $calls.Add('load setup') } -LoadState {
+            param($Stream, $Context, $VersionId)
+            $loaded.Version = $VersionId
+            $loaded.State = $Stream.ReadBytes(200)
+        } -LoadCleanup { $calls.Add('load cleanup') }
+        $sent = Send-MigrationStream file:$file -StopDevice { $calls.Add('stop') } -ResumeDevice { $calls.Add('resume') }
+        $sent.Devices | Should -Be 'acme/nvram'
+        $sent.Bytes | Should -Be (Get-Item $file).Length
+        $sent.Downtime.Total | Should -BeGreaterThan ([timespan]::Zero)
+        $received = Receive-MigrationStream file:$file -MachineType none
+        $received.Sections | Should -Be 1
+        $loaded.Version | Should -Be 2
+        $loaded.State | Should -Be $state
+        $calls | Should -Be 'prepare', 'stop', 'save acme/nvram True', 'cleanup', 'load setup', 'load cleanup'
+        (Get-MigrationStream $file).Sections.IdStr | Should -Be 'acme/nvram'
+    }
+
+    It 'lets a device iterate while it runs, as the help shows, and gives an object for each round' {
+        $queue = [Collections.Generic.Queue[byte[]]]::new()
+        1..5 | ForEach-Object { $queue.Enqueue([byte[]]::new(4096)) }
+        $loaded = @{ Bytes = 0 }
+        $null = Register-SaveVMHandler -IdStr acme/log -SaveSetup { param($Stream) $Stream.WriteUInt32(0) } -SaveIterate {
+            param($Stream)
+            while ($queue.Count -and -not $Stream.BudgetExceeded) { $Stream.WriteUInt32(4096); $Stream.WriteBytes($queue.Dequeue()) }
+            $Stream.WriteUInt32(0)
+            $queue.Count -eq 0
+        } -PendingEstimate { 4096 * $queue.Count } -SaveComplete {
+            param($Stream)
+            while ($queue.Count) { $Stream.WriteUInt32(4096); $Stream.WriteBytes($queue.Dequeue()) }
+            $Stream.WriteUInt32(0)
+        } -LoadState {
+            param($Stream)
+            while ($length = $Stream.ReadUInt32()) { $loaded.Bytes += $Stream.ReadBytes($length).Length }
+        }
+        $output = Send-MigrationStream file:$file -PassThru -DowntimeLimit 0
+        $output[0] | Should -BeOfType MigrationOps.MigrationRound
+        $output[-1] | Should -BeOfType MigrationOps.MigrationStreamTransfer
+        $output[-1].Rounds | Should -Be ($output.Count - 1)
+        $null = Receive-MigrationStream file:$file
+        $loaded.Bytes | Should -Be (5 * 4096)
+    }
+
+    It 'brings .NET devices over a socket, as a job on the other side, with the target''s word' {
+        $device = [PesterNvram]::new()
+        $null = Register-SaveVMHandler acme/nvram $device
+        $socket = New-SocketPath
+        $job = Receive-MigrationStream unix:$socket -AsJob -SwitchoverAck
+        Wait-Until { Test-Path $socket } 'the target listens'
+        $sent = Send-MigrationStream unix:$socket -SwitchoverAck
+        $sent.Confirmed | Should -BeTrue
+        $sent.SwitchoverAcknowledged | Should -BeTrue
+        $received = $job | Receive-Job -Wait -AutoRemoveJob
+        $received.Bytes | Should -Be $sent.Bytes
+        $device.Cleanups | Should -Be 2
+        $socket | Should -Not -Exist
+    }
+
+    It 'fails by name when a script block throws, resumes the device, cleans up and leaves no file' {
+        $null = Register-SaveVMHandler acme/bad -SaveState { throw 'oh no' } -SaveCleanup { $calls.Add('cleanup') }
+        $failure = Get-Failure { Send-MigrationStream file:$file -ResumeDevice { $calls.Add('resume') } }
+        Assert-Failure $failure SaveVmHandlerFailed InvalidResult '*SaveState of section * (acme/bad) failed at byte*oh no*' 'acme/bad'
+        $calls | Should -Be 'cleanup', 'resume'
+        $file | Should -Not -Exist
+        Get-Leftover | Should -Not -BeLike '*.part'
+    }
+
+    It 'says what a script block should have given back' {
+        $null = Register-SaveVMHandler acme/bad -SaveSetup { } -SaveIterate { } -PendingEstimate { 5 } -SaveComplete { }
+        $failure = Get-Failure { Send-MigrationStream file:$file }
+        $failure.Exception.Message | Should -BeLike '*SaveLiveIterate*gave nothing back; it must give $true when*'
+    }
+
+    It 'calls the cleanup of script blocks when the pipeline is stopped' {
+        $shared = [hashtable]::Synchronized(@{ Cleanups = 0; Started = $false; Resumed = $false })
+        $shell = New-Shell -Parameters @{ Shared = $shared; File = $file } -Script @'
+            $null = Register-SaveVMHandler acme/slow -SaveSetup { } -SaveIterate { param($Stream) $p.Shared.Started = $true; $Stream.WriteUInt32(1); $false } `
+                -PendingEstimate { 1TB } -SaveComplete { } -SaveCleanup { $p.Shared.Cleanups++ }
+            $null = Register-SaveVMHandler acme/other -SaveState { } -SaveCleanup { $p.Shared.Cleanups++ }
+            Send-MigrationStream file:$($p.File) -MaxBandwidth 100
+'@
+        $running = $shell.BeginInvoke()
+        Wait-Until { $shared.Started } 'the migration iterates'
+        $clock = [Diagnostics.Stopwatch]::StartNew()
+        $shell.Stop()
+        $clock.Elapsed.TotalSeconds | Should -BeLessThan 5
+        $running.IsCompleted | Should -BeTrue
+        $shared.Cleanups | Should -Be 2
+        $file | Should -Not -Exist
+        $shell.Dispose()
+    }
+
+    It 'gives up with the reason when it cannot converge' {
+        $null = Register-SaveVMHandler acme/busy -SaveSetup { } -SaveIterate { param($Stream) $Stream.WriteUInt32(1); $true } -PendingEstimate { 1TB } -SaveComplete { }
+        Assert-Failure (Get-Failure { Send-MigrationStream file:$file -MaxRounds 3 }) SaveVmDidNotConverge InvalidOperation '*after 3 rounds: *bytes are pending*' "file:$file"
+        (Get-Failure { Send-MigrationStream file:$file -MaxDuration 0.2 }).Exception.Message | Should -BeLike '*within 0.2 s*'
+    }
+
+    It 'does nothing with -WhatIf' {
+        $null = Register-SaveVMHandler acme/nvram -SaveState { $calls.Add('save') }
+        Send-MigrationStream file:$file -WhatIf
+        Receive-MigrationStream file:$file -WhatIf
+        $calls | Should -BeNullOrEmpty
+        $file | Should -Not -Exist
+    }
+
+    It 'refuses <Name>' -ForEach @(
+        @{ Name = 'a return path of a file'; Id = 'WireUnsupportedEndpoint'; Script = { Send-MigrationStream file:$file -ReturnPath } }
+        @{ Name = 'script blocks in a job'; Id = 'SaveVmInvalidHandlers'; Script = { Send-MigrationStream file:$file -AsJob } }
+        @{ Name = 'a negative downtime'; Id = 'SaveVmInvalidOption'; Script = { Send-MigrationStream file:$file -DowntimeLimit -1 } }
+        @{ Name = 'a network without TLS'; Id = 'WirePlaintextRefused'; Script = { Send-MigrationStream tcp:192.0.2.1:4444 } }
+    ) {
+        $null = Register-SaveVMHandler acme/nvram -SaveState { }
+        (Get-Failure $Script).FullyQualifiedErrorId | Should -BeLike "$Id,*"
+        $file | Should -Not -Exist
+    }
+}
+
+Describe 'Receive-MigrationStream' {
+    BeforeEach {
+        $file = "$TestDrive/$([Guid]::NewGuid()).stream"
+        $null = Register-SaveVMHandler acme/nvram -SaveState { param($Stream) $Stream.WriteUInt32(5) } -LoadState { param($Stream) $null = $Stream.ReadUInt16() }
+        $null = Send-MigrationStream file:$file
+    }
+
+    AfterEach {
+        Get-SaveVMHandler | Unregister-SaveVMHandler
+    }
+
+    It 'names a handler that reads too little, and the byte' {
+        $failure = Get-Failure { Receive-MigrationStream file:$file }
+        $failure.FullyQualifiedErrorId | Should -BeLike 'SaveVmFooterMismatch,*'
+        $failure.Exception.Section | Should -BeLike '*(acme/nvram)'
+        $failure.Exception.ByteOffset | Should -BeGreaterThan 20
+    }
+
+    It 'names a section that nobody registered' {
+        Get-SaveVMHandler | Unregister-SaveVMHandler
+        (Get-Failure { Receive-MigrationStream file:$file }).FullyQualifiedErrorId | Should -BeLike 'SaveVmUnknownSection,*'
+    }
+
+    It 'refuses another machine type' {
+        (Get-Failure { Receive-MigrationStream file:$file -MachineType pc-q35-10.0 }).FullyQualifiedErrorId | Should -BeLike 'SaveVmConfigurationMismatch,*'
+    }
+
+    It 'refuses -SwitchoverAck from a file, and a file that does not exist' {
+        (Get-Failure { Receive-MigrationStream file:$file -SwitchoverAck }).FullyQualifiedErrorId | Should -BeLike 'SaveVmInvalidOption,*'
+        (Get-Failure { Receive-MigrationStream file:$TestDrive/none }).CategoryInfo.Category | Should -Be ObjectNotFound
+    }
+
+    It 'ends with the deadline when no source comes' {
+        (Get-Failure { Receive-MigrationStream unix:$(New-SocketPath) -Timeout 0.2 }).CategoryInfo.Category | Should -Be OperationTimeout
+    }
+}

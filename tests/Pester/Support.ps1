@@ -1,0 +1,85 @@
+# What every file of the suite needs: the module as it was laid out, back-ends that end with their test, and a way to
+# look at errors. To be dot-sourced in BeforeAll.
+$ErrorActionPreference = 'Stop'
+$ProgressPreference = 'SilentlyContinue'
+$script:repository = (Resolve-Path -LiteralPath "$PSScriptRoot/../..").Path
+$script:moduleFolder = $env:MIGRATIONOPS_MODULE ? $env:MIGRATIONOPS_MODULE : (Join-Path $repository 'output/MigrationOps' (Import-PowerShellDataFile "$repository/module/MigrationOps.psd1").ModuleVersion)
+$script:manifestPath = Join-Path $moduleFolder 'MigrationOps.psd1'
+Import-Module -Name $manifestPath
+$script:started = [Collections.Generic.List[object]]::new()
+
+# A path for a socket, short enough for every system.
+function New-SocketPath {
+    Join-Path $TestDrive "$([Guid]::NewGuid().ToString('N').Substring(0, 8)).sock"
+}
+
+# An embedded back-end that ends with its test (Stop-StartedBackend in AfterEach).
+function Start-Backend {
+    param([long] $Size, [byte[]] $State, [string] $StatePath, $Fault, [long] $FaultByte, $FaultRequest,
+        [switch] $OwnDescriptor, [switch] $NoDeviceState, [switch] $NoProtocolFeatures)
+    $backend = Start-VhostBackend -SocketPath (New-SocketPath) @PSBoundParameters
+    $script:started.Add($backend)
+    $backend
+}
+
+function Stop-StartedBackend {
+    $script:started | Stop-VhostBackend
+    $script:started.Clear()
+}
+
+# The error record that a script block ends with; it is a failure of the test if there is none.
+function Get-Failure {
+    param([scriptblock] $Script)
+    try {
+        $output = & $Script
+    }
+    catch {
+        return $_
+    }
+
+    throw "No error came of {$Script}; its output: $output"
+}
+
+# Waits for something that another thread or process brings about.
+function Wait-Until {
+    param([scriptblock] $Condition, [string] $What, [double] $Seconds = 20)
+    $clock = [Diagnostics.Stopwatch]::StartNew()
+    while (-not (& $Condition)) {
+        if ($clock.Elapsed.TotalSeconds -gt $Seconds) {
+            throw "Nothing within $Seconds s: $What"
+        }
+
+        [Threading.Thread]::Sleep(5)
+    }
+}
+
+# Fails unless the error has what a script and an operator need of it.
+function Assert-Failure {
+    param([Management.Automation.ErrorRecord] $Failure, [string] $Id, [string] $Category, [string] $Message, $Target)
+    "$($Failure.FullyQualifiedErrorId.Split(',')[0]) $($Failure.CategoryInfo.Category)" | Should -BeExactly "$Id $Category" -Because $Failure.Exception.Message
+    $Failure.Exception.Message | Should -BeLike $Message
+    $Failure.ErrorDetails.RecommendedAction | Should -Not -BeNullOrEmpty
+    $Failure.TargetObject | Should -Be $Target
+}
+
+# Everything in the test's folder except for sockets of running back-ends.
+function Get-Leftover {
+    Get-ChildItem -LiteralPath $TestDrive -Force -Recurse -File | Where-Object -Property UnixFileMode -NotLike -Value 'Socket*' |
+        Where-Object -Property Extension -NE -Value '.sock' | ForEach-Object -MemberName Name
+}
+
+# A PowerShell of its own in this process, with the module, so that a pipeline can be stopped from outside.
+function New-Shell {
+    param([string] $Script, [hashtable] $Parameters = @{})
+    $shell = [powershell]::Create()
+    $null = $shell.AddScript("param(`$manifest, `$p) `$ErrorActionPreference = 'Stop'; Import-Module `$manifest; $Script").AddArgument($manifestPath).AddArgument($Parameters)
+    $shell
+}
+
+# A port that was free a moment ago.
+function Get-FreePort {
+    $listener = [Net.Sockets.TcpListener]::new([Net.IPAddress]::Loopback, 0)
+    $listener.Start()
+    $listener.LocalEndpoint.Port
+    $listener.Stop()
+}

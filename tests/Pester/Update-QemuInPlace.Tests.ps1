@@ -1,0 +1,127 @@
+BeforeDiscovery {
+    $qemus = foreach ($name in 'qemu-system-x86_64', 'qemu-system-x86_64-newer') {
+        $peers = $env:MIGRATIONOPS_PEERS ? $env:MIGRATIONOPS_PEERS : "$HOME/.cache/migrationops/peers"
+        $path = "$peers/bin/$name"
+        if (-not (Test-Path -LiteralPath $path)) { $path = (Get-Command -Name $name -CommandType Application -ErrorAction Ignore | Select-Object -First 1).Path }
+        @{ Name = $name; Path = $path; Skip = -not $path }
+    }
+}
+
+BeforeAll {
+    . "$PSScriptRoot/Support.ps1"
+    $example = "$repository/examples/Update-QemuInPlace.ps1"
+    $ErrorActionPreference = 'Stop'
+
+    # A firmware that counts in memory at 0x7e00: cli; xor ax,ax; mov ds,ax; again: add dword [0x7e00],1; adc dword
+    # [0x7e04],0; jmp again - and a jump to it at the reset vector.
+    $rom = [byte[]]::new(65536)
+    [byte[]]$code = 0xfa, 0x31, 0xc0, 0x8e, 0xd8, 0x66, 0x83, 0x06, 0x00, 0x7e, 0x01, 0x66, 0x83, 0x16, 0x04, 0x7e, 0x00, 0xeb, 0xf2
+    $code.CopyTo($rom, 0xff00)
+    [byte[]]$jump = 0xe9, 0x0d, 0xff
+    $jump.CopyTo($rom, 0xfff0)
+    [IO.File]::WriteAllBytes("$TestDrive/count.rom", $rom)
+    $accelerator = try { [IO.File]::Open('/dev/kvm', 'Open', 'ReadWrite').Dispose(); 'kvm' } catch { 'tcg' }
+    $arguments = '-M', 'q35,memory-backend=m0,aux-ram-share=on', '-accel', $accelerator, '-object', 'memory-backend-memfd,id=m0,size=64M,share=on',
+    '-bios', "$TestDrive/count.rom", '-display', 'none', '-nodefaults'
+
+    function Invoke-Qmp([string] $Path, [string] $Command, [hashtable] $Arguments = @{}) {
+        $socket = [Net.Sockets.Socket]::new('Unix', 'Stream', 'Unspecified')
+        $socket.ReceiveTimeout = 20000
+        $socket.Connect([Net.Sockets.UnixDomainSocketEndPoint]::new($Path))
+        $stream = [Net.Sockets.NetworkStream]::new($socket, $true)
+        try {
+            $reader = [IO.StreamReader]::new($stream)
+            $null = $reader.ReadLine()
+            foreach ($request in @{ execute = 'qmp_capabilities' }, @{ execute = $Command; arguments = $Arguments }) {
+                $stream.Write([Text.Encoding]::UTF8.GetBytes(($request | ConvertTo-Json -Compress) + "`n"))
+                do { $reply = $reader.ReadLine() | ConvertFrom-Json -AsHashtable } while ($reply.ContainsKey('event'))
+            }
+
+            $reply.return
+        }
+        finally {
+            $stream.Dispose()
+        }
+    }
+
+    function Get-Counter([string] $Monitor) {
+        $text = Invoke-Qmp $Monitor human-monitor-command @{ 'command-line' = 'xp /1gx 0x7e00' }
+        [Convert]::ToUInt64(($text -split '0x')[-1].Trim(), 16)
+    }
+}
+
+Describe 'Update-QemuInPlace.ps1 with <Name>' -ForEach $qemus -Skip:$_.Skip {
+    BeforeEach {
+        $folder = [IO.Directory]::CreateTempSubdirectory('mo-').FullName
+        $oldMonitor, $newMonitor = "$folder/old", "$folder/new"
+        $old = Start-Process -FilePath $Path -ArgumentList ($arguments + @('-qmp', "unix:$oldMonitor,server=on,wait=off")) -PassThru -RedirectStandardError "$folder/log" -RedirectStandardOutput "$folder/out.log"
+        Wait-Until { (Get-Content /proc/net/unix | Where-Object { $_ -match ' 00010000 ' -and $_.EndsWith(" $oldMonitor") }) -and (Get-Counter $oldMonitor) -gt 1000 } 'the guest counts'
+        $options = @{ Monitor = $oldMonitor; NewMonitor = $newMonitor; Program = $Path; ArgumentList = $arguments; Confirm = $false }
+        $descriptors = (Get-ChildItem /proc/self/fd).Count
+    }
+
+    AfterEach {
+        # Every process that has this test's folder in its arguments is this test's.
+        foreach ($process in Get-Process -Name 'qemu-system-*' | Where-Object CommandLine -Like "*$folder*") {
+            $process.Kill()
+            $process.WaitForExit()
+        }
+
+        Remove-Item -LiteralPath $folder -Recurse -Force
+    }
+
+    It 'moves the guest to the new process, where it counts on, and describes what it handed over' {
+        $before = Get-Counter $oldMonitor
+        $reviewed = [Collections.Generic.List[string]]::new()
+        $result = & $example @options -DescriptionPath "$folder/set.json" -Review { $reviewed.AddRange([string[]]$_.Name); $true }
+        (Get-Process -Id $result.ProcessId).HasExited | Should -BeFalse
+        $result.Descriptors | Should -BeGreaterOrEqual 6
+        $reviewed | Should -Contain 'm0'
+        $after = Get-Counter $newMonitor
+        $after | Should -BeGreaterOrEqual $before
+        Wait-Until { (Get-Counter $newMonitor) -gt $after } 'the guest counts on'
+        $null = $old.WaitForExit(5000)
+        $old.HasExited | Should -BeTrue
+        (Get-Content "$folder/set.json" | ConvertFrom-Json).entries.name | Should -Contain 'm0'
+        Get-CprFd | Should -BeNullOrEmpty
+    }
+
+    It 'leaves the guest where it is when the review says no' {
+        { & $example @options -Review { $false } } | Should -Throw 'The review said no.'
+        $newMonitor | Should -Not -Exist
+        Get-CprFd | Should -BeNullOrEmpty
+        $counter = Get-Counter $oldMonitor
+        Wait-Until { (Get-Counter $oldMonitor) -gt $counter } 'the guest counts on'
+    }
+
+    It 'leaves the guest where it is when the new process does not start' {
+        $options.ArgumentList = @('-M', 'no-such-machine')
+        { & $example @options } | Should -Throw 'The new QEMU ended at once*'
+        $counter = Get-Counter $oldMonitor
+        Wait-Until { (Get-Counter $oldMonitor) -gt $counter } 'the guest counts on'
+    }
+
+    It 'leaves the guest where it is when the new process refuses the memory' {
+        $options.ArgumentList = $arguments -replace 'size=64M', 'size=128M'
+        { & $example @options } | Should -Throw '*ended instead of taking over*'
+        $counter = Get-Counter $oldMonitor
+        Wait-Until { (Get-Counter $oldMonitor) -gt $counter } 'the guest counts on'
+    }
+
+    It 'hands nothing over that disagrees with an earlier description' {
+        $null = Register-CprFd m0 -MemFd other -Size 1MB
+        $null = Save-CprState -Path "$folder/other.json"
+        Close-CprState
+        { & $example @options -ReferencePath "$folder/other.json" } | Should -Throw '*67,108,864 bytes, not 1,048,576*'
+        $counter = Get-Counter $oldMonitor
+        Wait-Until { (Get-Counter $oldMonitor) -gt $counter } 'the guest counts on'
+    }
+
+    It 'does nothing with -WhatIf' {
+        $temporary = (Get-ChildItem ([IO.Path]::GetTempPath()) -Filter 'update-qemu-*').Count
+        & $example @options -WhatIf
+        (Get-ChildItem ([IO.Path]::GetTempPath()) -Filter 'update-qemu-*').Count | Should -Be $temporary
+        (Invoke-Qmp $oldMonitor query-migrate).Count | Should -Be 0
+        (Get-ChildItem /proc/self/fd).Count | Should -BeLessOrEqual ($descriptors + 1)
+    }
+}
