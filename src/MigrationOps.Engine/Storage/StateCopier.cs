@@ -17,6 +17,9 @@ internal sealed class StateCopier : IDisposable
     /// <summary>No chunk that is written is longer; QEMU writes the same.</summary>
     internal const int MaxChunk = 1 << 20;
 
+    // Well below the silence that any peer allows, well above the pause of a writer that is merely scheduled out.
+    private static readonly TimeSpan Linger = TimeSpan.FromMilliseconds(10);
+
     private readonly HashWorker? _hash;
     private readonly Action<long>? _progress;
     private readonly CancellationToken _cancellationToken;
@@ -149,7 +152,7 @@ internal sealed class StateCopier : IDisposable
         Fcntl.TrySetPipeSize(write, MaxChunk);
         using var relayIn = source.Sibling(write, FileAccess.Write);
         using var relayOut = source.Sibling(read, FileAccess.Read);
-        while (SpliceSome(source, relayIn, MaxChunk, source) is > 0 and var length)
+        while (Gather(source, relayIn) is > 0 and var length)
         {
             if (chunked)
             {
@@ -165,6 +168,30 @@ internal sealed class StateCopier : IDisposable
 
             Count(length, chunked: false);
         }
+    }
+
+    // A back-end writes in pieces of its own, often a page or two; a header for each of them would cost more than its
+    // bytes. What follows at once goes into the same chunk, but a source that only trickles is not held back for it.
+    private static long Gather(FdStream source, FdStream relay)
+    {
+        long length = SpliceSome(source, relay, MaxChunk, source);
+        var linger = new Deadline(Linger);
+        while (length is > 0 and < MaxChunk)
+        {
+            nint moved = Splice.Once(source.Handle, relay.Handle, (nuint)(MaxChunk - length));
+            if (moved > 0)
+            {
+                length += moved;
+            }
+            else if (moved == 0 || NativeError.Last != NativeError.EAGAIN || HasUnread(source) || !source.IsReadableUntil(linger) || !HasUnread(source))
+            {
+                // The end, a failure, a relay without a free slot, or nothing more for now: what is here is a chunk,
+                // and the next call meets the rest. A hang-up is readable too, and has nothing unread.
+                break;
+            }
+        }
+
+        return length;
     }
 
     // splice(2) does not say which end failed. A closed reader or a full disk is the target's; of the rest the caller
@@ -203,10 +230,13 @@ internal sealed class StateCopier : IDisposable
     private static bool HasEnded(FdStream source, Deadline deadline)
     {
         source.WaitFor(PollEvents.Readable, deadline);
-        return source.Kind == FileKind.Regular
-            ? source.Position >= source.Length
-            : Ioctl.GetReadableBytes(source.Handle, source.Name) == 0;
+        return !HasUnread(source);
     }
+
+    private static bool HasUnread(FdStream source)
+        => source.Kind == FileKind.Regular
+            ? source.Position < source.Length
+            : Ioctl.GetReadableBytes(source.Handle, source.Name) > 0;
 
     private int CopySome(Stream source, Stream target, uint most)
     {

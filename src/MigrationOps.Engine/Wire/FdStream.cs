@@ -90,6 +90,10 @@ public sealed class FdStream : Stream
         }
     }
 
+    /// <summary>True as soon as there is something to read, or a hang-up; false when the moment has passed first.</summary>
+    internal bool IsReadableUntil(Deadline moment)
+        => _alwaysReady || _scope.TryWait(Handle, PollEvents.Readable, moment) != PollEvents.None;
+
     // Tells a peer that takes nothing from one that is slow: what we wrote is still there.
     private string Unread()
         => Kind == FileKind.Pipe ? $" ({Ioctl.GetReadableBytes(Handle, Name):N0} bytes lie unread in the pipe)" : "";
