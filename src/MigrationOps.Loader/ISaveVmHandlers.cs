@@ -74,9 +74,12 @@ public interface ISaveVmHandlers
     /// <summary>
     /// Source, at the same moment, on a thread of its own beside the main stream: sends device state in packets over the
     /// multifd channels. Called only in a migration that has multifd channels; without them everything goes through
-    /// <see cref="SaveLiveCompletePrecopy"/>.
+    /// <see cref="SaveLiveCompletePrecopy"/>. The main stream's FULL sections follow after the thread has returned.
     /// </summary>
-    /// <param name="send">Takes one packet of device state; may be called by one thread at a time.</param>
+    /// <param name="send">
+    /// Takes one packet of 1 byte to 16 MiB and copies it; waits while the channels are busy. May be called by one thread at a
+    /// time, and not after the handler has returned. Packets overtake each other: what their order means has to be in them.
+    /// </param>
     /// <param name="context">The device's part in the migration.</param>
     void SaveLiveCompletePrecopyThread(Action<ReadOnlyMemory<byte>> send, SaveVmContext context)
         => throw NotOffered(nameof(SaveLiveCompletePrecopyThread));
@@ -107,7 +110,12 @@ public interface ISaveVmHandlers
     /// <param name="versionId">The version that the source wrote; never above the one that was registered.</param>
     void LoadState(SaveVmLoadStream stream, SaveVmContext context, int versionId) => throw NotOffered(nameof(LoadState));
 
-    /// <summary>Target, for every packet of device state from a multifd channel: on any thread, several at once, in any order.</summary>
+    /// <summary>
+    /// Target, for every packet of device state from a multifd channel: on any thread, several at once, in any order, also beside
+    /// <see cref="LoadState"/>, but never before every <see cref="LoadSetup"/>. A call that waits holds up its channel.
+    /// </summary>
+    /// <param name="data">The packet; valid during the call.</param>
+    /// <param name="context">The device's part in the migration.</param>
     void LoadStateBuffer(ReadOnlyMemory<byte> data, SaveVmContext context) => throw NotOffered(nameof(LoadStateBuffer));
 
     /// <summary>Source, when a broken postcopy migration goes on over a new connection: finds out what must be sent again.</summary>

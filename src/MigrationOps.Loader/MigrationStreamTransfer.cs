@@ -25,6 +25,15 @@ public sealed record MigrationStreamTransfer
     /// <summary>Bytes of the main stream, framing included.</summary>
     public required long Bytes { get; init; }
 
+    /// <summary>Multifd channels beside the main stream.</summary>
+    public int MultifdChannels { get; init; }
+
+    /// <summary>Packets of device state over the multifd channels.</summary>
+    public long ChannelPackets { get; init; }
+
+    /// <summary>Bytes over the multifd channels, framing included.</summary>
+    public long ChannelBytes { get; init; }
+
     /// <summary>Sections of every kind.</summary>
     public required long Sections { get; init; }
 

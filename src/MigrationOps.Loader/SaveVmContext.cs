@@ -18,12 +18,31 @@ public abstract class SaveVmContext
     /// <summary>Cancelled when the migration is; a handler that takes long looks at it.</summary>
     public abstract CancellationToken CancellationToken { get; }
 
+    /// <summary>Multifd channels beside the main stream; 0 if the migration has none, and then nothing travels in packets.</summary>
+    public abstract int MultifdChannels { get; }
+
     /// <summary>
     /// Target only: says that this device is ready for the switchover. The source gets its acknowledgement once every device
     /// that asked for one has said so. A second call changes nothing. Any thread may call it.
     /// </summary>
     /// <exception cref="InvalidOperationException">On the source.</exception>
     public abstract void ApproveSwitchover();
+
+    /// <summary>
+    /// Target only: runs a body on a thread of its own, for a device that loads beside the main stream. The migration does not
+    /// succeed before the thread has returned; what it throws ends the migration. A device that takes packets and starts such a thread
+    /// says by its end that it has everything; without one, everything that the channels carry until the source closes them is
+    /// waited for.
+    /// </summary>
+    /// <param name="body">What runs. Its token is cancelled when the migration fails or is cancelled.</param>
+    /// <exception cref="InvalidOperationException">On the source, or after everything has been loaded.</exception>
+    public abstract void StartLoadThread(Action<CancellationToken> body);
+
+    /// <summary>
+    /// Target only: cancelled once every multifd channel has ended, or was silent for too long. What has not come in a packet
+    /// by then does not come. Never cancelled in a migration without channels.
+    /// </summary>
+    public abstract CancellationToken PacketsEnded { get; }
 }
 
 /// <summary>How many bytes of a device are still to be sent.</summary>

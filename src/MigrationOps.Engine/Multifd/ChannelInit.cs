@@ -51,6 +51,17 @@ public readonly record struct ChannelInit(Guid Uuid, byte Id)
         return Size;
     }
 
+    /// <summary>Tells a main channel from a multifd channel by its first word.</summary>
+    /// <param name="firstWord">The first four bytes.</param>
+    /// <param name="connection">What errors call the connection.</param>
+    /// <exception cref="MultifdException"><see cref="MultifdError.UnknownMagic"/> if it is neither.</exception>
+    public static bool IsMain(ReadOnlySpan<byte> firstWord, string connection)
+    {
+        uint magic = WireReader.BigEndian(firstWord).ReadUInt32("magic");
+        return magic is MainMagic or Magic ? magic == MainMagic : throw MultifdException.At(MultifdError.UnknownMagic, connection, 0,
+            $"the connection starts with 0x{magic:x8}, which is neither a migration stream nor a multifd channel");
+    }
+
     /// <summary>Writes the message.</summary>
     public void Write(Span<byte> destination)
     {
@@ -59,5 +70,4 @@ public readonly record struct ChannelInit(Guid Uuid, byte Id)
         Uuid.TryWriteBytes(destination[8..24], bigEndian: true, out _);
         destination[24] = Id;
     }
-
 }

@@ -1,4 +1,4 @@
-using System.Runtime.InteropServices;
+using MigrationOps.Engine.Native;
 using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.Multifd;
@@ -6,8 +6,40 @@ namespace MigrationOps.Engine.Multifd;
 /// <summary>A connection whose bytes count as progress.</summary>
 internal sealed class CountedStream(Stream inner, ProgressWatch watch) : Stream
 {
-    /// <summary>The socket, if nothing lies between; TLS tells a reset by itself.</summary>
-    internal SafeHandle? Socket => (inner as FdStream)?.Handle;
+    /// <summary>Waits until the peer has closed, and tells whether it has read everything that was written.</summary>
+    /// <remarks>
+    /// A target that has fewer channels accepts the connection and drops it unread, and goes on without what was in it.
+    /// Closing a socket with unread bytes in it resets the connection; one that was read to the end closes in order.
+    /// </remarks>
+    /// <param name="scope">How long, and cancellation.</param>
+    /// <param name="waitingFor">What the error of a wait names.</param>
+    /// <param name="cause">What says so, if the system told it.</param>
+    internal bool WasDropped(IoScope scope, string waitingFor, out Exception? cause)
+    {
+        cause = null;
+        try
+        {
+            // TLS tells a reset by itself.
+            if (inner is FdStream socket
+                && scope.Wait(socket.Handle, PollEvents.Readable, scope.StartDeadline(), waitingFor).HasFlag(PollEvents.Error))
+            {
+                return true;
+            }
+
+            Span<byte> one = stackalloc byte[1];
+            while (Read(one) > 0)
+            {
+                // TLS closes with a message of its own; a target sends nothing else on a channel.
+            }
+
+            return false;
+        }
+        catch (Exception e) when (e is WireException { Reason: WireError.Disconnected } or IOException)
+        {
+            cause = e;
+            return true;
+        }
+    }
 
     /// <summary>Says that nothing more will be written; the other side can still answer, or close.</summary>
     internal void EndWriting()

@@ -2,7 +2,8 @@ namespace MigrationOps.Engine.Multifd;
 
 /// <summary>
 /// The one queue of a sending migration: whoever has a packet fills a buffer and puts it in, whichever channel is free
-/// takes it out. The buffers go round, so that memory is bounded and nothing is allocated on the way.
+/// takes it out. Only so many buffers are out at a time, and those of the usual size go round, so that memory is bounded and
+/// little is allocated on the way.
 /// </summary>
 public sealed class DevicePacketQueue : IDisposable
 {
@@ -12,42 +13,43 @@ public sealed class DevicePacketQueue : IDisposable
     private readonly CancellationToken _cancelled;
     private readonly CancellationTokenRegistration _wake;
     private readonly int _bufferSize;
+    private int _left;
     private int _producers;
 
     /// <summary>Creates the queue.</summary>
-    /// <param name="packetSize">The largest payload of a packet in bytes.</param>
+    /// <param name="packetSize">The usual largest payload of a packet in bytes.</param>
     /// <param name="buffers">Packets under way at most.</param>
     /// <param name="producers">How many will call <see cref="Complete"/>.</param>
     /// <param name="cancelled">Ends every wait.</param>
     public DevicePacketQueue(int packetSize, int buffers, int producers, CancellationToken cancelled)
     {
         _bufferSize = DeviceStatePacket.Size + packetSize;
+        _left = buffers;
         _producers = producers;
         _cancelled = cancelled;
-        for (int i = 0; i < buffers; i++)
-        {
-            _free.Push(GC.AllocateUninitializedArray<byte>(_bufferSize));
-        }
-
         _wake = cancelled.UnsafeRegister(static state => ((DevicePacketQueue)state!).Wake(), this);
     }
 
-    /// <summary>Waits for a free buffer: room for the fixed part and then the payload.</summary>
-    public byte[] Rent()
+    /// <summary>Waits for a buffer: room for the fixed part and then the payload.</summary>
+    /// <param name="payload">Bytes of the payload; more than the usual size for a packet that needs it.</param>
+    public byte[] Rent(int payload)
     {
+        int size = Math.Max(_bufferSize, DeviceStatePacket.Size + payload);
         lock (_lock)
         {
-            while (_free.Count == 0)
+            while (_left == 0)
             {
                 _cancelled.ThrowIfCancellationRequested();
                 Monitor.Wait(_lock);
             }
 
-            return _free.Pop();
+            _cancelled.ThrowIfCancellationRequested();
+            _left--;
+            return size == _bufferSize && _free.TryPop(out byte[]? buffer) ? buffer : GC.AllocateUninitializedArray<byte>(size);
         }
     }
 
-    /// <summary>Puts a packet in. A buffer that was not rented here may be larger; it does not go round.</summary>
+    /// <summary>Puts a packet in, in a buffer that was rented here.</summary>
     public void Put(byte[] buffer, int length)
     {
         lock (_lock)
@@ -109,13 +111,15 @@ public sealed class DevicePacketQueue : IDisposable
 
     private void Return(byte[] buffer)
     {
-        if (buffer.Length == _bufferSize)
+        lock (_lock)
         {
-            lock (_lock)
+            _left++;
+            if (buffer.Length == _bufferSize)
             {
                 _free.Push(buffer);
-                Monitor.PulseAll(_lock);
             }
+
+            Monitor.PulseAll(_lock);
         }
     }
 

@@ -1,18 +1,22 @@
 namespace MigrationOps.Engine.Multifd;
 
+/// <summary>Takes packets of device state, on the channels' threads, several at once.</summary>
+public interface IDevicePacketReceiver
+{
+    /// <summary>Takes one packet: reads exactly its payload from the channel.</summary>
+    /// <param name="packet">The fixed part; valid until the channel is read.</param>
+    /// <param name="channel">The channel, at the packet's first byte.</param>
+    void Receive(in DeviceStatePacket packet, ChannelReader channel);
+}
+
 /// <summary>
 /// Takes the device state that arrives over a migration's channels. Packets come on the channels' threads, several at
 /// once; everything else on the main channel's thread.
 /// </summary>
-public interface IDeviceStateReceiver
+public interface IDeviceStateReceiver : IDevicePacketReceiver
 {
     /// <summary>An iterable section of the main stream starts; whoever knows its body returns the reader of it.</summary>
     ISectionBody? OpenSection(SectionInfo section);
-
-    /// <summary>Takes one packet: reads exactly its payload from the channel.</summary>
-    /// <param name="packet">The fixed part; valid until the channel is read.</param>
-    /// <param name="channel">The channel, at the payload's first byte.</param>
-    void Receive(in DeviceStatePacket packet, ChannelReader channel);
 
     /// <summary>The main stream has come to the switchover, or to its end: no pre-copy data follows.</summary>
     /// <param name="allAnnounced">True if the stream was walked so far that every device of it is known by now.</param>

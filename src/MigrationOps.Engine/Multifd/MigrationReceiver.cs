@@ -155,21 +155,15 @@ public sealed class MigrationReceiver : IDisposable
     private void ServeChannel(ChannelReader reader)
     {
         reader.Require(4, "the first word");
-        uint magic = WireReader.BigEndian(reader.Buffered).ReadUInt32("magic");
-        if (magic == ChannelInit.MainMagic)
+        if (ChannelInit.IsMain(reader.Buffered, reader.Name))
         {
             reader.Name = "main channel";
             _state.AddMain();
             new MainChannel(reader, _devices, _state, _recorder?.OpenMain(), _options.PageSize).Run(() => _accepting.Cancel());
         }
-        else if (magic == ChannelInit.Magic)
-        {
-            new RamAndDeviceChannel(reader, _devices, _state, _recorder, _options).Run();
-        }
         else
         {
-            throw MultifdException.At(MultifdError.UnknownMagic, reader.Name, 0,
-                $"the connection starts with 0x{magic:x8}, which is neither a migration stream nor a multifd channel");
+            new RamAndDeviceChannel(reader, _devices, _state, _recorder, _options).Run();
         }
     }
 

@@ -1,4 +1,3 @@
-using MigrationOps.Engine.Native;
 using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.Multifd;
@@ -79,7 +78,10 @@ public sealed class MigrationSender : IDisposable
 
         foreach (var (id, stream) in _channels)
         {
-            CheckRead(id, stream);
+            if (stream.WasDropped(_scope, $"the end of channel {id}", out var cause))
+            {
+                throw Dropped($"channel {id}", cause);
+            }
         }
     }
 
@@ -173,31 +175,6 @@ public sealed class MigrationSender : IDisposable
         catch (Exception e) when (e is WireException { Reason: WireError.Disconnected } or IOException)
         {
             throw Failed("it closed the main channel without saying that it succeeded", e);
-        }
-    }
-
-    // A target that has fewer channels accepts the connection and drops it unread, and goes on without what was in it.
-    // Closing a socket with unread bytes in it resets the connection; one that was read to the end closes in order.
-    private void CheckRead(int id, CountedStream stream)
-    {
-        try
-        {
-            Span<byte> one = stackalloc byte[1];
-            var socket = stream.Socket;
-            if (socket is not null && _scope.Wait(socket, PollEvents.Readable, _scope.StartDeadline(), $"the end of channel {id}")
-                .HasFlag(PollEvents.Error))
-            {
-                throw Dropped($"channel {id}", null);
-            }
-
-            while (stream.Read(one) > 0)
-            {
-                // TLS closes with a message of its own; a target sends nothing else on a channel.
-            }
-        }
-        catch (Exception e) when (e is WireException { Reason: WireError.Disconnected } or IOException)
-        {
-            throw Dropped($"channel {id}", e);
         }
     }
 

@@ -39,6 +39,9 @@ public sealed class ProgressWatch : IDisposable
     /// <summary>True if it was lack of progress.</summary>
     public bool HasExpired { get; private set; }
 
+    /// <summary>The first failure of any thread, or null.</summary>
+    public Exception? Failure => Volatile.Read(ref _failure);
+
     /// <summary>Bytes moved so far.</summary>
     public long Moved => Interlocked.Read(ref _moved);
 
@@ -56,10 +59,13 @@ public sealed class ProgressWatch : IDisposable
     }
 
     /// <summary>Keeps the first failure of any thread and ends the others.</summary>
-    public void Fail(Exception failure)
+    /// <param name="failure">The failure.</param>
+    /// <param name="before">Called if it is the first, before the others are ended.</param>
+    public void Fail(Exception failure, Action? before = null)
     {
         if (Interlocked.CompareExchange(ref _failure, failure, null) is null)
         {
+            before?.Invoke();
             _cancel.Cancel();
         }
     }
@@ -81,6 +87,13 @@ public sealed class ProgressWatch : IDisposable
 
         System.Runtime.ExceptionServices.ExceptionDispatchInfo.Throw(_failure!);
     }
+
+    /// <summary>
+    /// The failure to report when the thread of the caller ended with this one: another thread's, if that was the first, because
+    /// this one may be its consequence; but never in place of the caller's own cancellation.
+    /// </summary>
+    internal Exception? Blame(Exception? failure)
+        => failure is OperationCanceledException && _caller.IsCancellationRequested ? failure : Failure ?? failure;
 
     /// <inheritdoc/>
     public void Dispose()

@@ -2,7 +2,7 @@ namespace MigrationOps.Engine.Multifd;
 
 /// <summary>One multifd channel, from its init message to its end.</summary>
 internal sealed class RamAndDeviceChannel(
-    ChannelReader reader, IDeviceStateReceiver devices, ReceiveState state, IMigrationRecorder? recorder, ReceiveOptions options)
+    ChannelReader reader, IDevicePacketReceiver devices, ReceiveState state, IMigrationRecorder? recorder, ReceiveOptions options)
 {
     internal void Run()
     {

@@ -93,6 +93,21 @@ internal sealed class EntryContext(SaveVmEntry entry, bool isSource, Action<Entr
 
     internal SaveVmEntry Entry => entry;
 
+    /// <summary>How many multifd channels the migration has.</summary>
+    internal int Channels { get; init; }
+
+    /// <summary>The channels on the target, null without.</summary>
+    internal IncomingChannels? Incoming { get; set; }
+
+    /// <summary>The load threads on the target.</summary>
+    internal LoadThreads? LoadThreads { get; set; }
+
+    /// <inheritdoc/>
+    public override int MultifdChannels => Channels;
+
+    /// <inheritdoc/>
+    public override CancellationToken PacketsEnded => Incoming?.PacketsEnded ?? CancellationToken.None;
+
     /// <inheritdoc/>
     public override void ApproveSwitchover()
     {
@@ -102,5 +117,12 @@ internal sealed class EntryContext(SaveVmEntry entry, bool isSource, Action<Entr
         }
 
         approve(this);
+    }
+
+    /// <inheritdoc/>
+    public override void StartLoadThread(Action<CancellationToken> body)
+    {
+        ArgumentNullException.ThrowIfNull(body);
+        (LoadThreads ?? throw new InvalidOperationException($"{entry} is on the source, which loads nothing.")).Start(this, body);
     }
 }

@@ -7,15 +7,29 @@ namespace MigrationOps.Engine.SaveVm;
 /// The main stream on its way in: feeds the element reader with what there is, and bodies to their handlers. Its buffer is the only
 /// memory that a peer's bytes take. Used by the driver's thread only.
 /// </summary>
-internal sealed class IncomingStream(Stream source, HandlerWatch watch)
+internal sealed class IncomingStream
 {
     private readonly byte[] _buffer = new byte[128 << 10];
+    private readonly Stream _source;
+    private readonly HandlerWatch _watch;
     private int _start;
     private int _end;
     private bool _ended;
 
     private delegate T? Parser<T>(ref WireReader reader)
         where T : class;
+
+    /// <summary>Begins to read.</summary>
+    /// <param name="source">The connection; stays the caller's.</param>
+    /// <param name="watch">Knows when the driver waits.</param>
+    /// <param name="first">What was read of it already.</param>
+    internal IncomingStream(Stream source, HandlerWatch watch, ReadOnlySpan<byte> first)
+    {
+        _source = source;
+        _watch = watch;
+        first.CopyTo(_buffer);
+        _end = first.Length;
+    }
 
     /// <summary>The offset of the next byte.</summary>
     internal long Offset { get; private set; }
@@ -59,7 +73,7 @@ internal sealed class IncomingStream(Stream source, HandlerWatch watch)
     /// <summary>Reads bytes of a body, at least one.</summary>
     internal int ReadBody(Span<byte> buffer)
     {
-        watch.Moved();
+        _watch.Moved();
         if (buffer.IsEmpty)
         {
             return 0;
@@ -148,10 +162,10 @@ internal sealed class IncomingStream(Stream source, HandlerWatch watch)
         }
 
         long begin = Stopwatch.GetTimestamp();
-        watch.BeginWait();
+        _watch.BeginWait();
         try
         {
-            int count = source.Read(_buffer, _end, _buffer.Length - _end);
+            int count = _source.Read(_buffer, _end, _buffer.Length - _end);
             _ended = count == 0;
             _end += count;
             return count > 0;
@@ -162,7 +176,7 @@ internal sealed class IncomingStream(Stream source, HandlerWatch watch)
         }
         finally
         {
-            watch.EndWait();
+            _watch.EndWait();
             Waited += Stopwatch.GetElapsedTime(begin);
         }
     }

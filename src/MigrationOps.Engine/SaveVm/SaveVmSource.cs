@@ -1,17 +1,19 @@
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
+using MigrationOps.Engine.Multifd;
 using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.SaveVm;
 
 /// <summary>
-/// The source driver: brings the registered devices over in pre-copy, on one connection.
+/// The source driver: brings the registered devices over in pre-copy, on one connection, or with multifd channels beside it.
 /// <code>
-/// prepare → header, configuration → [return path] → setup → ( iterate → pending? )* → stop the device
-///         → [SWITCHOVER_START] → END sections → FULL sections → EOF → [description] → [target confirms] → cleanup
+/// prepare → [channels] → header, configuration → [return path] → setup → ( iterate → pending? )* → stop the device
+///         → [SWITCHOVER_START] → END sections, and beside them a worker per device that sends packets → FULL sections
+///         → EOF → [description] → [target confirms] → cleanup
 /// </code>
 /// From every state a failure or a cancellation leads to cleanup, and to resuming the device if it had been stopped.
-/// Postcopy and multifd channels are not part of it; their handlers are not called.
+/// Postcopy is not part of it; its handlers are not called.
 /// </summary>
 public sealed class SaveVmSource
 {
@@ -33,6 +35,8 @@ public sealed class SaveVmSource
         ArgumentOutOfRangeException.ThrowIfLessThan(options.DowntimeLimit, TimeSpan.Zero);
         ArgumentOutOfRangeException.ThrowIfLessThanOrEqual(options.Turn, TimeSpan.Zero);
         ArgumentOutOfRangeException.ThrowIfLessThanOrEqual(options.MaxDuration ?? TimeSpan.MaxValue, TimeSpan.Zero);
+        ArgumentOutOfRangeException.ThrowIfNegative(options.MultifdChannels);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(options.MultifdChannels, SaveVmSourceOptions.MostMultifdChannels);
         if (options.SwitchoverAck && !options.ReturnPath)
         {
             throw new ArgumentException("The switchover's acknowledgement comes over the return path, which is off.", nameof(options));
@@ -45,8 +49,8 @@ public sealed class SaveVmSource
 
     /// <summary>Drives the migration to its end.</summary>
     /// <param name="open">
-    /// Opens the connection within the given bounds, after the devices have agreed to migrate. The stream stays the caller's,
-    /// who disposes it after this call.
+    /// Opens the connection within the given bounds, after the devices have agreed to migrate; with multifd channels called once more
+    /// for each of them. The streams stay the caller's, who disposes them after this call.
     /// </param>
     /// <param name="scope">The deadline of every wait and of every handler, and cancellation.</param>
     /// <exception cref="SaveVmException">It failed; every cleanup has been called, and the device goes on.</exception>
@@ -56,14 +60,18 @@ public sealed class SaveVmSource
     {
         ArgumentNullException.ThrowIfNull(open);
         ArgumentNullException.ThrowIfNull(scope);
-        using var end = CancellationTokenSource.CreateLinkedTokenSource(scope.CancellationToken);
+        var threads = new ProgressWatch(Timeout.InfiniteTimeSpan, scope.CancellationToken);
+        using var end = CancellationTokenSource.CreateLinkedTokenSource(threads.Token);
         var inner = new IoScope(scope.Timeout, end.Token);
-        EntryContext[] contexts = [.. _entries.Select(e => new EntryContext(e, isSource: true, approve: null, scope.CancellationToken))];
-        var session = new SourceSession(contexts, _options, inner, _logger);
-        var (failure, leftBehind) = HandlerWatch.Run("migration source", scope.Timeout, watch => session.Migrate(watch, open), scope.CancellationToken);
-        failure = session.Reason(failure);
+        int count = _options.MultifdChannels;
+        EntryContext[] contexts = [.. _entries.Select(e => new EntryContext(e, isSource: true, approve: null, threads.Token) { Channels = count })];
+        var channels = count == 0 ? null : new OutgoingChannels(count, threads, inner);
+        var session = new SourceSession(contexts, _options, channels, inner, _logger);
+        var (failure, leftBehind) = HandlerWatch.Run("migration source", scope.Timeout, watch => session.Migrate(watch, open), threads.Token);
+        failure = session.Reason(threads.Blame(failure));
         end.Cancel();
         session.Dispose();
+        leftBehind |= channels?.End() == false;
         var warnings = CleanupRun.All(contexts, SaveVmHandler.SaveCleanup, scope);
         foreach (string warning in warnings)
         {
@@ -72,7 +80,9 @@ public sealed class SaveVmSource
 
         if (!leftBehind)
         {
+            channels?.Dispose();
             inner.Dispose();
+            threads.Dispose();
         }
 
         if (failure is null)

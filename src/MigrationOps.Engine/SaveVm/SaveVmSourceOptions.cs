@@ -3,6 +3,9 @@ namespace MigrationOps.Engine.SaveVm;
 /// <summary>How a migration is driven from the source.</summary>
 public sealed record SaveVmSourceOptions
 {
+    /// <summary>The most multifd channels: their id has 8 bits.</summary>
+    public const int MostMultifdChannels = 255;
+
     /// <summary>What errors and the result call the other side.</summary>
     public string Uri { get; init; } = "";
 
@@ -14,6 +17,9 @@ public sealed record SaveVmSourceOptions
 
     /// <summary>How long the device may stand still: pending bytes that fit into it are sent after the stop.</summary>
     public TimeSpan DowntimeLimit { get; init; } = TimeSpan.FromMilliseconds(300);
+
+    /// <summary>Multifd channels beside the main connection, for devices that send packets; the target must be told the same number.</summary>
+    public int MultifdChannels { get; init; }
 
     /// <summary>Opens the return path, so that the target can answer; the connection must be a socket.</summary>
     public bool ReturnPath { get; init; }

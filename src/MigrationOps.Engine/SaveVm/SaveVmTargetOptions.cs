@@ -21,6 +21,12 @@ public sealed record SaveVmTargetOptions
     /// </summary>
     public bool SwitchoverAck { get; init; }
 
+    /// <summary>
+    /// Multifd channels that the source opens beside the main connection. As with QEMU nothing in the stream says it, so both
+    /// sides are told; the target waits for all of them before it loads.
+    /// </summary>
+    public int MultifdChannels { get; init; }
+
     /// <summary>True if the connection can carry answers: a socket. Without, a stream that asks for the return path is refused.</summary>
     public bool ReturnPath { get; init; }
 

@@ -15,6 +15,7 @@ public static class SaveVmTransfer
     {
         ArgumentNullException.ThrowIfNull(endpoint);
         ArgumentNullException.ThrowIfNull(options);
+        CheckChannels(endpoint, options.MultifdChannels);
         var source = new SaveVmSource(registry, options with { Uri = endpoint.ToString() }, logger);
         return endpoint is Endpoint.File file ? SendToFile(source, options, file, scope)
             : Connected(source.Run, inner => Transport.Connect(endpoint, security, inner), scope);
@@ -29,7 +30,9 @@ public static class SaveVmTransfer
         ArgumentNullException.ThrowIfNull(endpoint);
         ArgumentNullException.ThrowIfNull(options);
         var target = new SaveVmTarget(registry, options with { Uri = endpoint.ToString(), ReturnPath = endpoint is not Endpoint.File }, logger);
-        return Connected(target.Run, inner => Open(endpoint, security, inner), scope);
+        CheckChannels(endpoint, options.MultifdChannels);
+        using var accepting = new Accepting(endpoint, security, options.MultifdChannels + 1);
+        return Connected(target.Run, accepting.Open, scope);
     }
 
     private static MigrationStreamTransfer SendToFile(SaveVmSource source, SaveVmSourceOptions options, Endpoint.File endpoint, IoScope scope)
@@ -48,34 +51,63 @@ public static class SaveVmTransfer
         return result;
     }
 
-    private static Stream Open(Endpoint endpoint, TransportSecurity security, IoScope scope)
+    private static void CheckChannels(Endpoint endpoint, int channels)
     {
-        switch (endpoint)
+        if (channels > 0 && endpoint is Endpoint.File or Endpoint.Fd)
         {
-            case Endpoint.File file:
-                var stream = StateFile.OpenRead(file.Path, scope);
-                stream.Position = file.Offset;
-                return stream;
-            case Endpoint.Fd fd:
-                return Transport.OpenDescriptor(fd, scope);
-            default:
-                using (var listener = Transport.Listen(endpoint, security, scope))
-                {
-                    return listener.Accept("the source of the migration");
-                }
+            throw new WireException(WireError.UnsupportedEndpoint,
+                $"{endpoint}: multifd channels are connections of their own, which only an address has.")
+            { Target = endpoint.ToString() };
         }
     }
 
     private static MigrationStreamTransfer Connected(Func<Func<IoScope, Stream>, IoScope, MigrationStreamTransfer> run, Func<IoScope, Stream> open, IoScope scope)
     {
-        Stream? connection = null;
+        var connections = new List<Stream>();
         try
         {
-            return run(inner => connection = open(inner), scope);
+            return run(inner =>
+            {
+                var connection = open(inner);
+                connections.Add(connection);
+                return connection;
+            }, scope);
         }
         finally
         {
-            connection?.Dispose();
+            connections.ForEach(c => c.Dispose());
+        }
+    }
+
+    // Listens from the first connection to the last.
+    private sealed class Accepting(Endpoint endpoint, TransportSecurity security, int connections) : IDisposable
+    {
+        private Listener? _listener;
+        private int _left = connections;
+
+        public void Dispose() => _listener?.Dispose();
+
+        internal Stream Open(IoScope scope)
+        {
+            switch (endpoint)
+            {
+                case Endpoint.File file:
+                    var stream = StateFile.OpenRead(file.Path, scope);
+                    stream.Position = file.Offset;
+                    return stream;
+                case Endpoint.Fd fd:
+                    return Transport.OpenDescriptor(fd, scope);
+                default:
+                    _listener ??= Transport.Listen(endpoint, security, scope);
+                    var connection = _listener.Accept("the source of the migration");
+                    if (--_left == 0)
+                    {
+                        _listener.Dispose();
+                        _listener = null;
+                    }
+
+                    return connection;
+            }
         }
     }
 }

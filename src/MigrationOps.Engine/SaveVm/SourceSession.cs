@@ -5,7 +5,8 @@ using MigrationOps.Engine.Wire;
 namespace MigrationOps.Engine.SaveVm;
 
 /// <summary>One run of the source driver: its phases, in order.</summary>
-internal sealed class SourceSession(EntryContext[] contexts, SaveVmSourceOptions options, IoScope scope, ILogger logger) : IDisposable
+internal sealed class SourceSession(
+    EntryContext[] contexts, SaveVmSourceOptions options, OutgoingChannels? channels, IoScope scope, ILogger logger) : IDisposable
 {
     // How long the target has to tell why it closed a connection.
     private static readonly TimeSpan ReasonPatience = TimeSpan.FromSeconds(1);
@@ -120,6 +121,9 @@ internal sealed class SourceSession(EntryContext[] contexts, SaveVmSourceOptions
         Uri = options.Uri,
         MachineType = options.MachineType ?? "",
         Bytes = Output.Position,
+        MultifdChannels = channels?.Count ?? 0,
+        ChannelPackets = channels?.Packets ?? 0,
+        ChannelBytes = channels?.Bytes ?? 0,
         Sections = _sections,
         Devices = [.. _sent.Select(e => e.ToString())],
         Rounds = _rounds,
@@ -146,6 +150,7 @@ internal sealed class SourceSession(EntryContext[] contexts, SaveVmSourceOptions
     private void Connect(Func<IoScope, Stream> open)
     {
         var stream = open(scope);
+        channels?.Connect(open);
         _output = new OutgoingStream(stream, _watch);
         ElementWriter.Header(_output);
         if (options.MachineType is not null)
@@ -158,6 +163,7 @@ internal sealed class SourceSession(EntryContext[] contexts, SaveVmSourceOptions
             ElementWriter.Command(_output, SaveVmCommand.OpenReturnPath);
             ElementWriter.Command(_output, SaveVmCommand.Ping, [0, 0, 0, 1]);
             _returnPath = new ReturnPathListener(stream);
+            channels?.Broken = () => _returnPath.Ended.WaitOne(ReasonPatience);
         }
     }
 
@@ -192,12 +198,20 @@ internal sealed class SourceSession(EntryContext[] contexts, SaveVmSourceOptions
             ElementWriter.Command(Output, SaveVmCommand.SwitchoverStart);
         }
 
+        if (channels is not null)
+        {
+            // Said before the packets overtake it.
+            Output.Flush();
+            Each(SaveVmHandler.SaveLiveCompletePrecopyThread, context => channels.StartWorker(context, () => Output.Position));
+        }
+
         Each(SaveVmHandler.SaveLiveCompletePrecopy, context => Section(
             SaveVmSectionType.End, context, SaveVmHandler.SaveLiveCompletePrecopy, stream =>
             {
                 context.Entry.Handlers.SaveLiveCompletePrecopy(stream, context);
                 return true;
             }));
+        channels?.Join();
         var finalIteration = clock.Next();
         Each(SaveVmHandler.SaveState, context => SaveFull(context));
         var state = clock.Next();
@@ -210,6 +224,11 @@ internal sealed class SourceSession(EntryContext[] contexts, SaveVmSourceOptions
         Output.Flush();
         var send = clock.Next();
         AwaitTarget();
+        if (options.ReturnPath)
+        {
+            channels?.CheckRead();
+        }
+
         SaveVmLog.Phase(logger, "completed");
         return new MigrationDowntime
         {

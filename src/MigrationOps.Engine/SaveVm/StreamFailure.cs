@@ -21,4 +21,12 @@ internal static class StreamFailure
             _ => failure,
         };
     }
+
+    /// <summary>The failure of a multifd channel, whatever the system calls it.</summary>
+    internal static Exception OfChannel(Exception failure, string channel)
+    {
+        var reason = failure is WireException { Reason: WireError.Timeout } ? SaveVmError.PeerSilent : SaveVmError.ConnectionLost;
+        string what = reason == SaveVmError.PeerSilent ? "stands still" : "broke";
+        return new SaveVmException(reason, $"Multifd {channel} {what}: {failure.Message.TrimEnd('.')}.", failure) { Section = channel };
+    }
 }

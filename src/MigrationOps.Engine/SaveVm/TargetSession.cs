@@ -1,12 +1,13 @@
 using System.Buffers.Binary;
 using System.Diagnostics;
 using Microsoft.Extensions.Logging;
+using MigrationOps.Engine.Multifd;
 using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.SaveVm;
 
 /// <summary>One run of the target driver: its phases, in order.</summary>
-internal sealed class TargetSession
+internal sealed class TargetSession : IDisposable
 {
     private readonly EntryContext[] _contexts;
     private readonly SaveVmTargetOptions _options;
@@ -19,6 +20,8 @@ internal sealed class TargetSession
     private readonly DateTimeOffset _startedAt = DateTimeOffset.UtcNow;
     private readonly long _start = Stopwatch.GetTimestamp();
     private readonly DowntimeParts _downtime = new();
+    private readonly LoadThreads _loading;
+    private readonly IncomingChannels? _channels;
     private ReturnPathWriter? _returnPath;
     private IncomingStream _input = null!;
     private HandlerCaller _caller = null!;
@@ -27,12 +30,20 @@ internal sealed class TargetSession
     private TimeSpan _duration;
     private long _sections;
 
-    internal TargetSession(IReadOnlyList<SaveVmEntry> entries, SaveVmTargetOptions options, IoScope scope, ILogger logger)
+    internal TargetSession(IReadOnlyList<SaveVmEntry> entries, SaveVmTargetOptions options, ProgressWatch threads, IoScope scope, ILogger logger)
     {
         _options = options;
         _scope = scope;
         _logger = logger;
-        _contexts = [.. entries.Select(e => new EntryContext(e, isSource: false, Approve, scope.CancellationToken))];
+        _loading = new LoadThreads(threads, scope, TellFailure);
+        _channels = options.MultifdChannels == 0 ? null
+            : new IncomingChannels(options.MultifdChannels, name => _byName.GetValueOrDefault(name), threads, scope, TellFailure);
+        _contexts = [.. entries.Select(e => new EntryContext(e, isSource: false, Approve, threads.Token)
+        {
+            Channels = options.MultifdChannels,
+            Incoming = _channels,
+            LoadThreads = _loading,
+        })];
         foreach (var context in _contexts)
         {
             foreach (var name in context.Entry.Aliases.Prepend(new SaveVmAlias(context.Entry.IdStr, context.Entry.InstanceId)))
@@ -46,8 +57,17 @@ internal sealed class TargetSession
 
     internal void Load(HandlerWatch watch, Func<IoScope, Stream> open)
     {
-        _stream = open(_scope);
-        _input = new IncomingStream(_stream, watch);
+        byte[] first = [];
+        if (_channels is null)
+        {
+            _stream = open(_scope);
+        }
+        else
+        {
+            (_stream, first) = _channels.Accept(open);
+        }
+
+        _input = new IncomingStream(_stream, watch, first);
         _caller = new HandlerCaller(watch, () => _input.Offset, () => _input.Failure, _scope);
         _input.ReadHeader();
         if (_input.Peek() == SaveVmFormat.Configuration)
@@ -56,16 +76,29 @@ internal sealed class TargetSession
         }
 
         Setup();
+        _channels?.Start();
         while (LoadElement())
         {
             _options.OnProgress?.Invoke(_input.Offset);
         }
 
+        _loading.Join(_contexts, _channels);
         Finish();
         _duration = Stopwatch.GetElapsedTime(_start);
     }
 
-    /// <summary>Tells the source that this side failed; the source may be gone already.</summary>
+    /// <summary>Ends the threads beside the driver's own, whose waits have been cancelled.</summary>
+    /// <returns>False if one was left behind.</returns>
+    internal bool EndThreads() => _loading.End() & _channels?.End() is not false;
+
+    /// <summary>Gives back what those threads waited on; all of them have ended.</summary>
+    public void Dispose()
+    {
+        _loading.Dispose();
+        _channels?.Dispose();
+    }
+
+    /// <summary>Tells the source that this side failed; the source may be gone already. Any thread may call it.</summary>
     internal void TellFailure()
     {
         try
@@ -84,6 +117,9 @@ internal sealed class TargetSession
         Uri = _options.Uri,
         MachineType = _machineType,
         Bytes = _input.Offset,
+        MultifdChannels = _channels?.Count ?? 0,
+        ChannelPackets = _channels?.Packets ?? 0,
+        ChannelBytes = _channels?.Bytes ?? 0,
         Sections = _sections,
         Devices = [.. _byId.Values.Select(s => s.Context.Entry.ToString()).Distinct()],
         Rounds = 0,
@@ -272,6 +308,11 @@ internal sealed class TargetSession
         {
             // Everything is loaded, and the source may have been told so. QEMU does not care either.
             _warnings.Add($"What may follow the end mark could not be read: {e.Message}");
+        }
+
+        if (_channels?.Finish() is { } warning)
+        {
+            _warnings.Add(warning);
         }
     }
 

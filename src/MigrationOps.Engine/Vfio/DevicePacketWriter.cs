@@ -17,7 +17,7 @@ internal sealed class DevicePacketWriter(DevicePacketQueue queue, string idStr, 
     {
         while (!data.IsEmpty)
         {
-            _buffer ??= queue.Rent();
+            _buffer ??= queue.Rent(VfioPacketHeader.Size + packetSize);
             int count = Math.Min(packetSize - _filled, data.Length);
             data[..count].CopyTo(_buffer.AsSpan(DataOffset + _filled));
             _filled += count;
@@ -44,7 +44,7 @@ internal sealed class DevicePacketWriter(DevicePacketQueue queue, string idStr, 
     internal void Complete(ReadOnlySpan<byte> config)
     {
         Flush();
-        byte[] buffer = new byte[DataOffset + config.Length];
+        byte[] buffer = queue.Rent(VfioPacketHeader.Size + config.Length);
         config.CopyTo(buffer.AsSpan(DataOffset));
         Put(buffer, config.Length, isConfig: true);
     }

@@ -23,6 +23,7 @@ public partial class RoomTests
     private static readonly Dictionary<(string From, string To), string> Compositions = new()
     {
         [("Vfio", "Multifd")] = "VFIO device state travels in multifd packets",
+        [("SaveVm", "Multifd")] = "the drivers send and receive devices' packets over multifd channels",
         [("SaveVm", "Vhost")] = "a back-end's state travels as a section, with the handler that asks the back-end for it",
         [("SaveVm", "Streams")] = "the drivers write and read the same stream format",
     };

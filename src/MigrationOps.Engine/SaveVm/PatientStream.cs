@@ -1,0 +1,61 @@
+using MigrationOps.Engine.Wire;
+
+namespace MigrationOps.Engine.SaveVm;
+
+/// <summary>
+/// A connection whose first bytes were read already, and which may be silent for as long as another one is busy: who waits for the
+/// migration's end has the deadline.
+/// </summary>
+internal sealed class PatientStream(Stream inner, byte[] first, IoScope scope) : Stream
+{
+    private int _used;
+
+    public override bool CanRead => true;
+
+    public override bool CanSeek => false;
+
+    public override bool CanWrite => false;
+
+    public override long Length => throw new NotSupportedException();
+
+    public override long Position
+    {
+        get => throw new NotSupportedException();
+        set => throw new NotSupportedException();
+    }
+
+    public override int Read(Span<byte> buffer)
+    {
+        if (_used < first.Length)
+        {
+            int count = Math.Min(buffer.Length, first.Length - _used);
+            first.AsSpan(_used, count).CopyTo(buffer);
+            _used += count;
+            return count;
+        }
+
+        while (true)
+        {
+            try
+            {
+                return inner.Read(buffer);
+            }
+            catch (WireException e) when (e.Reason == WireError.Timeout)
+            {
+                scope.CancellationToken.ThrowIfCancellationRequested();
+            }
+        }
+    }
+
+    public override int Read(byte[] buffer, int offset, int count) => Read(buffer.AsSpan(offset, count));
+
+    public override void Write(byte[] buffer, int offset, int count) => throw new NotSupportedException();
+
+    public override long Seek(long offset, SeekOrigin origin) => throw new NotSupportedException();
+
+    public override void SetLength(long value) => throw new NotSupportedException();
+
+    public override void Flush()
+    {
+    }
+}

@@ -1,0 +1,149 @@
+using MigrationOps.Engine.SaveVm;
+using MigrationOps.Engine.Wire;
+
+namespace MigrationOps.Engine.Tests.SaveVm;
+
+/// <summary>A source and a target driver on two threads, with multifd channels over real sockets.</summary>
+internal sealed class MultifdPair
+{
+    private readonly Endpoint _endpoint = new Endpoint.Unix("@mo-multifd-" + Guid.NewGuid().ToString("N"));
+
+    internal CallLog Log { get; } = new();
+
+    internal SaveVmRegistry Source { get; } = new();
+
+    internal SaveVmRegistry Target { get; } = new();
+
+    internal int SourceChannels { get; init; } = 3;
+
+    internal int TargetChannels { get; init; } = 3;
+
+    internal bool ReturnPath { get; init; } = true;
+
+    internal TimeSpan Timeout { get; init; } = TimeSpan.FromSeconds(20);
+
+    internal CancellationToken SourceCancellation { get; init; }
+
+    internal CancellationToken TargetCancellation { get; init; }
+
+    /// <summary>In which order the target sees the connections, given how many there are.</summary>
+    internal Func<int, IEnumerable<int>>? Order { get; init; }
+
+    /// <summary>Stands in for the source driver: gets the way to connect.</summary>
+    internal Action<Func<IoScope, Stream>, IoScope>? InsteadOfSource { get; init; }
+
+    internal MigrationStreamTransfer? SourceResult { get; private set; }
+
+    internal MigrationStreamTransfer? TargetResult { get; private set; }
+
+    internal Exception? SourceFailure { get; private set; }
+
+    internal Exception? TargetFailure { get; private set; }
+
+    internal (PacketDevice Source, PacketDevice Target) Device(string name, PacketDevice source, PacketDevice target)
+    {
+        Source.Register(name, 0, 1, source);
+        Target.Register(name, 0, 1, target);
+        return (source, target);
+    }
+
+    internal MultifdPair Run()
+    {
+        using var listening = new IoScope(Timeout, TargetCancellation);
+        using var listener = Transport.Listen(_endpoint, TransportSecurity.Default, listening);
+        var source = new Thread(() => SourceFailure = Catch(RunSource)) { IsBackground = true };
+        source.Start();
+        TargetFailure = Catch(() => RunTarget(listener));
+        listener.Dispose();
+        Assert.True(source.Join(TimeSpan.FromSeconds(60)), "The source hangs.");
+        return this;
+    }
+
+    internal MultifdPair Succeed()
+    {
+        Run();
+        Assert.True(SourceFailure is null, SourceFailure?.ToString());
+        Assert.True(TargetFailure is null, TargetFailure?.ToString());
+        return this;
+    }
+
+    private static Exception? Catch(Action action)
+    {
+        try
+        {
+            action();
+            return null;
+        }
+        catch (Exception e)
+        {
+            return e;
+        }
+    }
+
+    private void RunSource()
+    {
+        using var scope = new IoScope(Timeout, SourceCancellation);
+        var connections = new List<Stream>();
+        Stream Connect(IoScope inner)
+        {
+            connections.Add(Transport.Connect(_endpoint, TransportSecurity.Default, inner));
+            return connections[^1];
+        }
+
+        try
+        {
+            if (InsteadOfSource is { } play)
+            {
+                play(Connect, scope);
+                return;
+            }
+
+            SourceResult = new SaveVmSource(Source, new SaveVmSourceOptions
+            {
+                MultifdChannels = SourceChannels,
+                ReturnPath = ReturnPath,
+                StopDevice = () => Log.Add("stop"),
+                ResumeDevice = () => Log.Add("resume"),
+            }).Run(Connect, scope);
+        }
+        finally
+        {
+            connections.ForEach(c => c.Dispose());
+        }
+    }
+
+    private void RunTarget(Listener listener)
+    {
+        using var scope = new IoScope(Timeout, TargetCancellation);
+        var connections = new List<Stream>();
+        Queue<Stream>? reordered = null;
+        Stream Accept()
+        {
+            connections.Add(listener.Accept("the source"));
+            return connections[^1];
+        }
+
+        try
+        {
+            TargetResult = new SaveVmTarget(Target, new SaveVmTargetOptions { MultifdChannels = TargetChannels, ReturnPath = true }).Run(_ =>
+            {
+                if (Order is null)
+                {
+                    return Accept();
+                }
+
+                if (reordered is null)
+                {
+                    Stream[] all = [.. Enumerable.Range(0, TargetChannels + 1).Select(_ => Accept())];
+                    reordered = new Queue<Stream>(Order(all.Length).Select(i => all[i]));
+                }
+
+                return reordered.Dequeue();
+            }, scope);
+        }
+        finally
+        {
+            connections.ForEach(c => c.Dispose());
+        }
+    }
+}
