@@ -187,6 +187,17 @@ Describe 'Start-VhostStateSave' {
             $backend.Connections | Should -Be 0
         }
 
+        It 'meets the file size limit of the process' -Skip:(-not (Get-Command prlimit -CommandType Application -ErrorAction Ignore)) {
+            $backend = Start-Backend -Size 4MB
+            $script = @"
+                Import-Module '$((Get-Module MigrationOps).Path)'
+                prlimit --fsize=1048576 --pid `$PID
+                try { Start-VhostStateSave '$($backend.SocketPath)' '$TestDrive/a.state' -ErrorAction Stop } catch { `$_.FullyQualifiedErrorId }
+"@
+            & ([Environment]::ProcessPath) -NoProfile -NonInteractive -Command $script | Should -BeLike 'WireNoSpace,*'
+            Get-Leftover | Should -BeNullOrEmpty
+        }
+
         It 'meets a full disk' -Skip:(-not (Test-Path /dev/full)) {
             $backend = Start-Backend -Size 4MB
             # RLIMIT and mounts are not ours to change; /dev/full says ENOSPC as a disk does.

@@ -45,6 +45,9 @@ internal static partial class Fcntl
         NativeError.Check(FcntlNative(fd.Number, SetStatusFlags, flags & ~NonBlocking), "fcntl(F_SETFL)", what);
     }
 
+    /// <summary>True if reads and writes wait.</summary>
+    internal static bool IsBlocking(SafeHandle handle, string what) => (GetFlags(handle, what) & NonBlocking) == 0;
+
     /// <summary>The open flags of a descriptor (O_RDWR, O_APPEND …).</summary>
     internal static int GetFlags(SafeHandle handle, string what)
     {

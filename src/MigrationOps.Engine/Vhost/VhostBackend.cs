@@ -10,6 +10,8 @@ namespace MigrationOps.Engine.Vhost;
 /// </summary>
 public sealed partial class VhostBackend : IDisposable
 {
+    private static readonly TimeSpan PauseWithoutDescriptors = TimeSpan.FromMilliseconds(100);
+
     private readonly CancellationTokenSource _stop = new();
     private readonly IoScope _scope;
     private readonly Listener _listener;
@@ -102,6 +104,11 @@ public sealed partial class VhostBackend : IDisposable
             {
                 // A front-end that breaks off or misbehaves ends its connection; the next one is served all the same.
                 LogSessionFailed(_logger, Options.SocketPath, e.Message, e);
+                if (e is WireException { Reason: WireError.TooManyDescriptors })
+                {
+                    // The front-end still waits to be accepted, and nothing tells when a descriptor is free again.
+                    _stop.Token.WaitHandle.WaitOne(PauseWithoutDescriptors);
+                }
             }
         }
     }

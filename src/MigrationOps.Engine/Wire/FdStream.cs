@@ -37,7 +37,11 @@ public sealed class FdStream : Stream
         CanWrite = access.HasFlag(FileAccess.Write);
         Kind = FileKinds.Of(handle, name);
         _alwaysReady = Kind == FileKind.Regular;
-        if (CanWrite && !_alwaysReady)
+        if (CanWrite && _alwaysReady)
+        {
+            FileSizeSignal.BecomesError();
+        }
+        else if (CanWrite)
         {
             // A blocking write of more than fits would wait in the kernel, out of reach of deadline and cancellation.
             Fcntl.SetNonBlocking(handle, name);

@@ -87,12 +87,26 @@ public static class Transport
         var handle = Fcntl.Duplicate(endpoint.Number, name);
         try
         {
-            return new FdStream(handle, Fcntl.GetAccess(handle, name), scope, name);
+            // Both numbers share one open file: what we need non-blocking, its owner gets back as it was.
+            bool blocks = Fcntl.IsBlocking(handle, name);
+            return new FdStream(handle, Fcntl.GetAccess(handle, name), scope, name, blocks ? new LentDescriptor(handle, name) : null);
         }
         catch
         {
             handle.Dispose();
             throw;
+        }
+    }
+
+    private sealed class LentDescriptor(SafeFileHandle handle, string name) : IDisposable
+    {
+        public void Dispose()
+        {
+            if (!handle.IsClosed)
+            {
+                Fcntl.SetBlocking(handle, name);
+                handle.Dispose();
+            }
         }
     }
 

@@ -262,6 +262,7 @@ public class TransportTests
 
             Assert.Equal(11, FdIo.Read(read, new byte[20]));
             Assert.Equal(1, FdIo.Write(write, "x"u8));
+            Assert.True(Fcntl.IsBlocking(write, "the caller's end"), "The caller's descriptor waits as before.");
         }
     }
 
