@@ -61,8 +61,9 @@ public interface ISaveVmHandlers
     bool IsActiveIterate(SaveVmContext context) => throw NotOffered(nameof(IsActiveIterate));
 
     /// <summary>
-    /// Source: true if the device can be finished after the target has started. It matters once a migration has
-    /// switched to postcopy; in a migration that stays in pre-copy it is not asked.
+    /// Source: true if the device can be finished after the target has started. Asked at the switch to postcopy and before each use
+    /// after it; in a migration that stays in pre-copy it is not asked. Such a device is not completed at the switch: it goes
+    /// on iterating until <see cref="SaveLiveCompletePostcopy"/>.
     /// </summary>
     bool HasPostcopy(SaveVmContext context) => throw NotOffered(nameof(HasPostcopy));
 
@@ -118,7 +119,11 @@ public interface ISaveVmHandlers
     /// <param name="context">The device's part in the migration.</param>
     void LoadStateBuffer(ReadOnlyMemory<byte> data, SaveVmContext context) => throw NotOffered(nameof(LoadStateBuffer));
 
-    /// <summary>Source, when a broken postcopy migration goes on over a new connection: finds out what must be sent again.</summary>
+    /// <summary>
+    /// Source, when a broken postcopy migration goes on over a new connection: finds out what must be sent again, which the
+    /// next iterations then send. A device that <see cref="HasPostcopy"/> and does not offer it makes a migration whose connection is
+    /// lost impossible to resume.
+    /// </summary>
     void ResumePrepare(SaveVmContext context) => throw NotOffered(nameof(ResumePrepare));
 
     /// <summary>

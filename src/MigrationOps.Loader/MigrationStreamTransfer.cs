@@ -61,6 +61,18 @@ public sealed record MigrationStreamTransfer
     /// <summary>What went wrong without being the migration's failure: a cleanup that threw, a description that was cut.</summary>
     public required string[] Warnings { get; init; }
 
+    /// <summary>True if it switched to postcopy: the device ran on the target before everything had arrived.</summary>
+    public bool Postcopy { get; init; }
+
+    /// <summary>How often it was resumed after a lost connection.</summary>
+    public int Recoveries { get; init; }
+
+    /// <summary>
+    /// Where the VM may run: the target, unless the source alone knows of the migration - without a return path it cannot
+    /// tell whether anybody loaded the stream.
+    /// </summary>
+    public MigrationOwner Owner { get; init; } = MigrationOwner.Target;
+
     /// <summary>Bytes per second over the whole duration.</summary>
     public double Throughput => Duration > TimeSpan.Zero ? Bytes / Duration.TotalSeconds : 0;
 }

@@ -43,6 +43,20 @@ public abstract class SaveVmContext
     /// by then does not come. Never cancelled in a migration without channels.
     /// </summary>
     public abstract CancellationToken PacketsEnded { get; }
+
+    /// <summary>
+    /// Target only, after the switch to postcopy: asks the source for pages, which it then sends before others. Any
+    /// thread may call it. While the connection is lost the wish is dropped: what is missing is found out when it is back.
+    /// </summary>
+    /// <exception cref="InvalidOperationException">On the source, or in a migration that has not switched to postcopy.</exception>
+    public abstract void RequestPages(SaveVmPages pages);
+
+    /// <summary>
+    /// Source only, inside <see cref="ISaveVmHandlers.ResumePrepare"/>: asks the target which pages of a block have come.
+    /// </summary>
+    /// <returns>One bit per page, as <see cref="ISaveVmPages.ReceivedPages"/> gives it, filled up to whole 8 bytes.</returns>
+    /// <exception cref="InvalidOperationException">Anywhere else.</exception>
+    public abstract byte[] ReadReceivedPages(string block);
 }
 
 /// <summary>How many bytes of a device are still to be sent.</summary>

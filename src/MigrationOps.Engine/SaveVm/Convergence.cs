@@ -9,25 +9,41 @@ namespace MigrationOps.Engine.SaveVm;
 /// the downtime: threshold = measured bandwidth x downtime limit. The estimates are asked after each turn, the exact
 /// numbers only when the estimate is at or under the threshold.
 /// </summary>
-internal sealed class Convergence(SourceSession session, SaveVmSourceOptions options, ILogger logger)
+internal sealed class Convergence(SourceSession session, ILogger logger)
 {
     // Bytes per second while none could be measured: QEMU's default of max-bandwidth.
     private const long AssumedBandwidth = 128 << 20;
 
+    private readonly SaveVmSourceOptions _options = session.Options;
     private long _bandwidth;
     private int _rounds;
     private long _roundStart;
     private long _roundPending;
     private long _movedAt = Stopwatch.GetTimestamp();
     private long? _readyAt;
+    private bool _late;
 
-    private long Threshold => (long)Math.Min(_bandwidth * options.DowntimeLimit.TotalSeconds, long.MaxValue);
+    private long Threshold => (long)Math.Min(_bandwidth * _options.DowntimeLimit.TotalSeconds, long.MaxValue);
+
+    // While the target runs and waits for pages, nobody saves bandwidth for anybody else unless told to.
+    private long? MaxBandwidth => _late ? _options.MaxPostcopyBandwidth : _options.MaxBandwidth;
+
+    private bool PostcopyIsDue => session.Postcopy is not null && _rounds >= _options.PostcopyAfter;
 
     private bool AwaitsAck => _readyAt is not null && !session.ReturnPath!.HasAcknowledged;
 
     /// <summary>Iterates until the device may be stopped.</summary>
-    /// <returns>How many rounds it took.</returns>
-    internal int Run()
+    /// <returns>True if it goes on as postcopy, false if everything fits into the downtime.</returns>
+    internal bool Run() => Iterate();
+
+    /// <summary>Iterates after the switch, until what is left may be sent at once.</summary>
+    internal void RunPostcopy()
+    {
+        _late = true;
+        Iterate();
+    }
+
+    private bool Iterate()
     {
         var pending = Pending(exact: false);
         (_roundStart, _roundPending) = (session.Output.Position, pending.Total);
@@ -46,15 +62,27 @@ internal sealed class Convergence(SourceSession session, SaveVmSourceOptions opt
             }
 
             session.CheckReturnPath();
-            if (exact && pending.Total <= Threshold && MaySwitchOver())
+            bool fits = exact && pending.Total <= Threshold;
+            if (_late)
             {
-                return _rounds;
+                if (fits)
+                {
+                    return true;
+                }
+            }
+            else
+            {
+                if ((fits || (PostcopyIsDue && pending.MustPrecopy <= Threshold)) && MaySwitchOver())
+                {
+                    return !fits;
+                }
+
+                GiveUpIfHopeless(pending);
             }
 
-            GiveUpIfHopeless(pending);
             var turn = Turn();
             pending = Pending(exact: false);
-            options.OnProgress?.Invoke(session.Output.Position, pending.Total);
+            _options.OnProgress?.Invoke(session.Output.Position, pending.Total);
             CheckProgress(turn, pending);
             roundEnded = turn.AllDone || session.Output.Position - _roundStart >= _roundPending || pending.Total <= Threshold;
         }
@@ -65,7 +93,7 @@ internal sealed class Convergence(SourceSession session, SaveVmSourceOptions opt
         var output = session.Output;
         long begin = Stopwatch.GetTimestamp();
         long from = output.Position;
-        output.BeginTurn(options.MaxBandwidth is { } limit ? Math.Max(1, (long)(limit * options.Turn.TotalSeconds)) : null, options.Turn);
+        output.BeginTurn(MaxBandwidth is { } limit ? Math.Max(1, (long)(limit * _options.Turn.TotalSeconds)) : null, _options.Turn);
         long body = 0;
         bool allDone;
         long pass;
@@ -78,7 +106,7 @@ internal sealed class Convergence(SourceSession session, SaveVmSourceOptions opt
         output.Flush();
         long sent = output.Position - from;
         bool idle = pass == 0;
-        if (options.MaxBandwidth is { } rate)
+        if (MaxBandwidth is { } rate)
         {
             Rest(TimeSpan.FromSeconds((double)sent / rate) - Stopwatch.GetElapsedTime(begin));
         }
@@ -87,18 +115,18 @@ internal sealed class Convergence(SourceSession session, SaveVmSourceOptions opt
         double seconds = Stopwatch.GetElapsedTime(begin).TotalSeconds;
         if (body > 0 && seconds > 0)
         {
-            _bandwidth = Math.Min((long)Math.Min(sent / seconds, 1e15), options.MaxBandwidth ?? long.MaxValue);
+            _bandwidth = Math.Min((long)Math.Min(sent / seconds, 1e15), MaxBandwidth ?? long.MaxValue);
         }
 
         if (_bandwidth == 0)
         {
             // Nobody has anything to send before the device stops, so nothing can be measured.
-            _bandwidth = options.MaxBandwidth ?? AssumedBandwidth;
+            _bandwidth = MaxBandwidth ?? AssumedBandwidth;
         }
 
         if (idle || AwaitsAck)
         {
-            Rest(options.Turn - Stopwatch.GetElapsedTime(begin));
+            Rest(_options.Turn - Stopwatch.GetElapsedTime(begin));
         }
 
         return (allDone, body);
@@ -111,7 +139,7 @@ internal sealed class Convergence(SourceSession session, SaveVmSourceOptions opt
         foreach (var context in session.Contexts)
         {
             var entry = context.Entry;
-            if (!entry.Has(SaveVmHandler.SaveLiveIterate) || !session.IsActive(context)
+            if (!entry.Has(SaveVmHandler.SaveLiveIterate) || !TakesPart(context)
                 || (entry.Has(SaveVmHandler.IsActiveIterate)
                     && !session.Caller.Call(entry, SaveVmHandler.IsActiveIterate, () => entry.Handlers.IsActiveIterate(context))))
             {
@@ -142,7 +170,7 @@ internal sealed class Convergence(SourceSession session, SaveVmSourceOptions opt
         {
             var entry = context.Entry;
             var handler = entry.Has(wanted) ? wanted : other;
-            if (!entry.Has(handler) || !session.IsActive(context))
+            if (!entry.Has(handler) || !TakesPart(context))
             {
                 continue;
             }
@@ -163,9 +191,12 @@ internal sealed class Convergence(SourceSession session, SaveVmSourceOptions opt
         return sum;
     }
 
+    // After the switch the others are complete.
+    private bool TakesPart(EntryContext context) => session.IsActive(context) && (!_late || session.Postcopy!.IsLate(context));
+
     private bool MaySwitchOver()
     {
-        if (!options.SwitchoverAck || session.ReturnPath!.HasAcknowledged)
+        if (!_options.SwitchoverAck || session.ReturnPath!.HasAcknowledged)
         {
             return true;
         }
@@ -183,10 +214,10 @@ internal sealed class Convergence(SourceSession session, SaveVmSourceOptions opt
 
     private void Report(PendingBytes pending, bool exact)
     {
-        _rounds++;
+        _rounds = session.CountRound();
         long sent = session.Output.Position - _roundStart;
         SaveVmLog.Round(logger, _rounds, sent, pending.Total, Threshold);
-        options.OnRound?.Invoke(new MigrationRound
+        _options.OnRound?.Invoke(new MigrationRound
         {
             Round = _rounds,
             Bytes = sent,
@@ -203,8 +234,8 @@ internal sealed class Convergence(SourceSession session, SaveVmSourceOptions opt
 
     private void GiveUpIfHopeless(PendingBytes pending)
     {
-        string? reason = options.MaxRounds is { } rounds && _rounds >= rounds ? $"after {_rounds:N0} rounds"
-            : options.MaxDuration is { } duration && session.Elapsed >= duration ? $"within {duration.TotalSeconds:0.###} s"
+        string? reason = _options.MaxRounds is { } rounds && _rounds >= rounds ? $"after {_rounds:N0} rounds"
+            : _options.MaxDuration is { } duration && session.Elapsed >= duration ? $"within {duration.TotalSeconds:0.###} s"
             : null;
         if (reason is null)
         {
@@ -212,7 +243,7 @@ internal sealed class Convergence(SourceSession session, SaveVmSourceOptions opt
         }
 
         string why = pending.Total > Threshold
-            ? $"{pending.Total:N0} bytes are pending, and {Threshold:N0} fit into a downtime of {options.DowntimeLimit.TotalMilliseconds:N0} ms at the measured {_bandwidth:N0} bytes/s"
+            ? $"{pending.Total:N0} bytes are pending, and {Threshold:N0} fit into a downtime of {_options.DowntimeLimit.TotalMilliseconds:N0} ms at the measured {_bandwidth:N0} bytes/s"
             : "everything fits into the downtime, but the target has not allowed the switchover";
         throw new SaveVmException(SaveVmError.DidNotConverge, $"The migration did not converge {reason}: {why}.")
         { ByteOffset = session.Output.Position };

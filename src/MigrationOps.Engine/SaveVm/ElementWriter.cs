@@ -1,4 +1,5 @@
 using System.Buffers;
+using System.Buffers.Binary;
 using System.Text;
 using MigrationOps.Engine.Wire;
 
@@ -51,6 +52,14 @@ internal static class ElementWriter
         writer.WriteUInt16((ushort)command);
         writer.WriteUInt16((ushort)data.Length);
         writer.WriteBytes(data);
+    }
+
+    /// <summary>The head of a package, whose bytes follow.</summary>
+    internal static void Packaged(IBufferWriter<byte> output, uint length)
+    {
+        Span<byte> data = stackalloc byte[sizeof(uint)];
+        BinaryPrimitives.WriteUInt32BigEndian(data, length);
+        Command(output, SaveVmCommand.Packaged, data);
     }
 
     internal static void Eof(IBufferWriter<byte> output) => WireWriter.BigEndian(output).WriteByte(SaveVmFormat.Eof);

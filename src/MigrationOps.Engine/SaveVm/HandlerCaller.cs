@@ -6,11 +6,16 @@ namespace MigrationOps.Engine.SaveVm;
 internal sealed class HandlerCaller(HandlerWatch watch, Func<long> offset, Func<Exception?> streamFailure, IoScope scope)
 {
     /// <summary>Calls one handler.</summary>
-    internal T Call<T>(SaveVmEntry entry, SaveVmHandler handler, Func<T> body)
+    internal T Call<T>(SaveVmEntry entry, SaveVmHandler handler, Func<T> body) => Call(entry, handler, null, body);
+
+    /// <summary>Calls a member of <see cref="ISaveVmPages"/>.</summary>
+    internal T Call<T>(SaveVmEntry entry, string member, Func<T> body) => Call(entry, SaveVmHandler.None, member, body);
+
+    private T Call<T>(SaveVmEntry entry, SaveVmHandler handler, string? member, Func<T> body)
     {
         scope.CancellationToken.ThrowIfCancellationRequested();
         watch.Enter(() => new SaveVmException(SaveVmError.HandlerTimeout,
-            $"{handler} of {Name(entry)} neither moved a byte nor returned within {scope.Timeout.TotalSeconds:0.###} s, at byte {offset():N0} of the stream.")
+            $"{member ?? handler.ToString()} of {Name(entry)} neither moved a byte nor returned within {scope.Timeout.TotalSeconds:0.###} s, at byte {offset():N0} of the stream.")
         { Section = Name(entry), ByteOffset = offset(), Target = entry.ToString() });
         T result;
         try
@@ -19,7 +24,7 @@ internal sealed class HandlerCaller(HandlerWatch watch, Func<long> offset, Func<
         }
         catch (Exception e)
         {
-            throw Named(entry, handler, e);
+            throw Named(entry, member ?? handler.ToString(), e);
         }
         finally
         {
@@ -35,6 +40,33 @@ internal sealed class HandlerCaller(HandlerWatch watch, Func<long> offset, Func<
         body();
         return true;
     });
+
+    /// <summary>Stops or starts the device: code of the caller, watched as a handler is.</summary>
+    internal void Device(string done, Action? action)
+    {
+        if (action is null)
+        {
+            return;
+        }
+
+        watch.Enter(() => new SaveVmException(SaveVmError.HandlerTimeout,
+            $"The device was not {done} within {scope.Timeout.TotalSeconds:0.###} s, at byte {offset():N0} of the stream.")
+        { ByteOffset = offset() });
+        try
+        {
+            action();
+        }
+        catch (Exception e) when (e is not OperationCanceledException)
+        {
+            throw new SaveVmException(SaveVmError.HandlerFailed,
+                $"The device could not be {done}, at byte {offset():N0} of the stream: {e.Message}", e)
+            { ByteOffset = offset() };
+        }
+        finally
+        {
+            watch.Exit();
+        }
+    }
 
     /// <summary>Calls a cleanup: it runs whatever happened, and its failure is a warning.</summary>
     internal string? Cleanup(SaveVmEntry entry, SaveVmHandler handler, Action body)
@@ -60,7 +92,7 @@ internal sealed class HandlerCaller(HandlerWatch watch, Func<long> offset, Func<
     /// <summary>How errors call a device: its name and section id.</summary>
     internal static string Name(SaveVmEntry entry) => $"section {entry.SectionId} ({entry})";
 
-    private Exception Named(SaveVmEntry entry, SaveVmHandler handler, Exception failure)
+    private Exception Named(SaveVmEntry entry, string handler, Exception failure)
     {
         if (failure is OperationCanceledException && scope.CancellationToken.IsCancellationRequested)
         {
@@ -108,6 +140,12 @@ internal sealed class EntryContext(SaveVmEntry entry, bool isSource, Action<Entr
     /// <inheritdoc/>
     public override CancellationToken PacketsEnded => Incoming?.PacketsEnded ?? CancellationToken.None;
 
+    /// <summary>Target: takes wishes for pages, once it listens.</summary>
+    internal Action<SaveVmPages>? PagesWanted { get; set; }
+
+    /// <summary>Source: asks the target for a bitmap, while the migration is being resumed.</summary>
+    internal Func<string, byte[]>? ReceivedPagesAsked { get; set; }
+
     /// <inheritdoc/>
     public override void ApproveSwitchover()
     {
@@ -125,4 +163,14 @@ internal sealed class EntryContext(SaveVmEntry entry, bool isSource, Action<Entr
         ArgumentNullException.ThrowIfNull(body);
         (LoadThreads ?? throw new InvalidOperationException($"{entry} is on the source, which loads nothing.")).Start(this, body);
     }
+
+    public override void RequestPages(SaveVmPages pages) => (PagesWanted
+        ?? throw new InvalidOperationException($"{entry} can ask for pages only on a target that has switched to postcopy."))(pages);
+
+    /// <inheritdoc/>
+    public override byte[] ReadReceivedPages(string block) => (ReceivedPagesAsked
+        ?? throw new InvalidOperationException($"{entry} can ask for the received pages only on the source, in ResumePrepare."))(block);
+
+    /// <summary>The same device in the next run of a paused migration, which has its own cancellation.</summary>
+    internal void Renew(CancellationToken token) => cancellationToken = token;
 }

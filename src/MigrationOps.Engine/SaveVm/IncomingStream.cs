@@ -15,6 +15,7 @@ internal sealed class IncomingStream
     private int _start;
     private int _end;
     private bool _ended;
+    private long _packageEnd = long.MaxValue;
 
     private delegate T? Parser<T>(ref WireReader reader)
         where T : class;
@@ -55,6 +56,11 @@ internal sealed class IncomingStream
     /// <summary>Reads the footer of a section, which is all that may follow its body.</summary>
     internal void ReadFooter(string section, uint id)
     {
+        if (Offset == _packageEnd)
+        {
+            throw BeyondPackage();
+        }
+
         byte mark = Peek() ?? throw Truncated($"before the footer of {section}");
         if (mark != SaveVmFormat.Footer)
         {
@@ -84,7 +90,12 @@ internal sealed class IncomingStream
             throw Truncated($"inside the body of {Section}");
         }
 
-        int count = Math.Min(buffer.Length, _end - _start);
+        if (Offset == _packageEnd)
+        {
+            throw BeyondPackage();
+        }
+
+        int count = (int)Math.Min(Math.Min(buffer.Length, _end - _start), _packageEnd - Offset);
         _buffer.AsSpan(_start, count).CopyTo(buffer);
         Take(count);
         return count;
@@ -105,6 +116,36 @@ internal sealed class IncomingStream
         return count - left;
     }
 
+    /// <summary>A package of that many bytes starts here: nothing in it may reach beyond its end.</summary>
+    internal void EnterPackage(uint length, long offset)
+    {
+        if (_packageEnd != long.MaxValue)
+        {
+            throw Fail(ElementReader.Failure(SaveVmError.InvalidPackage, offset, "A package starts inside another one"));
+        }
+
+        _packageEnd = Offset + length;
+    }
+
+    /// <summary>Leaves a package whose last byte has been read.</summary>
+    internal void LeavePackage()
+    {
+        if (Offset == _packageEnd)
+        {
+            _packageEnd = long.MaxValue;
+        }
+    }
+
+    /// <summary>The package, if there is one, must be over: what follows in it would never be read.</summary>
+    internal void EndPackage(long offset, string mark)
+    {
+        LeavePackage();
+        if (_packageEnd != long.MaxValue)
+        {
+            throw Fail(ElementReader.Failure(SaveVmError.InvalidPackage, offset, $"{_packageEnd - Offset:N0} bytes of the package follow {mark}"));
+        }
+    }
+
     /// <summary>Keeps the first failure.</summary>
     internal Exception Fail(Exception failure)
     {
@@ -117,14 +158,20 @@ internal sealed class IncomingStream
     {
         while (true)
         {
-            var reader = WireReader.BigEndian(_buffer.AsSpan(_start, _end - _start), Offset);
+            int there = (int)Math.Min(_end - _start, _packageEnd - Offset);
+            var reader = WireReader.BigEndian(_buffer.AsSpan(_start, there), Offset);
             if (parse(ref reader) is { } element)
             {
                 Take(reader.Position);
                 return element;
             }
 
-            if (_end - _start >= SaveVmFormat.MaxElement)
+            if (Offset + there == _packageEnd)
+            {
+                throw BeyondPackage();
+            }
+
+            if (there >= SaveVmFormat.MaxElement)
             {
                 throw Fail(ElementReader.Failure(SaveVmError.UnknownElement, Offset, $"An element is longer than {SaveVmFormat.MaxElement:N0} bytes"));
             }
@@ -141,6 +188,9 @@ internal sealed class IncomingStream
         _start += count;
         Offset += count;
     }
+
+    private Exception BeyondPackage() => Fail(ElementReader.Failure(SaveVmError.InvalidPackage, _packageEnd,
+        $"The package ends inside {Section ?? "an element"}", Section));
 
     private Exception Truncated(string where)
     {

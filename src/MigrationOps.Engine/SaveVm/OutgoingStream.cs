@@ -7,11 +7,11 @@ namespace MigrationOps.Engine.SaveVm;
 /// The main stream on its way out: collects small writes, counts bytes, and knows how many of them one turn of iterations may
 /// send. Used by the driver's thread only.
 /// </summary>
-internal sealed class OutgoingStream(Stream target, HandlerWatch watch) : IBufferWriter<byte>
+internal sealed class OutgoingStream(Stream target, HandlerWatch watch, long origin = 0) : IBufferWriter<byte>
 {
     private readonly byte[] _buffer = new byte[64 << 10];
     private int _used;
-    private long _flushed;
+    private long _flushed = origin;
     private long _turnLimit = long.MaxValue;
     private long _turnEnd = long.MaxValue;
 
@@ -41,6 +41,9 @@ internal sealed class OutgoingStream(Stream target, HandlerWatch watch) : IBuffe
 
     /// <summary>Ends the limits: what is sent while no device runs is not slowed down.</summary>
     internal void EndTurns() => (_turnLimit, _turnEnd) = (long.MaxValue, long.MaxValue);
+
+    /// <summary>A stream into memory whose bytes will become the ones of this one from an offset on.</summary>
+    internal OutgoingStream Detour(Stream memory, long offset) => new(memory, watch, offset);
 
     /// <summary>Writes bytes of a body.</summary>
     internal void Write(ReadOnlySpan<byte> bytes)

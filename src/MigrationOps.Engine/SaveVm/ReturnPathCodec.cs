@@ -53,18 +53,22 @@ internal static class ReturnPathCodec
     /// <summary>Writes a message whose data is one number, or nothing.</summary>
     internal static byte[] Write(ReturnPathMessageType type, uint? value = null)
     {
-        var output = new ArrayBufferWriter<byte>(8);
+        Span<byte> data = stackalloc byte[4];
+        BinaryPrimitives.WriteUInt32BigEndian(data, value ?? 0);
+        return Write(type, data[..(value is null ? 0 : 4)]);
+    }
+
+    /// <summary>Writes a message.</summary>
+    internal static byte[] Write(ReturnPathMessageType type, ReadOnlySpan<byte> data)
+    {
+        var output = new ArrayBufferWriter<byte>(4 + data.Length);
         var writer = WireWriter.BigEndian(output);
         writer.WriteUInt16((ushort)type);
-        writer.WriteUInt16(value is null ? (ushort)0 : (ushort)4);
-        if (value is { } number)
-        {
-            writer.WriteUInt32(number);
-        }
-
+        writer.WriteUInt16((ushort)data.Length);
+        writer.WriteBytes(data);
         return output.WrittenSpan.ToArray();
     }
 
-    private static SaveVmException Invalid(long offset, string what)
+    internal static SaveVmException Invalid(long offset, string what)
         => new(SaveVmError.InvalidReturnPath, $"{what}, at byte {offset:N0} of the return path.") { ByteOffset = offset, Section = "return path" };
 }

@@ -9,16 +9,21 @@ namespace MigrationOps.Engine.SaveVm;
 /// </summary>
 internal sealed class ReturnPathListener : IDisposable
 {
-    private readonly Stream _stream;
+    private readonly ReturnPathReader _reader;
+    private readonly PostcopyAnswers? _postcopy;
     private readonly Thread _thread;
     private readonly ManualResetEvent _acknowledged = new(false);
     private readonly ManualResetEvent _ended = new(false);
     private volatile Exception? _failure;
     private volatile bool _finished;
 
-    internal ReturnPathListener(Stream stream)
+    /// <summary>Starts to listen.</summary>
+    /// <param name="stream">The connection; it stays the caller's.</param>
+    /// <param name="postcopy">Gets what belongs to postcopy; null in a migration that stays in pre-copy.</param>
+    internal ReturnPathListener(Stream stream, PostcopyAnswers? postcopy)
     {
-        _stream = stream;
+        _reader = new ReturnPathReader(stream);
+        _postcopy = postcopy;
         _thread = new Thread(Listen) { IsBackground = true, Name = "return path" };
         _thread.Start();
     }
@@ -70,49 +75,8 @@ internal sealed class ReturnPathListener : IDisposable
 
     private void Read()
     {
-        byte[] buffer = new byte[ReturnPathCodec.MaxMessage];
-        int used = 0;
-        long offset = 0;
-        while (true)
+        while (Handle(_reader.ReadMessage()))
         {
-            var reader = WireReader.BigEndian(buffer.AsSpan(0, used), offset);
-            if (ReturnPathCodec.TryRead(ref reader) is { } message)
-            {
-                buffer.AsSpan(reader.Position, used - reader.Position).CopyTo(buffer);
-                used -= reader.Position;
-                offset += reader.Position;
-                if (!Handle(message))
-                {
-                    return;
-                }
-
-                continue;
-            }
-
-            int count = ReadSome(buffer.AsSpan(used));
-            if (count == 0)
-            {
-                throw new SaveVmException(SaveVmError.ConnectionLost,
-                    $"The target closed the connection at byte {offset + used:N0} of the return path, without saying that it has finished.")
-                { Section = "return path", ByteOffset = offset + used };
-            }
-
-            used += count;
-        }
-    }
-
-    private int ReadSome(Span<byte> buffer)
-    {
-        while (true)
-        {
-            try
-            {
-                return _stream.Read(buffer);
-            }
-            catch (WireException e) when (e.Reason == WireError.Timeout)
-            {
-                continue;
-            }
         }
     }
 
@@ -121,6 +85,7 @@ internal sealed class ReturnPathListener : IDisposable
         switch (message.Type)
         {
             case ReturnPathMessageType.Pong:
+                _postcopy?.Pong(message.Value);
                 return true;
             case ReturnPathMessageType.SwitchoverAck:
                 _acknowledged.Set();
@@ -131,10 +96,13 @@ internal sealed class ReturnPathListener : IDisposable
             case ReturnPathMessageType.Shut:
                 throw new SaveVmException(SaveVmError.TargetFailed, $"The target failed to load the stream (SHUT with value {message.Value}).")
                 { Section = "return path" };
-            default:
+            case var _ when _postcopy is null:
                 throw new SaveVmException(SaveVmError.InvalidReturnPath,
                     $"The target sent {message.Type}, which belongs to postcopy; this migration stays in pre-copy.")
                 { Section = "return path" };
+            default:
+                _postcopy.Handle(message, _reader);
+                return true;
         }
     }
 }

@@ -6,6 +6,7 @@ internal sealed class ReturnPathWriter(Stream stream)
     private readonly Lock _gate = new();
     private bool _acknowledged;
     private bool _shut;
+    private string? _lastBlock;
 
     /// <summary>Answers a ping.</summary>
     internal void Pong(uint value) => Send(ReturnPathMessageType.Pong, value);
@@ -36,11 +37,30 @@ internal sealed class ReturnPathWriter(Stream stream)
         }
     }
 
-    private void Send(ReturnPathMessageType type, uint? value)
+    /// <summary>Asks for pages.</summary>
+    internal void Request(SaveVmPages pages)
     {
         lock (_gate)
         {
-            stream.Write(ReturnPathCodec.Write(type, value));
+            bool same = pages.Block == _lastBlock;
+            Send(ReturnPathCodec.Write(same ? ReturnPathMessageType.RequestPages : ReturnPathMessageType.RequestPagesWithId, PostcopyCodec.Request(pages, same)));
+            _lastBlock = pages.Block;
+        }
+    }
+
+    /// <summary>Tells which pages of a block have come.</summary>
+    internal void Received(string block, byte[] bitmap) => Send(PostcopyCodec.Bitmap(block, bitmap));
+
+    /// <summary>Says that the paused migration goes on.</summary>
+    internal void Resumed() => Send(ReturnPathMessageType.ResumeAck, PostcopyCodec.Resumed);
+
+    private void Send(ReturnPathMessageType type, uint? value) => Send(ReturnPathCodec.Write(type, value));
+
+    private void Send(byte[] message)
+    {
+        lock (_gate)
+        {
+            stream.Write(message);
             stream.Flush();
         }
     }

@@ -80,6 +80,15 @@ public enum SaveVmError
 
     /// <summary>A message on the return path that cannot be.</summary>
     InvalidReturnPath,
+
+    /// <summary>A package of device state that is too long, or whose length does not fit what is in it.</summary>
+    InvalidPackage,
+
+    /// <summary>A migration broke after its switch to postcopy. Both sides keep their state until it is resumed or given up.</summary>
+    PostcopyPaused,
+
+    /// <summary>There is no paused migration to resume or to give up, or a paused one is in the way of a new one.</summary>
+    WrongPhase,
 }
 
 /// <summary>A failure of a migration stream's handlers or drivers. It names the section, its id and the byte.</summary>
@@ -97,16 +106,19 @@ public sealed class SaveVmException : MigrationOpsException
     /// <summary>Why it failed.</summary>
     public SaveVmError Reason { get; }
 
+    /// <summary>Which side the VM belongs to after the failure of a migration; null if the failure was not a migration's.</summary>
+    public MigrationOwner? Owner { get; internal set; }
+
     private static FailureKind KindOf(SaveVmError reason) => reason switch
     {
         SaveVmError.InvalidName or SaveVmError.InvalidHandlers or SaveVmError.InvalidOption => FailureKind.InvalidArgument,
-        SaveVmError.DuplicateEntry or SaveVmError.DidNotConverge => FailureKind.InvalidState,
+        SaveVmError.DuplicateEntry or SaveVmError.DidNotConverge or SaveVmError.WrongPhase => FailureKind.InvalidState,
         SaveVmError.NotRegistered or SaveVmError.UnknownSection => FailureKind.NotFound,
         SaveVmError.UnsupportedVersion or SaveVmError.VersionTooNew or SaveVmError.NotSupported => FailureKind.NotSupported,
         SaveVmError.HandlerTimeout or SaveVmError.SwitchoverAckTimeout or SaveVmError.PeerSilent or SaveVmError.NoProgress
             => FailureKind.Timeout,
         SaveVmError.TargetFailed or SaveVmError.HandlerFailed => FailureKind.Refused,
-        SaveVmError.ConnectionLost => FailureKind.Connection,
+        SaveVmError.ConnectionLost or SaveVmError.PostcopyPaused => FailureKind.Connection,
         SaveVmError.InvalidReturnPath or SaveVmError.InvalidCommand or SaveVmError.StreamAfterCall => FailureKind.Protocol,
         _ => FailureKind.CorruptData,
     };
@@ -136,6 +148,10 @@ public sealed class SaveVmException : MigrationOpsException
         SaveVmError.TargetFailed => "Look at the target for the reason. The source's device goes on.",
         SaveVmError.ConnectionLost => "Look at the other side: it ended the connection. Migrate again.",
         SaveVmError.PeerSilent => "Look at the other side: it is alive but does not move. A longer -Timeout helps only a slow peer.",
+        SaveVmError.InvalidPackage => "Send less state without iterating, or check the version of the source.",
+        SaveVmError.PostcopyPaused =>
+            "Bring the connection back, then resume: Receive-MigrationStream -Resume on the target, and Send-MigrationStream -Resume on the source. Do not start the device on the source.",
+        SaveVmError.WrongPhase => "Resume a paused migration with -Resume, or give it up with -Abandon.",
         _ => "The peer breaks the protocol there. Check its version.",
     };
 }

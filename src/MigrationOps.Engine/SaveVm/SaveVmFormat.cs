@@ -14,6 +14,9 @@ internal static class SaveVmFormat
     internal const byte Command = 0x08;
     internal const byte Footer = 0x7e;
 
+    /// <summary>The idstr of a machine's memory.</summary>
+    internal const string Ram = "ram";
+
     /// <summary>The length of an idstr stands in one byte.</summary>
     internal const int MaxIdStr = 255;
 

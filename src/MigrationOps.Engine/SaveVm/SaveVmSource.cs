@@ -6,20 +6,24 @@ using MigrationOps.Engine.Wire;
 namespace MigrationOps.Engine.SaveVm;
 
 /// <summary>
-/// The source driver: brings the registered devices over in pre-copy, on one connection, or with multifd channels beside it.
+/// The source driver: brings the registered devices over on one connection, with multifd channels beside it or with a switch to
+/// postcopy.
 /// <code>
-/// prepare → [channels] → header, configuration → [return path] → setup → ( iterate → pending? )* → stop the device
+/// prepare → [channels] → header, configuration → [return path] → [ADVISE] → setup → ( iterate → pending? )* → stop the device
 ///         → [SWITCHOVER_START] → END sections, and beside them a worker per device that sends packets → FULL sections
 ///         → EOF → [description] → [target confirms] → cleanup
+///   postcopy: … stop the device → END of who cannot do postcopy → package, RUN → ( iterate )* → END of the others → EOF → …
+///             from RUN on a failure leads to paused → Resume → RESUME_ACK → ( iterate )* … or to Abandon → cleanup
 /// </code>
-/// From every state a failure or a cancellation leads to cleanup, and to resuming the device if it had been stopped.
-/// Postcopy is not part of it; its handlers are not called.
+/// From every state before RUN a failure or a cancellation leads to cleanup, and to resuming the device if it had been stopped.
+/// After RUN the VM may run on the target, so that the device is not resumed here; the failure says whose the VM is.
 /// </summary>
 public sealed class SaveVmSource
 {
-    private readonly SaveVmSourceOptions _options;
+    private SaveVmSourceOptions _options;
     private readonly ILogger _logger;
     private readonly IReadOnlyList<SaveVmEntry> _entries;
+    private SourceSession? _paused;
 
     /// <summary>A migration of what is registered now.</summary>
     /// <param name="registry">The devices.</param>
@@ -37,9 +41,18 @@ public sealed class SaveVmSource
         ArgumentOutOfRangeException.ThrowIfLessThanOrEqual(options.MaxDuration ?? TimeSpan.MaxValue, TimeSpan.Zero);
         ArgumentOutOfRangeException.ThrowIfNegative(options.MultifdChannels);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(options.MultifdChannels, SaveVmSourceOptions.MostMultifdChannels);
-        if (options.SwitchoverAck && !options.ReturnPath)
+        ArgumentOutOfRangeException.ThrowIfNegative(options.PostcopyAfter);
+        ArgumentOutOfRangeException.ThrowIfLessThan(options.MaxPostcopyBandwidth ?? 1, 1);
+        ArgumentOutOfRangeException.ThrowIfLessThan(options.MaxPackage, 1);
+        if (options.Postcopy && options.MultifdChannels > 0)
         {
-            throw new ArgumentException("The switchover's acknowledgement comes over the return path, which is off.", nameof(options));
+            throw new ArgumentException("Postcopy and multifd channels do not go together.", nameof(options));
+        }
+
+        if ((options.SwitchoverAck || options.Postcopy) && !options.ReturnPath)
+        {
+            throw new ArgumentException(options.Postcopy ? "Postcopy needs the return path, which is off."
+                : "The switchover's acknowledgement comes over the return path, which is off.", nameof(options));
         }
 
         _entries = registry.Entries;
@@ -47,37 +60,83 @@ public sealed class SaveVmSource
         _logger = logger ?? NullLogger.Instance;
     }
 
+    /// <summary>True while a migration that broke after its switch to postcopy keeps its state for <see cref="Resume"/>.</summary>
+    public bool IsPaused => _paused is not null;
+
+    /// <summary>The devices that take part.</summary>
+    public IReadOnlyList<SaveVmEntry> Entries => _entries;
+
     /// <summary>Drives the migration to its end.</summary>
     /// <param name="open">
     /// Opens the connection within the given bounds, after the devices have agreed to migrate; with multifd channels called once more
     /// for each of them. The streams stay the caller's, who disposes them after this call.
     /// </param>
     /// <param name="scope">The deadline of every wait and of every handler, and cancellation.</param>
-    /// <exception cref="SaveVmException">It failed; every cleanup has been called, and the device goes on.</exception>
+    /// <exception cref="SaveVmException">
+    /// It failed. Before the target may have run: every cleanup has been called, and the device goes on. After it:
+    /// <see cref="SaveVmException.Owner"/> says whose the VM is, and <see cref="IsPaused"/> whether it can be resumed.
+    /// </exception>
     /// <exception cref="WireException">The connection could not be opened.</exception>
-    /// <exception cref="OperationCanceledException">It was cancelled; as after a failure.</exception>
+    /// <exception cref="OperationCanceledException">It was cancelled; as after a failure, also when it is then paused.</exception>
     public MigrationStreamTransfer Run(Func<IoScope, Stream> open, IoScope scope)
     {
         ArgumentNullException.ThrowIfNull(open);
         ArgumentNullException.ThrowIfNull(scope);
+        MustBePaused(false);
+        int channels = _options.MultifdChannels;
+        var session = new SourceSession(
+            [.. _entries.Select(e => new EntryContext(e, isSource: true, approve: null, scope.CancellationToken) { Channels = channels })], _options, _logger);
+        return Drive(session, channels, scope, watch => session.Migrate(watch, open));
+    }
+
+    /// <summary>Goes on with a paused migration over a new connection, to its end.</summary>
+    /// <param name="open">Opens the connection to the target, which waits for it. The stream stays the caller's.</param>
+    /// <param name="scope">As for <see cref="Run"/>.</param>
+    /// <param name="options">Other callbacks and limits from now on; what the stream's head has fixed stays.</param>
+    /// <exception cref="SaveVmException">It failed and is paused again; or nothing is paused: <see cref="SaveVmError.WrongPhase"/>.</exception>
+    /// <exception cref="OperationCanceledException">It was cancelled, and is paused again.</exception>
+    public MigrationStreamTransfer Resume(Func<IoScope, Stream> open, IoScope scope, SaveVmSourceOptions? options = null)
+    {
+        ArgumentNullException.ThrowIfNull(open);
+        ArgumentNullException.ThrowIfNull(scope);
+        var session = MustBePaused(true)!;
+        session.Options = _options = options ?? _options;
+        _paused = null;
+        return Drive(session, 0, scope, watch => session.Recover(watch, open));
+    }
+
+    /// <summary>
+    /// Gives a paused migration up: calls every cleanup. What had not been sent is lost. The device is not resumed: the
+    /// caller alone can know that it does not run on the target.
+    /// </summary>
+    /// <param name="scope">The deadline of each cleanup.</param>
+    /// <returns>What went wrong in the cleanups.</returns>
+    /// <exception cref="SaveVmException"><see cref="SaveVmError.WrongPhase"/>: nothing is paused.</exception>
+    public IReadOnlyList<string> Abandon(IoScope scope)
+    {
+        ArgumentNullException.ThrowIfNull(scope);
+        var session = MustBePaused(true)!;
+        _paused = null;
+        return Clean(session, scope);
+    }
+
+    private MigrationStreamTransfer Drive(SourceSession session, int count, IoScope scope, Action<HandlerWatch> body)
+    {
         var threads = new ProgressWatch(Timeout.InfiniteTimeSpan, scope.CancellationToken);
         using var end = CancellationTokenSource.CreateLinkedTokenSource(threads.Token);
         var inner = new IoScope(scope.Timeout, end.Token);
-        int count = _options.MultifdChannels;
-        EntryContext[] contexts = [.. _entries.Select(e => new EntryContext(e, isSource: true, approve: null, threads.Token) { Channels = count })];
         var channels = count == 0 ? null : new OutgoingChannels(count, threads, inner);
-        var session = new SourceSession(contexts, _options, channels, inner, _logger);
-        var (failure, leftBehind) = HandlerWatch.Run("migration source", scope.Timeout, watch => session.Migrate(watch, open), threads.Token);
+        session.Begin(channels, inner, threads.Token);
+        var (failure, leftBehind) = HandlerWatch.Run("migration source", scope.Timeout, body, threads.Token);
         failure = session.Reason(threads.Blame(failure));
-        end.Cancel();
-        session.Dispose();
-        leftBehind |= channels?.End() == false;
-        var warnings = CleanupRun.All(contexts, SaveVmHandler.SaveCleanup, scope);
-        foreach (string warning in warnings)
+        if (failure is not null)
         {
-            SaveVmLog.Warning(_logger, warning);
+            session.Judge(failure);
         }
 
+        end.Cancel();
+        session.Hangup();
+        leftBehind |= channels?.End() == false;
         if (!leftBehind)
         {
             channels?.Dispose();
@@ -85,22 +144,85 @@ public sealed class SaveVmSource
             threads.Dispose();
         }
 
+        if (failure is not null && session.Owner != MigrationOwner.Source)
+        {
+            throw Late(session, failure, leftBehind, scope);
+        }
+
+        var warnings = Clean(session, scope);
         if (failure is null)
         {
             return session.Result(warnings);
         }
 
         SaveVmLog.Failed(_logger, "source", failure.Message);
+        Own(failure, MigrationOwner.Source);
         if (session.DeviceStopped)
         {
-            Resume(failure);
+            GoOn(failure);
         }
 
         HandlerWatch.Throw(failure);
         throw failure;
     }
 
-    private void Resume(Exception failure)
+    // The target may run: nothing here may bring the device back, and what it still waits for must not be thrown away.
+    private Exception Late(SourceSession session, Exception failure, bool leftBehind, IoScope scope)
+    {
+        var owner = session.Owner;
+        string whose = owner == MigrationOwner.Target ? "The VM belongs to the target" : "The VM may run on the target, which has not said so";
+        string? obstacle = leftBehind ? "a handler was left behind" : session.Postcopy!.Obstacle;
+        SaveVmException thrown;
+        if (obstacle is null)
+        {
+            _paused = session;
+            thrown = new SaveVmException(SaveVmError.PostcopyPaused,
+                $"{failure.Message} The migration is paused after its switch to postcopy. {whose}; the device stays stopped here.", failure)
+            { Section = (failure as MigrationOpsException)?.Section, ByteOffset = (failure as MigrationOpsException)?.ByteOffset };
+        }
+        else
+        {
+            Clean(session, scope);
+            thrown = new SaveVmException((failure as SaveVmException)?.Reason ?? SaveVmError.HandlerFailed,
+                $"{failure.Message} The migration had switched to postcopy and cannot be resumed, because {obstacle}. {whose}; the device stays stopped here.",
+                failure, "Look at the target: its VM lacks what had not been sent. Start only one of both.");
+        }
+
+        SaveVmLog.Failed(_logger, "source", thrown.Message);
+        if (failure is OperationCanceledException)
+        {
+            return failure;
+        }
+
+        return Own(thrown, owner);
+    }
+
+    private List<string> Clean(SourceSession session, IoScope scope)
+    {
+        session.Dispose();
+        var warnings = CleanupRun.All(session.Contexts, SaveVmHandler.SaveCleanup, scope);
+        foreach (string warning in warnings)
+        {
+            SaveVmLog.Warning(_logger, warning);
+        }
+
+        return warnings;
+    }
+
+    private SourceSession? MustBePaused(bool paused) => IsPaused == paused ? _paused
+        : throw new SaveVmException(SaveVmError.WrongPhase, paused ? "No migration is paused here." : "A migration is paused here.");
+
+    private static Exception Own(Exception failure, MigrationOwner owner)
+    {
+        if (failure is SaveVmException known)
+        {
+            known.Owner = owner;
+        }
+
+        return failure;
+    }
+
+    private void GoOn(Exception failure)
     {
         try
         {
@@ -110,7 +232,8 @@ public sealed class SaveVmSource
         catch (Exception e)
         {
             throw new SaveVmException(SaveVmError.HandlerFailed,
-                $"{failure.Message} And the device could not be resumed: {e.Message}", failure, "Resume the device by hand, then look at the cause.");
+                $"{failure.Message} And the device could not be resumed: {e.Message}", failure, "Resume the device by hand, then look at the cause.")
+            { Owner = MigrationOwner.Source };
         }
     }
 }

@@ -45,10 +45,34 @@ public sealed record SaveVmSourceOptions
     /// <summary>How long one turn of iterations lasts: the time over which bandwidth is limited and measured.</summary>
     public TimeSpan Turn { get; init; } = TimeSpan.FromMilliseconds(100);
 
+    /// <summary>
+    /// Goes on as postcopy when the device does not fit into the downtime after <see cref="PostcopyAfter"/> rounds: the target runs it,
+    /// and what is left follows. Needs the return path, and the same on the target.
+    /// </summary>
+    public bool Postcopy { get; init; }
+
+    /// <summary>Rounds of pre-copy before the switch to postcopy.</summary>
+    public int PostcopyAfter { get; init; } = 1;
+
+    /// <summary>Bytes per second after the switch to postcopy; null for no limit.</summary>
+    public long? MaxPostcopyBandwidth { get; init; }
+
+    /// <summary>
+    /// The page sizes of all memory, in one mask, as POSTCOPY_ADVISE tells them. Null means <see cref="PageSize"/> if a device 'ram'
+    /// is registered, and no memory otherwise.
+    /// </summary>
+    public long? RamPageSizes { get; init; }
+
+    /// <summary>The most bytes of device state that are collected in memory at the switch to postcopy.</summary>
+    public int MaxPackage { get; init; } = 256 << 20;
+
     /// <summary>Stops the device, so that its state no longer changes. Called once, on the driver's thread.</summary>
     public Action? StopDevice { get; init; }
 
-    /// <summary>Lets the device go on after a migration that failed once it had been stopped. Called after the cleanups.</summary>
+    /// <summary>
+    /// Lets the device go on after a migration that failed once it had been stopped. Called after the cleanups, and never when
+    /// the target may run the device.
+    /// </summary>
     public Action? ResumeDevice { get; init; }
 
     /// <summary>Told after each round.</summary>

@@ -30,6 +30,18 @@ public sealed record SaveVmTargetOptions
     /// <summary>True if the connection can carry answers: a socket. Without, a stream that asks for the return path is refused.</summary>
     public bool ReturnPath { get; init; }
 
+    /// <summary>Takes part in postcopy if the source switches to it. Without, a stream that announces it is refused.</summary>
+    public bool Postcopy { get; init; }
+
+    /// <summary>The page sizes of all memory here, in one mask, which a source must announce; null takes any.</summary>
+    public long? RamPageSizes { get; init; }
+
+    /// <summary>
+    /// Runs the device: in postcopy when the source says so, while the rest still arrives; otherwise at the end, after the source was
+    /// told. Called once, on the driver's thread.
+    /// </summary>
+    public Action? StartDevice { get; init; }
+
     /// <summary>Told after each section how many bytes have come.</summary>
     public Action<long>? OnProgress { get; init; }
 }

@@ -5,8 +5,7 @@ using MigrationOps.Engine.Wire;
 namespace MigrationOps.Engine.SaveVm;
 
 /// <summary>One run of the source driver: its phases, in order.</summary>
-internal sealed class SourceSession(
-    EntryContext[] contexts, SaveVmSourceOptions options, OutgoingChannels? channels, IoScope scope, ILogger logger) : IDisposable
+internal sealed class SourceSession(EntryContext[] contexts, SaveVmSourceOptions options, ILogger logger) : IDisposable
 {
     // How long the target has to tell why it closed a connection.
     private static readonly TimeSpan ReasonPatience = TimeSpan.FromSeconds(1);
@@ -17,12 +16,17 @@ internal sealed class SourceSession(
     private readonly long _start = Stopwatch.GetTimestamp();
     private ReturnPathListener? _returnPath;
     private HandlerCaller _caller = null!;
+    private IoScope _scope = null!;
+    private OutgoingChannels? _channels;
     private HandlerWatch _watch = null!;
     private OutgoingStream? _output;
+    private PostcopySource? _postcopy;
     private MigrationDowntime? _downtime;
     private TimeSpan _duration;
     private long _sections;
+    private long _bytesBefore;
     private int _rounds;
+    private int _recoveries;
 
     internal bool DeviceStopped { get; private set; }
 
@@ -30,25 +34,69 @@ internal sealed class SourceSession(
 
     internal IReadOnlyList<EntryContext> Contexts => contexts;
 
-    internal OutgoingStream Output => _output!;
+    internal SaveVmSourceOptions Options { get; set; } = options;
+
+    /// <summary>Where sections go: the main stream, or a package on its way.</summary>
+    internal OutgoingStream Output { get => _output!; set => _output = value; }
+
+    /// <summary>Postcopy's part; null in a migration that stays in pre-copy.</summary>
+    internal PostcopySource? Postcopy => _postcopy;
+
+    /// <summary>Whose the VM is, should the migration fail now.</summary>
+    internal MigrationOwner Owner => _postcopy?.Owner ?? MigrationOwner.Source;
 
     internal HandlerCaller Caller => _caller;
 
-    internal IoScope Scope => scope;
+    internal IoScope Scope => _scope;
 
     internal ReturnPathListener? ReturnPath => _returnPath;
 
+    /// <summary>The bounds of the run that begins now.</summary>
+    internal void Begin(OutgoingChannels? channels, IoScope bounds, CancellationToken cancellation)
+    {
+        (_channels, _scope) = (channels, bounds);
+        foreach (var context in contexts)
+        {
+            context.Renew(cancellation);
+        }
+    }
+
+    /// <summary>The whole migration, up to its end or its first failure.</summary>
     internal void Migrate(HandlerWatch watch, Func<IoScope, Stream> open)
     {
-        _watch = watch;
-        _caller = new HandlerCaller(watch, () => _output?.Position ?? 0, () => _output?.Failure, scope);
+        Watch(watch);
+        _postcopy = Options.Postcopy ? new PostcopySource(this, logger) : null;
         Prepare();
         Connect(open);
         Setup();
-        _rounds = new Convergence(this, options, logger).Run();
-        _downtime = Complete();
+        var convergence = new Convergence(this, logger);
+        bool late = convergence.Run();
+        _downtime = late ? _postcopy!.Switch() : Complete();
+        if (late)
+        {
+            _postcopy!.Finish(convergence);
+        }
+
         _duration = Elapsed;
     }
+
+    /// <summary>What a connection that was lost after the switch has left, over a new one.</summary>
+    internal void Recover(HandlerWatch watch, Func<IoScope, Stream> open)
+    {
+        Watch(watch);
+        var stream = open(_scope);
+        _bytesBefore += Output.Position;
+        _output = new OutgoingStream(stream, watch);
+        _postcopy!.Answers.Renew();
+        _returnPath = new ReturnPathListener(stream, _postcopy.Answers);
+        _postcopy.Resume();
+        _recoveries++;
+        _postcopy.Finish(new Convergence(this, logger));
+        _duration = Elapsed;
+    }
+
+    /// <summary>A round has ended.</summary>
+    internal int CountRound() => ++_rounds;
 
     /// <summary>Asks the device's question if it has one; a device that does not say is active.</summary>
     internal bool IsActive(EntryContext context)
@@ -96,17 +144,33 @@ internal sealed class SourceSession(
         return failure;
     }
 
-    /// <summary>Ends the return path, whose waits have been cancelled.</summary>
-    public void Dispose()
+    /// <summary>Looks once more at what the target said before the connection is given up.</summary>
+    internal void Judge(Exception failure)
+    {
+        if (_returnPath is { } listener)
+        {
+            _postcopy?.Judge(failure, listener.Ended, ReasonPatience);
+        }
+    }
+
+    /// <summary>Ends the return path of this connection, whose waits have been cancelled.</summary>
+    internal void Hangup()
     {
         _returnPath?.Dispose();
+        _returnPath = null;
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        _postcopy?.Dispose();
         _description.Dispose();
     }
 
     /// <summary>Fails if the target has failed, which it may at any moment.</summary>
     internal void CheckReturnPath()
     {
-        scope.CancellationToken.ThrowIfCancellationRequested();
+        _scope.CancellationToken.ThrowIfCancellationRequested();
         if (_returnPath is { } listener && listener.Ended.WaitOne(0))
         {
             throw listener.Failure ?? new SaveVmException(SaveVmError.InvalidReturnPath,
@@ -118,20 +182,23 @@ internal sealed class SourceSession(
     internal MigrationStreamTransfer Result(List<string> warnings) => new()
     {
         Direction = MigrationStreamDirection.Send,
-        Uri = options.Uri,
-        MachineType = options.MachineType ?? "",
-        Bytes = Output.Position,
-        MultifdChannels = channels?.Count ?? 0,
-        ChannelPackets = channels?.Packets ?? 0,
-        ChannelBytes = channels?.Bytes ?? 0,
+        Uri = Options.Uri,
+        MachineType = Options.MachineType ?? "",
+        Bytes = _bytesBefore + Output.Position,
+        MultifdChannels = _channels?.Count ?? 0,
+        ChannelPackets = _channels?.Packets ?? 0,
+        ChannelBytes = _channels?.Bytes ?? 0,
         Sections = _sections,
         Devices = [.. _sent.Select(e => e.ToString())],
         Rounds = _rounds,
-        SwitchoverAcknowledged = options.SwitchoverAck,
-        Confirmed = options.ReturnPath,
+        SwitchoverAcknowledged = Options.SwitchoverAck,
+        Confirmed = Options.ReturnPath,
         StartedAt = _startedAt,
         Duration = _duration,
         Downtime = _downtime!,
+        Postcopy = _postcopy is { Started: true },
+        Recoveries = _recoveries,
+        Owner = Options.ReturnPath ? MigrationOwner.Target : MigrationOwner.Unknown,
         Warnings = [.. warnings],
     };
 
@@ -149,22 +216,24 @@ internal sealed class SourceSession(
 
     private void Connect(Func<IoScope, Stream> open)
     {
-        var stream = open(scope);
-        channels?.Connect(open);
+        var stream = open(_scope);
+        _channels?.Connect(open);
         _output = new OutgoingStream(stream, _watch);
         ElementWriter.Header(_output);
-        if (options.MachineType is not null)
+        if (Options.MachineType is not null)
         {
-            ElementWriter.Configuration(_output, options.MachineType);
+            ElementWriter.Configuration(_output, Options.MachineType);
         }
 
-        if (options.ReturnPath)
+        if (Options.ReturnPath)
         {
             ElementWriter.Command(_output, SaveVmCommand.OpenReturnPath);
             ElementWriter.Command(_output, SaveVmCommand.Ping, [0, 0, 0, 1]);
-            _returnPath = new ReturnPathListener(stream);
-            channels?.Broken = () => _returnPath.Ended.WaitOne(ReasonPatience);
+            _returnPath = new ReturnPathListener(stream, _postcopy?.Answers);
+            _channels?.Broken = () => _returnPath.Ended.WaitOne(ReasonPatience);
         }
+
+        _postcopy?.Advise();
     }
 
     private void Setup()
@@ -193,30 +262,25 @@ internal sealed class SourceSession(
         var clock = new PartClock();
         StopDevice();
         var switchover = clock.Next();
-        if (options.SwitchoverStart)
+        if (Options.SwitchoverStart)
         {
             ElementWriter.Command(Output, SaveVmCommand.SwitchoverStart);
         }
 
-        if (channels is not null)
+        if (_channels is not null)
         {
             // Said before the packets overtake it.
             Output.Flush();
-            Each(SaveVmHandler.SaveLiveCompletePrecopyThread, context => channels.StartWorker(context, () => Output.Position));
+            Each(SaveVmHandler.SaveLiveCompletePrecopyThread, context => _channels.StartWorker(context, () => Output.Position));
         }
 
-        Each(SaveVmHandler.SaveLiveCompletePrecopy, context => Section(
-            SaveVmSectionType.End, context, SaveVmHandler.SaveLiveCompletePrecopy, stream =>
-            {
-                context.Entry.Handlers.SaveLiveCompletePrecopy(stream, context);
-                return true;
-            }));
-        channels?.Join();
+        Each(SaveVmHandler.SaveLiveCompletePrecopy, CompletePrecopy);
+        _channels?.Join();
         var finalIteration = clock.Next();
-        Each(SaveVmHandler.SaveState, context => SaveFull(context));
+        Each(SaveVmHandler.SaveState, SaveFull);
         var state = clock.Next();
         ElementWriter.Eof(Output);
-        if (options.Description)
+        if (Options.Description)
         {
             Output.Write(_description.Element());
         }
@@ -224,9 +288,9 @@ internal sealed class SourceSession(
         Output.Flush();
         var send = clock.Next();
         AwaitTarget();
-        if (options.ReturnPath)
+        if (Options.ReturnPath)
         {
-            channels?.CheckRead();
+            _channels?.CheckRead();
         }
 
         SaveVmLog.Phase(logger, "completed");
@@ -240,35 +304,20 @@ internal sealed class SourceSession(
         };
     }
 
-    private void StopDevice()
+    internal void StopDevice()
     {
         // From here on the device may stand still, also if stopping it fails half-way.
         DeviceStopped = true;
-        if (options.StopDevice is not { } stop)
-        {
-            return;
-        }
-
-        _watch.Enter(() => new SaveVmException(SaveVmError.HandlerTimeout,
-            $"The device did not stop within {scope.Timeout.TotalSeconds:0.###} s, at byte {Output.Position:N0} of the stream.")
-        { ByteOffset = Output.Position });
-        try
-        {
-            stop();
-        }
-        catch (Exception e) when (e is not OperationCanceledException)
-        {
-            throw new SaveVmException(SaveVmError.HandlerFailed,
-                $"The device could not be stopped, at byte {Output.Position:N0} of the stream: {e.Message}", e)
-            { ByteOffset = Output.Position };
-        }
-        finally
-        {
-            _watch.Exit();
-        }
+        _caller.Device("stopped", Options.StopDevice);
     }
 
-    private void SaveFull(EntryContext context)
+    internal void CompletePrecopy(EntryContext context) => Section(SaveVmSectionType.End, context, SaveVmHandler.SaveLiveCompletePrecopy, stream =>
+    {
+        context.Entry.Handlers.SaveLiveCompletePrecopy(stream, context);
+        return true;
+    });
+
+    internal void SaveFull(EntryContext context)
     {
         var (_, length) = Section(SaveVmSectionType.Full, context, SaveVmHandler.SaveState, stream =>
         {
@@ -278,7 +327,7 @@ internal sealed class SourceSession(
         _description.Add(context.Entry, length);
     }
 
-    private void Each(SaveVmHandler handler, Action<EntryContext> complete)
+    internal void Each(SaveVmHandler handler, Action<EntryContext> complete)
     {
         foreach (var context in contexts)
         {
@@ -289,26 +338,46 @@ internal sealed class SourceSession(
         }
     }
 
-    private void AwaitTarget()
+    /// <summary>Waits for the target's word on how it ended.</summary>
+    internal void AwaitTarget()
     {
-        if (_returnPath is not { } listener)
+        if (_returnPath is { } listener)
         {
-            return;
+            Await(listener.Ended, $"whether it loaded the {Output.Position:N0} bytes of the stream");
+            if (listener.Failure is { } failure)
+            {
+                throw failure;
+            }
         }
+    }
 
-        int which = WaitHandle.WaitAny([listener.Ended, scope.CancellationToken.WaitHandle], scope.Timeout);
-        scope.CancellationToken.ThrowIfCancellationRequested();
-        if (which != 0)
+    /// <summary>Waits for something that the target says; its failure and the deadline end it.</summary>
+    internal void Await(WaitHandle said, string what)
+    {
+        var listener = _returnPath!;
+        _watch.BeginWait();
+        var cancelled = _scope.CancellationToken.WaitHandle;
+        int which = WaitHandle.WaitAny(said == listener.Ended ? [said, cancelled] : [said, cancelled, listener.Ended], _scope.Timeout);
+        _watch.EndWait();
+        _scope.CancellationToken.ThrowIfCancellationRequested();
+        switch (which)
         {
-            throw new SaveVmException(SaveVmError.PeerSilent,
-                $"The target did not say within {scope.Timeout.TotalSeconds:0.###} s whether it loaded the {Output.Position:N0} bytes of the stream.")
-            { ByteOffset = Output.Position, Section = "return path" };
+            case 0:
+                return;
+            case 2:
+                throw listener.Failure ?? new SaveVmException(SaveVmError.InvalidReturnPath,
+                    $"The target said that it has finished; it was asked {what}.")
+                { Section = "return path", ByteOffset = Output.Position };
+            default:
+                throw new SaveVmException(SaveVmError.PeerSilent, $"The target did not say within {_scope.Timeout.TotalSeconds:0.###} s {what}.")
+                { ByteOffset = Output.Position, Section = "return path" };
         }
+    }
 
-        if (listener.Failure is { } failure)
-        {
-            throw failure;
-        }
+    private void Watch(HandlerWatch watch)
+    {
+        _watch = watch;
+        _caller = new HandlerCaller(watch, () => _output?.Position ?? 0, () => _output?.Failure, _scope);
     }
 }
 

@@ -10,8 +10,9 @@ namespace MigrationOps.Engine.SaveVm;
 internal sealed class TargetSession : IDisposable
 {
     private readonly EntryContext[] _contexts;
-    private readonly SaveVmTargetOptions _options;
-    private readonly IoScope _scope;
+    private readonly PostcopyTarget _postcopy;
+    private SaveVmTargetOptions _options;
+    private IoScope _scope = null!;
     private readonly ILogger _logger;
     private readonly Dictionary<uint, LoadedSection> _byId = [];
     private readonly Dictionary<SaveVmAlias, EntryContext> _byName = [];
@@ -20,30 +21,25 @@ internal sealed class TargetSession : IDisposable
     private readonly DateTimeOffset _startedAt = DateTimeOffset.UtcNow;
     private readonly long _start = Stopwatch.GetTimestamp();
     private readonly DowntimeParts _downtime = new();
-    private readonly LoadThreads _loading;
-    private readonly IncomingChannels? _channels;
+    private LoadThreads _loading = null!;
+    private IncomingChannels? _channels;
     private ReturnPathWriter? _returnPath;
     private IncomingStream _input = null!;
     private HandlerCaller _caller = null!;
     private Stream? _stream;
     private string _machineType = "";
     private TimeSpan _duration;
+    private long _bytesBefore;
     private long _sections;
+    private int _recoveries;
+    private bool _told;
 
-    internal TargetSession(IReadOnlyList<SaveVmEntry> entries, SaveVmTargetOptions options, ProgressWatch threads, IoScope scope, ILogger logger)
+    internal TargetSession(IReadOnlyList<SaveVmEntry> entries, SaveVmTargetOptions options, ILogger logger)
     {
         _options = options;
-        _scope = scope;
         _logger = logger;
-        _loading = new LoadThreads(threads, scope, TellFailure);
-        _channels = options.MultifdChannels == 0 ? null
-            : new IncomingChannels(options.MultifdChannels, name => _byName.GetValueOrDefault(name), threads, scope, TellFailure);
-        _contexts = [.. entries.Select(e => new EntryContext(e, isSource: false, Approve, threads.Token)
-        {
-            Channels = options.MultifdChannels,
-            Incoming = _channels,
-            LoadThreads = _loading,
-        })];
+        _postcopy = new PostcopyTarget(this, options, logger);
+        _contexts = [.. entries.Select(e => new EntryContext(e, isSource: false, Approve, CancellationToken.None) { Channels = options.MultifdChannels })];
         foreach (var context in _contexts)
         {
             foreach (var name in context.Entry.Aliases.Prepend(new SaveVmAlias(context.Entry.IdStr, context.Entry.InstanceId)))
@@ -55,20 +51,20 @@ internal sealed class TargetSession : IDisposable
 
     internal IReadOnlyList<EntryContext> Contexts => _contexts;
 
+    internal PostcopyTarget Postcopy => _postcopy;
+
+    /// <summary>Whose the VM is, should the migration fail now.</summary>
+    internal MigrationOwner Owner => _told ? MigrationOwner.Target : _postcopy.Owner;
+
+    internal IncomingStream Input => _input;
+
+    internal HandlerCaller Caller => _caller;
+
+    internal ReturnPathWriter? ReturnPath => _returnPath;
+
     internal void Load(HandlerWatch watch, Func<IoScope, Stream> open)
     {
-        byte[] first = [];
-        if (_channels is null)
-        {
-            _stream = open(_scope);
-        }
-        else
-        {
-            (_stream, first) = _channels.Accept(open);
-        }
-
-        _input = new IncomingStream(_stream, watch, first);
-        _caller = new HandlerCaller(watch, () => _input.Offset, () => _input.Failure, _scope);
+        Connect(watch, open);
         _input.ReadHeader();
         if (_input.Peek() == SaveVmFormat.Configuration)
         {
@@ -77,14 +73,44 @@ internal sealed class TargetSession : IDisposable
 
         Setup();
         _channels?.Start();
-        while (LoadElement())
-        {
-            _options.OnProgress?.Invoke(_input.Offset);
-        }
+        LoadElements();
+    }
 
-        _loading.Join(_contexts, _channels);
-        Finish();
-        _duration = Stopwatch.GetElapsedTime(_start);
+    /// <summary>The rest of a migration whose connection was lost while the device ran, over a new one: it has no header.</summary>
+    internal void Recover(HandlerWatch watch, Func<IoScope, Stream> open)
+    {
+        _bytesBefore += _input.Offset;
+        _returnPath = null;
+        Connect(watch, open);
+        _returnPath = _options.ReturnPath ? new ReturnPathWriter(_stream!) : null;
+        LoadElements();
+    }
+
+    /// <summary>The bounds, callbacks and threads of the run that begins now.</summary>
+    internal void Begin(SaveVmTargetOptions options, ProgressWatch threads, IoScope scope)
+    {
+        (_options, _scope) = (options, scope);
+        _loading = new LoadThreads(threads, scope, TellFailure);
+        _channels = options.MultifdChannels == 0 ? null
+            : new IncomingChannels(options.MultifdChannels, name => _byName.GetValueOrDefault(name), threads, scope, TellFailure);
+        foreach (var context in _contexts)
+        {
+            context.Renew(threads.Token);
+            (context.Incoming, context.LoadThreads) = (_channels, _loading);
+        }
+    }
+
+    /// <summary>Runs the device, as the source told or after the end mark; everything that it needs has been loaded.</summary>
+    internal void StartDevice() => _caller.Device("started", _options.StartDevice);
+
+    /// <summary>Waits for what loads beside the main stream.</summary>
+    internal void JoinThreads() => _loading.Join(_contexts, _channels);
+
+    /// <summary>Answers the source, which must have opened the return path.</summary>
+    internal void Answer(long offset, Action<ReturnPathWriter> answer)
+    {
+        var path = _returnPath ?? throw ElementReader.Failure(SaveVmError.InvalidCommand, offset, "The source expects an answer before the return path is open");
+        Answer(offset, () => answer(path));
     }
 
     /// <summary>Ends the threads beside the driver's own, whose waits have been cancelled.</summary>
@@ -101,6 +127,12 @@ internal sealed class TargetSession : IDisposable
     /// <summary>Tells the source that this side failed; the source may be gone already. Any thread may call it.</summary>
     internal void TellFailure()
     {
+        if (_postcopy.Runs)
+        {
+            // The source learns of the lost connection, and pauses like this side.
+            return;
+        }
+
         try
         {
             _returnPath?.Shut(1);
@@ -116,7 +148,7 @@ internal sealed class TargetSession : IDisposable
         Direction = MigrationStreamDirection.Receive,
         Uri = _options.Uri,
         MachineType = _machineType,
-        Bytes = _input.Offset,
+        Bytes = _bytesBefore + _input.Offset,
         MultifdChannels = _channels?.Count ?? 0,
         ChannelPackets = _channels?.Packets ?? 0,
         ChannelBytes = _channels?.Bytes ?? 0,
@@ -128,8 +160,42 @@ internal sealed class TargetSession : IDisposable
         StartedAt = _startedAt,
         Duration = _duration,
         Downtime = _downtime.ToRecord(),
+        Postcopy = _postcopy.Runs,
+        Recoveries = _recoveries,
         Warnings = [.. _warnings, .. warnings],
     };
+
+    private void Connect(HandlerWatch watch, Func<IoScope, Stream> open)
+    {
+        byte[] first = [];
+        if (_channels is null)
+        {
+            _stream = open(_scope);
+        }
+        else
+        {
+            (_stream, first) = _channels.Accept(open);
+        }
+
+        _input = new IncomingStream(_stream, watch, first);
+        _caller = new HandlerCaller(watch, () => _input.Offset, () => _input.Failure, _scope);
+    }
+
+    private void LoadElements()
+    {
+        while (LoadElement())
+        {
+            _options.OnProgress?.Invoke(_bytesBefore + _input.Offset);
+        }
+
+        if (!_postcopy.Runs)
+        {
+            JoinThreads();
+        }
+
+        Finish();
+        _duration = Stopwatch.GetElapsedTime(_start);
+    }
 
     private void Check(StreamElement.Configuration configuration)
     {
@@ -183,8 +249,11 @@ internal sealed class TargetSession : IDisposable
 
     private bool LoadElement()
     {
+        _input.LeavePackage();
         long offset = _input.Offset;
-        switch (_input.ReadElement())
+        var element = _input.ReadElement();
+        _postcopy.CheckElement(element, offset);
+        switch (element)
         {
             case StreamElement.SectionStart start:
                 LoadSection(start.Type, Begin(start, offset), offset);
@@ -199,6 +268,7 @@ internal sealed class TargetSession : IDisposable
                 Obey(command, offset);
                 return true;
             case StreamElement.Eof:
+                _input.EndPackage(offset, "the end mark");
                 return false;
             case var other:
                 throw ElementReader.Failure(SaveVmError.UnknownElement, offset, $"A {other.GetType().Name} stands where a section must begin");
@@ -269,14 +339,18 @@ internal sealed class TargetSession : IDisposable
                 Answer(offset, () => _approval.Open(_returnPath));
                 break;
             case SaveVmCommand.Ping:
-                var path = _returnPath ?? throw ElementReader.Failure(SaveVmError.InvalidCommand, offset, "A PING comes before the return path is open");
-                Answer(offset, () => path.Pong(BinaryPrimitives.ReadUInt32BigEndian(command.Data)));
+                Answer(offset, path => path.Pong(BinaryPrimitives.ReadUInt32BigEndian(command.Data)));
+                break;
+            case SaveVmCommand.PostcopyResume:
+                _postcopy.Obey(command, offset);
+                _recoveries++;
                 break;
             case SaveVmCommand.SwitchoverStart:
                 SwitchoverStart();
                 break;
             default:
-                throw ElementReader.Failure(SaveVmError.NotSupported, offset, $"The command {command.Id} belongs to a feature that this driver does not have");
+                _postcopy.Obey(command, offset);
+                break;
         }
     }
 
@@ -297,9 +371,36 @@ internal sealed class TargetSession : IDisposable
     private void Finish()
     {
         var clock = new PartClock();
+        if (_postcopy.Runs)
+        {
+            FinishPostcopy();
+            return;
+        }
+
         Answer(_input.Offset, () => _returnPath?.Shut(0));
+        _told = true;
         _downtime.Complete = clock.Next();
         SaveVmLog.Phase(_logger, "loaded");
+        SkipRest();
+        StartDevice();
+    }
+
+    // The device runs here and has everything; a source that cannot be told has nothing left that would be of use.
+    private void FinishPostcopy()
+    {
+        SaveVmLog.Phase(_logger, "postcopy completed");
+        try
+        {
+            _returnPath?.Shut(0);
+        }
+        catch (Exception e) when (e is WireException or IOException)
+        {
+            _warnings.Add($"The source could not be told that everything has arrived: {e.Message} Its migration stays paused; give it up there.");
+        }
+    }
+
+    private void SkipRest()
+    {
         try
         {
             SkipDescription();

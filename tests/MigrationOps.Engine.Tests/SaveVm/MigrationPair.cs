@@ -28,6 +28,9 @@ internal sealed class MigrationPair
 
     internal long? CutAfter { get; set; }
 
+    /// <summary>What the target says to the bytes before the cut still gets through.</summary>
+    internal bool AnswersOutliveTheCut { get; set; }
+
     internal MigrationStreamTransfer? SourceResult { get; private set; }
 
     internal MigrationStreamTransfer? TargetResult { get; private set; }
@@ -39,8 +42,21 @@ internal sealed class MigrationPair
     /// <summary>What the source sent.</summary>
     internal byte[] Sent { get; private set; } = [];
 
+    /// <summary>The drivers of the last run, which may be paused.</summary>
+    internal SaveVmSource? SourceDriver { get; private set; }
+
+    internal SaveVmTarget? TargetDriver { get; private set; }
+
     internal MigrationPair()
         => SourceOptions = SourceOptions with { StopDevice = () => Log.Add("stop"), ResumeDevice = () => Log.Add("resume") };
+
+    /// <summary>Switches to postcopy before the first round.</summary>
+    internal MigrationPair Postcopy()
+    {
+        SourceOptions = SourceOptions with { Postcopy = true, PostcopyAfter = 0, DowntimeLimit = TimeSpan.Zero };
+        TargetOptions = TargetOptions with { Postcopy = true, StartDevice = () => Log.Add("start") };
+        return this;
+    }
 
     internal (ScriptedDevice Source, ScriptedDevice Target) Device(string name, SaveVmHandler offered, byte[]? state = null)
     {
@@ -48,59 +64,62 @@ internal sealed class MigrationPair
         var target = new ScriptedDevice(name, Log, offered);
         Source.Register(name, SaveVmRegistry.AnyInstance, 1, source);
         Target.Register(name, SaveVmRegistry.AnyInstance, 1, target);
+        source.Arrived = () => target.Loaded.Length;
         return (source, target);
     }
 
     internal MigrationPair Run()
     {
+        SourceDriver = new SaveVmSource(Source, SourceOptions);
+        TargetDriver = new SaveVmTarget(Target, TargetOptions);
+        return Connected(SourceDriver.Run, TargetDriver.Run);
+    }
+
+    /// <summary>Both sides go on with a paused migration over a new connection.</summary>
+    internal MigrationPair Resume()
+        => Connected((open, scope) => SourceDriver!.Resume(open, scope), (open, scope) => TargetDriver!.Resume(open, scope));
+
+    internal MigrationPair Succeed() => Run().AssertSucceeded();
+
+    internal MigrationPair AssertSucceeded()
+    {
+        Assert.True(SourceFailure is null, SourceFailure?.ToString());
+        Assert.True(TargetFailure is null, TargetFailure?.ToString());
+        return this;
+    }
+
+    private MigrationPair Connected(Func<Func<IoScope, Stream>, IoScope, MigrationStreamTransfer> send,
+        Func<Func<IoScope, Stream>, IoScope, MigrationStreamTransfer> receive)
+    {
+        (SourceFailure, TargetFailure, SourceResult, TargetResult) = (null, null, null, null);
         using var front = Listen(out var frontEndpoint);
         using var back = Listen(out var backEndpoint);
-        var target = Start("target", () =>
-        {
-            using var scope = new IoScope(Timeout, TargetCancellation);
-            Stream? connection = null;
-            try
-            {
-                TargetResult = new SaveVmTarget(Target, TargetOptions).Run(
-                    inner => connection = Transport.Connect(backEndpoint, TransportSecurity.Default, inner), scope);
-            }
-            finally
-            {
-                connection?.Dispose();
-            }
-        }, e => TargetFailure = e);
-        var source = Start("source", () =>
-        {
-            using var scope = new IoScope(Timeout, SourceCancellation);
-            Stream? connection = null;
-            try
-            {
-                SourceResult = new SaveVmSource(Source, SourceOptions).Run(
-                    inner => connection = Transport.Connect(frontEndpoint, TransportSecurity.Default, inner), scope);
-            }
-            finally
-            {
-                if (connection is null)
-                {
-                    // The relay waits for a connection even if the source failed before it opened one.
-                    using var late = new IoScope(Timeout);
-                    connection = Transport.Connect(frontEndpoint, TransportSecurity.Default, late);
-                }
-
-                connection.Dispose();
-            }
-        }, e => SourceFailure = e);
+        var target = Start("target", () => TargetResult = Drive(receive, backEndpoint, TargetCancellation), e => TargetFailure = e);
+        var source = Start("source", () => SourceResult = Drive(send, frontEndpoint, SourceCancellation), e => SourceFailure = e);
         Relay(front, back);
         Assert.True(source.Join(TimeSpan.FromSeconds(60)) && target.Join(TimeSpan.FromSeconds(60)), "A side hangs.");
         return this;
     }
 
-    internal MigrationPair Succeed()
+    private MigrationStreamTransfer Drive(Func<Func<IoScope, Stream>, IoScope, MigrationStreamTransfer> run, Endpoint endpoint, CancellationToken cancellation)
     {
-        Run();
-        Assert.True(SourceFailure is null, SourceFailure?.ToString());
-        Assert.True(TargetFailure is null, TargetFailure?.ToString());
-        return this;
+        using var scope = new IoScope(Timeout, cancellation);
+        Stream? connection = null;
+        try
+        {
+            return run(inner => connection = Transport.Connect(endpoint, TransportSecurity.Default, inner), scope);
+        }
+        finally
+        {
+            if (connection is null)
+            {
+                // The relay waits for a connection even if the driver failed before it opened one.
+                using var late = new IoScope(Timeout);
+                connection = Transport.Connect(endpoint, TransportSecurity.Default, late);
+            }
+
+            connection.Dispose();
+        }
     }
 
     private static Socket Listen(out Endpoint endpoint)
@@ -139,6 +158,11 @@ internal sealed class MigrationPair
         var sent = new MemoryStream();
         Copy(source, target, CutAfter ?? long.MaxValue, sent);
         Sent = sent.ToArray();
+        if (CutAfter is not null && AnswersOutliveTheCut)
+        {
+            answers.Join();
+        }
+
         if (CutAfter is not null)
         {
             Shut(source, SocketShutdown.Both);

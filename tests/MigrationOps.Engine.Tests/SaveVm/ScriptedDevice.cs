@@ -29,7 +29,7 @@ internal sealed class CallLog
     internal int Count(string call) => Calls.Count(c => c == call);
 
     /// <summary>The calls without the questions, which come any number of times.</summary>
-    internal string[] Steps => [.. Calls.Where(c => !c.Contains("Pending", StringComparison.Ordinal) && !c.Contains("IsActive", StringComparison.Ordinal))];
+    internal string[] Steps => [.. Calls.Where(c => !c.Contains("Pending", StringComparison.Ordinal) && !c.Contains("IsActive", StringComparison.Ordinal) && !c.Contains("HasPostcopy", StringComparison.Ordinal))];
 }
 
 /// <summary>
@@ -43,6 +43,9 @@ internal sealed class ScriptedDevice(string name, CallLog log, SaveVmHandler off
     internal const SaveVmHandler Live = SaveVmHandler.SavePrepare | SaveVmHandler.SaveSetup | SaveVmHandler.SaveLiveIterate
         | SaveVmHandler.StatePendingEstimate | SaveVmHandler.StatePendingExact | SaveVmHandler.SaveLiveCompletePrecopy
         | SaveVmHandler.SaveCleanup | Load;
+
+    /// <summary>A device that may finish on the running target, and after a lost connection.</summary>
+    internal const SaveVmHandler Late = Live | SaveVmHandler.HasPostcopy | SaveVmHandler.SaveLiveCompletePostcopy | SaveVmHandler.ResumePrepare;
 
     internal const SaveVmHandler Whole = SaveVmHandler.SavePrepare | SaveVmHandler.SaveState | SaveVmHandler.SaveCleanup | Load;
 
@@ -70,7 +73,10 @@ internal sealed class ScriptedDevice(string name, CallLog log, SaveVmHandler off
 
     internal int LoadedVersion { get; private set; } = -1;
 
-    private PendingBytes Left => new(State.Length - _sent);
+    /// <summary>What the target has, so that a resumed source knows where to go on.</summary>
+    internal Func<int>? Arrived { get; set; }
+
+    private PendingBytes Left => offered.HasFlag(SaveVmHandler.HasPostcopy) ? new(0, State.Length - _sent) : new(State.Length - _sent);
 
     internal ScriptedDevice On(SaveVmHandler handler, Action<SaveVmContext, Stream?> action)
     {
@@ -130,6 +136,25 @@ internal sealed class ScriptedDevice(string name, CallLog log, SaveVmHandler off
         Enter(SaveVmHandler.SaveLiveCompletePrecopy, context, stream);
         Put(stream, State.AsSpan(_sent));
         _sent = State.Length;
+    }
+
+    public bool HasPostcopy(SaveVmContext context)
+    {
+        Enter(SaveVmHandler.HasPostcopy, context);
+        return true;
+    }
+
+    public void SaveLiveCompletePostcopy(SaveVmSaveStream stream, SaveVmContext context)
+    {
+        Enter(SaveVmHandler.SaveLiveCompletePostcopy, context, stream);
+        Put(stream, State.AsSpan(_sent));
+        _sent = State.Length;
+    }
+
+    public void ResumePrepare(SaveVmContext context)
+    {
+        Enter(SaveVmHandler.ResumePrepare, context);
+        _sent = Arrived?.Invoke() ?? _sent;
     }
 
     public void SaveCleanup(SaveVmContext context) => Enter(SaveVmHandler.SaveCleanup, context);

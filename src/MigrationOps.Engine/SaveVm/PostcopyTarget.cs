@@ -1,0 +1,222 @@
+using System.Buffers.Binary;
+using Microsoft.Extensions.Logging;
+using MigrationOps.Engine.Wire;
+
+namespace MigrationOps.Engine.SaveVm;
+
+/// <summary>Where a target stands in postcopy.</summary>
+internal enum PostcopyState
+{
+    /// <summary>Nobody has spoken of it.</summary>
+    None,
+
+    /// <summary>The source may switch later.</summary>
+    Advised,
+
+    /// <summary>Pages have been discarded; the switch has begun.</summary>
+    Discarding,
+
+    /// <summary>Pages may be asked for; the device state follows.</summary>
+    Listening,
+
+    /// <summary>The device is being started.</summary>
+    Starting,
+
+    /// <summary>The device runs.</summary>
+    Running,
+
+    /// <summary>The device runs; a new connection is there, and the source finds out what is missing.</summary>
+    Recovering,
+}
+
+/// <summary>
+/// Postcopy on the target: which command may come when, as QEMU's loadvm_postcopy_handle_… have it.
+/// <code>
+/// None → ADVISE → Advised → DISCARD* → Discarding → LISTEN → Listening → RUN → Running → EOF
+///   after a pause: Recovering → ( RECV_BITMAP )* → RESUME → Running
+/// </code>
+/// </summary>
+internal sealed class PostcopyTarget(TargetSession session, SaveVmTargetOptions options, ILogger logger)
+{
+    private volatile PostcopyState _state;
+
+    internal PostcopyState State => _state;
+
+    /// <summary>True once the device runs here, whatever happens to the connection.</summary>
+    internal bool Runs => _state >= PostcopyState.Running;
+
+    /// <summary>Whose the VM is, should the migration fail now.</summary>
+    internal MigrationOwner Owner => _state switch
+    {
+        PostcopyState.Starting => MigrationOwner.Unknown,
+        >= PostcopyState.Running => MigrationOwner.Target,
+        _ => MigrationOwner.Source,
+    };
+
+    /// <summary>Does what a command of postcopy asks for.</summary>
+    internal void Obey(StreamElement.Command command, long offset)
+    {
+        switch (command.Id)
+        {
+            case SaveVmCommand.PostcopyAdvise:
+                Expect(command, offset, PostcopyState.None);
+                Advise(command.Data, offset);
+                _state = PostcopyState.Advised;
+                break;
+            case SaveVmCommand.PostcopyRamDiscard:
+                Expect(command, offset, PostcopyState.Advised, PostcopyState.Discarding);
+                Discard(command.Data, offset);
+                _state = PostcopyState.Discarding;
+                break;
+            case SaveVmCommand.Packaged:
+                Expect(command, offset, PostcopyState.Advised, PostcopyState.Discarding, PostcopyState.Listening);
+                session.Input.EnterPackage(BinaryPrimitives.ReadUInt32BigEndian(command.Data), offset);
+                break;
+            case SaveVmCommand.PostcopyListen:
+                Expect(command, offset, PostcopyState.Advised, PostcopyState.Discarding);
+                _state = PostcopyState.Listening;
+                Allow(Request);
+                break;
+            case SaveVmCommand.PostcopyRun:
+                Expect(command, offset, PostcopyState.Listening);
+                session.Input.EndPackage(offset, "POSTCOPY_RUN");
+                session.JoinThreads();
+                _state = PostcopyState.Starting;
+                session.StartDevice();
+                _state = PostcopyState.Running;
+                SaveVmLog.Phase(logger, "the device runs");
+                break;
+            case SaveVmCommand.ReceivedBitmap:
+                Expect(command, offset, PostcopyState.Recovering);
+                Report(command.Data, offset);
+                break;
+            case SaveVmCommand.PostcopyResume:
+                Expect(command, offset, PostcopyState.Recovering);
+                _state = PostcopyState.Running;
+                session.Answer(offset, path => path.Resumed());
+                Allow(Request);
+                SaveVmLog.Phase(logger, "postcopy goes on");
+                break;
+            default:
+                throw ElementReader.Failure(SaveVmError.NotSupported, offset, $"The command {command.Id} belongs to a feature that this driver does not have");
+        }
+    }
+
+    /// <summary>The connection is lost; wishes for pages have nowhere to go until it is back.</summary>
+    internal void Pause()
+    {
+        if (Runs)
+        {
+            _state = PostcopyState.Recovering;
+            Allow(_ => { });
+        }
+    }
+
+    /// <summary>Fails if a section or the end mark comes where only commands may come.</summary>
+    internal void CheckElement(StreamElement element, long offset)
+    {
+        string? wrong = (element, _state) switch
+        {
+            (StreamElement.Command, _) => null,
+            (_, PostcopyState.Recovering) => "comes over a new connection before POSTCOPY_RESUME",
+            (StreamElement.Eof, PostcopyState.Discarding or PostcopyState.Listening) => "comes after the switch to postcopy and before POSTCOPY_RUN",
+            _ => null,
+        };
+        if (wrong is not null)
+        {
+            throw ElementReader.Failure(SaveVmError.InvalidCommand, offset, $"{(element is StreamElement.Eof ? "The end mark" : "A section")} {wrong}");
+        }
+    }
+
+    private void Expect(StreamElement.Command command, long offset, params ReadOnlySpan<PostcopyState> states)
+    {
+        if (!options.Postcopy)
+        {
+            throw ElementReader.Failure(SaveVmError.NotSupported, offset, $"The source sends {command.Id}, and postcopy is not allowed here");
+        }
+
+        if (!states.Contains(_state))
+        {
+            throw ElementReader.Failure(SaveVmError.InvalidCommand, offset, $"{command.Id} comes while postcopy's state is {_state}");
+        }
+    }
+
+    private void Advise(byte[] data, long offset)
+    {
+        if (data.Length is not (0 or 16))
+        {
+            throw ElementReader.Failure(SaveVmError.InvalidCommand, offset, $"Command {SaveVmCommand.PostcopyAdvise} carries {data.Length} bytes where 0 or 16 belong");
+        }
+
+        long? sizes = data.Length == 0 ? null : BinaryPrimitives.ReadInt64BigEndian(data);
+        string? wrong = options.RamPageSizes is { } ours && ours != sizes
+                ? sizes is null ? "The source announces postcopy without memory" : $"The source's memory has pages of 0x{sizes:x} bytes, and 0x{ours:x} are expected"
+            : sizes is not null && options.PageBits is { } bits && BinaryPrimitives.ReadInt64BigEndian(data.AsSpan(8)) is var page && page != 1L << bits
+                ? $"The source's machine has pages of {page:N0} bytes, and {1L << bits:N0} are expected"
+            : null;
+        if (wrong is not null)
+        {
+            throw ElementReader.Failure(SaveVmError.ConfigurationMismatch, offset, wrong);
+        }
+    }
+
+    private void Discard(byte[] data, long offset)
+    {
+        var ranges = PostcopyCodec.ReadDiscard(data)
+            ?? throw ElementReader.Failure(SaveVmError.InvalidCommand, offset, $"{SaveVmCommand.PostcopyRamDiscard} does not carry a block and its ranges");
+        foreach (var range in ranges)
+        {
+            if (Ask(nameof(ISaveVmPages.DiscardPages), (device, context) => device.DiscardPages(range, context) ? range.Block : null) is null)
+            {
+                throw NoSuchBlock(range.Block, offset);
+            }
+        }
+    }
+
+    private void Report(byte[] data, long offset)
+    {
+        string block = PostcopyCodec.ReadName(data)
+            ?? throw ElementReader.Failure(SaveVmError.InvalidCommand, offset, $"{SaveVmCommand.ReceivedBitmap} does not name a block");
+        byte[] bitmap = Ask(nameof(ISaveVmPages.ReceivedPages), (device, context) => device.ReceivedPages(block, context)) ?? throw NoSuchBlock(block, offset);
+        session.Answer(offset, path => path.Received(block, bitmap));
+    }
+
+    private T? Ask<T>(string member, Func<ISaveVmPages, SaveVmContext, T?> question)
+        where T : class
+    {
+        foreach (var context in session.Contexts)
+        {
+            if (context.Entry.Handlers is ISaveVmPages device
+                && session.Caller.Call(context.Entry, member, () => question(device, context)) is { } answer)
+            {
+                return answer;
+            }
+        }
+
+        return null;
+    }
+
+    // A source that is gone is noticed by the driver's thread; who asks for pages is a device that cannot help it.
+    private void Request(SaveVmPages pages)
+    {
+        try
+        {
+            session.ReturnPath?.Request(pages);
+        }
+        catch (Exception e) when (e is WireException or IOException or ObjectDisposedException)
+        {
+            SaveVmLog.Warning(logger, $"Pages of '{pages.Block}' could not be asked for: {e.Message}");
+        }
+    }
+
+    private void Allow(Action<SaveVmPages> request)
+    {
+        foreach (var context in session.Contexts)
+        {
+            context.PagesWanted = request;
+        }
+    }
+
+    private static SaveVmException NoSuchBlock(string block, long offset)
+        => ElementReader.Failure(SaveVmError.UnknownSection, offset, $"The source speaks of the block '{block}', which no device here has");
+}

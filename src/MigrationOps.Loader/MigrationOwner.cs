@@ -1,0 +1,17 @@
+namespace MigrationOps;
+
+/// <summary>Which side of a migration the VM belongs to: the one on which alone it may run.</summary>
+public enum MigrationOwner
+{
+    /// <summary>The source: the target never ran it.</summary>
+    Source = 0,
+
+    /// <summary>The target: it runs it, or may start it.</summary>
+    Target = 1,
+
+    /// <summary>
+    /// This side cannot know: the target was told to run and has not answered. The VM must not run here before somebody has
+    /// looked there.
+    /// </summary>
+    Unknown = 2,
+}

@@ -1,0 +1,227 @@
+using MigrationOps.Engine.SaveVm;
+using MigrationOps.Engine.Wire;
+
+namespace MigrationOps.Engine.Tests.SaveVm;
+
+/// <summary>Streams written by hand: what a target does with commands in the wrong order, and with packages that do not fit.</summary>
+public class PostcopyTargetTests
+{
+    private static readonly byte[] Advise = [8, 0, 3, 0, 0];
+    private static readonly byte[] Listen = [8, 0, 4, 0, 0];
+    private static readonly byte[] Run = [8, 0, 5, 0, 0];
+    private static readonly byte[] Discard = [8, 0, 6, 0, 22, 0, 3, .. "ram"u8, 0, .. new byte[16]];
+    private static readonly byte[] Resume = [8, 0, 9, 0, 0];
+    private static readonly byte[] Bitmap = [8, 0, 10, 0, 4, 3, .. "ram"u8];
+    private static readonly byte[] Section = [4, 0, 0, 0, 7, 5, .. "whole"u8, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 9, 0x7e, 0, 0, 0, 7];
+    private static readonly byte[] End = [0];
+
+    private readonly CallLog _log = new();
+    private readonly SaveVmTargetOptions _options = new() { Postcopy = true };
+
+    public static TheoryData<string, string> WrongOrders => new()
+    {
+        { "PostcopyAdvise", "ADVISE ADVISE" },
+        { "PostcopyAdvise", "ADVISE LISTEN ADVISE" },
+        { "PostcopyRamDiscard", "DISCARD" },
+        { "PostcopyRamDiscard", "ADVISE LISTEN DISCARD" },
+        { "PostcopyListen", "LISTEN" },
+        { "PostcopyListen", "ADVISE LISTEN LISTEN" },
+        { "PostcopyRun", "RUN" },
+        { "PostcopyRun", "ADVISE RUN" },
+        { "PostcopyRun", "ADVISE DISCARD RUN" },
+        { "Packaged", "PACKAGE" },
+        { "PostcopyResume", "RESUME" },
+        { "PostcopyResume", "ADVISE LISTEN RESUME" },
+        { "ReceivedBitmap", "BITMAP" },
+        { "ReceivedBitmap", "ADVISE LISTEN BITMAP" },
+        { "The end mark", "ADVISE LISTEN END" },
+        { "The end mark", "ADVISE DISCARD END" },
+    };
+
+    public static TheoryData<string, string> WrongOrdersOnceItRuns => new()
+    {
+        { "PostcopyAdvise", "ADVISE" },
+        { "PostcopyRamDiscard", "DISCARD" },
+        { "PostcopyListen", "LISTEN" },
+        { "PostcopyRun", "RUN" },
+        { "Packaged", "PACKAGE" },
+        { "PostcopyResume", "RESUME" },
+        { "ReceivedBitmap", "BITMAP" },
+    };
+
+    [Theory, MemberData(nameof(WrongOrders))]
+    public void A_command_in_the_wrong_state_fails_by_name_and_leaves_the_vm_to_the_source(string element, string commands)
+    {
+        var failure = Fails(Stream(commands));
+        Assert.Equal((SaveVmError.InvalidCommand, MigrationOwner.Source), (failure.Reason, failure.Owner));
+        Assert.StartsWith(element, failure.Message, StringComparison.Ordinal);
+        Assert.NotNull(failure.ByteOffset);
+        Assert.Equal((0, 1), (_log.Count("start"), _log.Count("whole.LoadCleanup")));
+    }
+
+    [Theory, MemberData(nameof(WrongOrdersOnceItRuns))]
+    public void A_command_in_the_wrong_state_once_the_device_runs_pauses_and_keeps_the_vm(string element, string command)
+    {
+        var target = Target();
+        var failure = Fails(Stream("ADVISE LISTEN RUN " + command), target);
+        Assert.Equal((SaveVmError.PostcopyPaused, MigrationOwner.Target), (failure.Reason, failure.Owner));
+        Assert.Equal(SaveVmError.InvalidCommand, Assert.IsType<SaveVmException>(failure.InnerException).Reason);
+        Assert.StartsWith(element, failure.Message, StringComparison.Ordinal);
+        Assert.Equal((1, 0), (_log.Count("start"), _log.Count("whole.LoadCleanup")));
+        GiveUp(target);
+    }
+
+    [Theory]
+    [InlineData("SECTION")]
+    [InlineData("END")]
+    public void Before_it_is_told_to_go_on_a_recovered_target_takes_commands_only(string element)
+    {
+        var target = Target();
+        Fails(Stream("ADVISE LISTEN RUN"), target);
+        using var scope = new IoScope(TimeSpan.FromSeconds(10));
+        var failure = Assert.Throws<SaveVmException>(() => target.Resume(_ => new MemoryStream(Bytes(element)), scope));
+        Assert.Equal((SaveVmError.PostcopyPaused, MigrationOwner.Target), (failure.Reason, failure.Owner));
+        Assert.Contains("before POSTCOPY_RESUME", failure.Message, StringComparison.Ordinal);
+        GiveUp(target);
+    }
+
+    [Fact]
+    public void A_package_with_bytes_behind_run_is_refused_before_the_device_runs()
+        => AssertPackage([.. Listen, .. Run, .. Section], 10 + (uint)Section.Length, SaveVmError.InvalidPackage, "bytes of the package follow POSTCOPY_RUN");
+
+    [Fact]
+    public void An_end_mark_inside_a_package_is_refused()
+        => AssertPackage([.. End, .. Listen], 6, SaveVmError.InvalidPackage, "follow the end mark");
+
+    [Fact]
+    public void A_package_inside_a_package_is_refused()
+        => AssertPackage([8, 0, 7, 0, 4, 0, 0, 0, 5, .. Listen], 14, SaveVmError.InvalidPackage, "inside another");
+
+    [Fact]
+    public void A_package_that_is_shorter_than_its_section_is_refused()
+    {
+        for (int length = 1; length < Section.Length; length++)
+        {
+            AssertPackage([.. Section, .. Listen, .. Run], (uint)length, SaveVmError.InvalidPackage, "package ends inside");
+        }
+    }
+
+    [Fact]
+    public void A_package_that_announces_4_gib_takes_no_memory_for_it()
+    {
+        long before = GC.GetAllocatedBytesForCurrentThread();
+        AssertPackage([.. Listen], uint.MaxValue, SaveVmError.Truncated, "ends at byte");
+        Assert.InRange(GC.GetAllocatedBytesForCurrentThread() - before, 0, 50 << 20);
+    }
+
+    [Fact]
+    public void Without_a_package_the_order_of_the_commands_alone_counts()
+    {
+        using var scope = new IoScope(TimeSpan.FromSeconds(10));
+        var result = Target().Run(_ => new MemoryStream(Stream("ADVISE LISTEN SECTION RUN END")), scope);
+        Assert.True(result.Postcopy);
+        Assert.Equal(["whole.LoadSetup", "whole.LoadState", "start", "whole.LoadCleanup"], _log.Calls);
+    }
+
+    [Theory]
+    [InlineData(1, "carries 1 bytes where 0 or 16 belong", SaveVmError.InvalidCommand)]
+    [InlineData(0, "without memory", SaveVmError.ConfigurationMismatch)]
+    [InlineData(16, "pages of 0x0 bytes", SaveVmError.ConfigurationMismatch)]
+    public void An_announcement_that_does_not_fit_is_refused(int length, string message, SaveVmError reason)
+    {
+        var target = new SaveVmTarget(Registry(), _options with { RamPageSizes = 4096 });
+        var failure = Fails([.. Stream(""), 8, 0, 3, 0, (byte)length, .. new byte[length]], target);
+        Assert.Equal(reason, failure.Reason);
+        Assert.Contains(message, failure.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_machine_with_other_pages_is_refused()
+    {
+        var target = new SaveVmTarget(Registry(), _options with { PageBits = 12 });
+        var failure = Fails([.. Stream(""), 8, 0, 3, 0, 16, .. new byte[6], 0x10, 0, .. new byte[6], 0x40, 0], target);
+        Assert.Contains("pages of 16,384 bytes, and 4,096", failure.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_device_that_cannot_be_started_fails_by_name_and_nobody_can_say_whose_the_vm_is()
+    {
+        var target = new SaveVmTarget(Registry(), _options with { StartDevice = () => throw new InvalidOperationException("no power") });
+        var failure = Fails(Stream("ADVISE LISTEN RUN"), target);
+        Assert.Equal((SaveVmError.HandlerFailed, MigrationOwner.Unknown), (failure.Reason, failure.Owner));
+        Assert.Contains("could not be started", failure.Message, StringComparison.Ordinal);
+        Assert.False(target.IsPaused);
+        Assert.Equal(1, _log.Count("whole.LoadCleanup"));
+    }
+
+    [Fact]
+    public void Resuming_without_a_return_path_is_refused()
+    {
+        var target = Target();
+        Fails(Stream("ADVISE LISTEN RUN"), target);
+        using var scope = new IoScope(TimeSpan.FromSeconds(10));
+        var failure = Assert.Throws<SaveVmException>(() => target.Resume(_ => new MemoryStream(Resume), scope));
+        Assert.Contains("before the return path is open", failure.Message, StringComparison.Ordinal);
+        GiveUp(target);
+    }
+
+    private static byte[] Stream(string elements) => [.. "QEVM"u8, 0, 0, 0, 3, .. Bytes(elements)];
+
+    private static byte[] Bytes(string elements) => [.. elements.Split(' ', StringSplitOptions.RemoveEmptyEntries).SelectMany(e => e switch
+    {
+        "ADVISE" => Advise,
+        "DISCARD" => Discard,
+        "LISTEN" => Listen,
+        "RUN" => Run,
+        "PACKAGE" => [8, 0, 7, 0, 4, 0, 0, 0, 5, .. Listen],
+        "RESUME" => Resume,
+        "BITMAP" => Bitmap,
+        "SECTION" => Section,
+        "END" => End,
+        _ => throw new ArgumentException(e),
+    })];
+
+    private void AssertPackage(byte[] package, uint length, SaveVmError reason, string message)
+    {
+        byte[] head = [.. Stream("ADVISE"), 8, 0, 7, 0, 4, (byte)(length >> 24), (byte)(length >> 16), (byte)(length >> 8), (byte)length];
+        var failure = Fails([.. head, .. package]);
+        Assert.Equal((reason, MigrationOwner.Source), (failure.Reason, failure.Owner));
+        Assert.Contains(message, failure.Message, StringComparison.Ordinal);
+        Assert.Equal(0, _log.Count("start"));
+    }
+
+    private SaveVmRegistry Registry() => Migrations.Registry(
+        ("whole", new ScriptedDevice("whole", _log, ScriptedDevice.Whole)), ("ram", new Memory()));
+
+    private SaveVmTarget Target() => new(Registry(), _options with { StartDevice = () => _log.Add("start") });
+
+    private SaveVmException Fails(byte[] stream, SaveVmTarget? target = null)
+    {
+        using var scope = new IoScope(TimeSpan.FromSeconds(10));
+        return Assert.Throws<SaveVmException>(() => (target ?? Target()).Run(_ => new MemoryStream(stream), scope));
+    }
+
+    private void GiveUp(SaveVmTarget target)
+    {
+        using var scope = new IoScope(TimeSpan.FromSeconds(10));
+        Assert.True(target.IsPaused);
+        Assert.Empty(target.Abandon(scope));
+        Assert.False(target.IsPaused);
+        Assert.Equal(1, _log.Count("whole.LoadCleanup"));
+    }
+
+    private sealed class Memory : ISaveVmHandlers, ISaveVmPages
+    {
+        public void LoadState(SaveVmLoadStream stream, SaveVmContext context, int versionId)
+        {
+        }
+
+        public IEnumerable<SaveVmPages> StalePages(SaveVmContext context) => [];
+
+        public bool RequestPages(SaveVmPages pages, SaveVmContext context) => false;
+
+        public bool DiscardPages(SaveVmPages pages, SaveVmContext context) => pages.Block == "ram";
+
+        public byte[]? ReceivedPages(string block, SaveVmContext context) => block == "ram" ? [1] : null;
+    }
+}
