@@ -40,6 +40,9 @@ public sealed record MigrationStreamTransfer
     /// <summary>The devices that had a section, as "idstr" or "idstr/instance".</summary>
     public required string[] Devices { get; init; }
 
+    /// <summary>Those of them that were not registered on the target and are kept in its spool file; empty on the source.</summary>
+    public string[] Spooled { get; init; } = [];
+
     /// <summary>Rounds of iteration; 0 on the target, which is not told.</summary>
     public required int Rounds { get; init; }
 

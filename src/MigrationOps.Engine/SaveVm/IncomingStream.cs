@@ -20,6 +20,9 @@ internal sealed class IncomingStream
     private delegate T? Parser<T>(ref WireReader reader)
         where T : class;
 
+    /// <summary>Takes what it can of the bytes at hand; true once it has found the end of what it reads.</summary>
+    internal delegate bool BodyParser(ref WireReader reader, bool last);
+
     /// <summary>Begins to read.</summary>
     /// <param name="source">The connection; stays the caller's.</param>
     /// <param name="watch">Knows when the driver waits.</param>
@@ -43,6 +46,9 @@ internal sealed class IncomingStream
 
     /// <summary>The first failure of the stream or of somebody's use of it.</summary>
     internal Exception? Failure { get; private set; }
+
+    /// <summary>Gets every byte that is taken while it is set.</summary>
+    internal Stream? Tap { get; set; }
 
     /// <summary>Reads magic and version.</summary>
     internal void ReadHeader() => Read(ElementReader.TryReadHeader, "its header");
@@ -99,6 +105,41 @@ internal sealed class IncomingStream
         _buffer.AsSpan(_start, count).CopyTo(buffer);
         Take(count);
         return count;
+    }
+
+    /// <summary>Reads a body whose end only its parser knows, which may look at what follows.</summary>
+    internal void ReadBody(BodyParser parse)
+    {
+        while (true)
+        {
+            var reader = WireReader.BigEndian(_buffer.AsSpan(_start, _end - _start), Offset);
+            bool done;
+            try
+            {
+                done = parse(ref reader, _ended);
+            }
+            catch (MigrationOpsException e)
+            {
+                throw Fail(e);
+            }
+
+            Take(reader.Position);
+            _watch.Moved();
+            if (done)
+            {
+                return;
+            }
+
+            if (_end - _start == _buffer.Length)
+            {
+                throw Fail(ElementReader.Failure(SaveVmError.UnknownElement, Offset, $"A record of {Section} is longer than {_buffer.Length:N0} bytes", Section));
+            }
+
+            if (!Fill())
+            {
+                throw Truncated($"inside the body of {Section}");
+            }
+        }
     }
 
     /// <summary>Takes up to <paramref name="count"/> bytes that nobody wants.</summary>
@@ -185,6 +226,15 @@ internal sealed class IncomingStream
 
     private void Take(int count)
     {
+        try
+        {
+            Tap?.Write(_buffer.AsSpan(_start, count));
+        }
+        catch (WireException e)
+        {
+            throw Fail(e);
+        }
+
         _start += count;
         Offset += count;
     }
@@ -236,6 +286,8 @@ internal sealed class IncomingStream
 internal sealed class SectionLoadStream(IncomingStream input, string section) : SaveVmLoadStream
 {
     private volatile bool _closed;
+
+    internal IncomingStream Input => input;
 
     /// <inheritdoc/>
     public override long StreamOffset => input.Offset;

@@ -23,6 +23,9 @@ internal static class SaveVmFormat
     internal const int MaxMachineType = 4096;
     internal const int MaxCapabilities = 256;
 
+    /// <summary>The most sections that are kept unread: each takes memory.</summary>
+    internal const int MaxSections = 65536;
+
     /// <summary>The longest description that is read through: QEMU's own script stops at 10 MiB.</summary>
     internal const int MaxDescription = 16 << 20;
 

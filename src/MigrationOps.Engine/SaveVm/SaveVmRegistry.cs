@@ -4,7 +4,7 @@ namespace MigrationOps.Engine.SaveVm;
 
 /// <summary>
 /// The devices that take part in migrations, as QEMU's list of SaveStateEntry: sorted by priority, among equals in the order of
-/// registration. Section ids are numbered in the order of registration and never used twice. Any thread may use it; a running
+/// registration. Section ids are numbered from 1 in the order of registration and never used twice. Any thread may use it; a running
 /// migration keeps the entries that it began with.
 /// </summary>
 public sealed class SaveVmRegistry
@@ -16,7 +16,8 @@ public sealed class SaveVmRegistry
 
     private readonly Lock _gate = new();
     private readonly List<SaveVmEntry> _entries = [];
-    private uint _nextSectionId;
+    // Not from 0: to a QEMU target, a PART of id 0 belongs to any of its devices that has no section yet.
+    private uint _nextSectionId = 1;
 
     /// <summary>The entries, in the order in which a migration calls them.</summary>
     public IReadOnlyList<SaveVmEntry> Entries

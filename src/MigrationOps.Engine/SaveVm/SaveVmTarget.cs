@@ -14,6 +14,7 @@ namespace MigrationOps.Engine.SaveVm;
 ///   postcopy: … ADVISE … PACKAGED( LISTEN, FULL sections, RUN ) → load threads have ended → the device runs → ( section )* → EOF → …
 ///             a failure after RUN leads to paused → Resume → RESUME → ( section )* … or to Abandon → load_cleanup
 /// </code>
+/// A section of a device that is not registered is an error, or kept in <see cref="SaveVmTargetOptions.SpoolPath"/>.
 /// A failure before the device runs is told to the source, if it can be, before every cleanup is called.
 /// </summary>
 public sealed class SaveVmTarget
@@ -119,6 +120,7 @@ public sealed class SaveVmTarget
 
         end.Cancel();
         leftBehind |= !session.EndThreads();
+        session.EndSpool();
         bool pauses = failure is not null && session.Postcopy.Runs && !leftBehind;
         var warnings = pauses ? [] : Clean(session, scope);
         if (!leftBehind)

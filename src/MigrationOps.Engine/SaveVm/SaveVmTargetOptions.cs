@@ -42,6 +42,13 @@ public sealed record SaveVmTargetOptions
     /// </summary>
     public Action? StartDevice { get; init; }
 
+    /// <summary>
+    /// A file that keeps the sections of devices that are not registered here; null refuses them. It is a migration stream of
+    /// those sections alone, appears whole or not at all, and before the source is told that all is well. The stream must
+    /// carry its description, against which the lengths of the kept states are checked. Not with <see cref="Postcopy"/>.
+    /// </summary>
+    public string? SpoolPath { get; init; }
+
     /// <summary>Told after each section how many bytes have come.</summary>
     public Action<long>? OnProgress { get; init; }
 }

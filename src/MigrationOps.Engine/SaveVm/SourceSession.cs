@@ -343,7 +343,15 @@ internal sealed class SourceSession(EntryContext[] contexts, SaveVmSourceOptions
     {
         if (_returnPath is { } listener)
         {
-            Await(listener.Ended, $"whether it loaded the {Output.Position:N0} bytes of the stream");
+            try
+            {
+                Await(listener.Ended, $"whether it loaded the {Output.Position:N0} bytes of the stream");
+            }
+            catch (OperationCanceledException) when (listener.HasFinished)
+            {
+                // The target's word counts more than a cancellation: its device may run already.
+            }
+
             if (listener.Failure is { } failure)
             {
                 throw failure;

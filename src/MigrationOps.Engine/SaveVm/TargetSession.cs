@@ -27,6 +27,7 @@ internal sealed class TargetSession : IDisposable
     private IncomingStream _input = null!;
     private HandlerCaller _caller = null!;
     private Stream? _stream;
+    private SectionSpool? _spool;
     private string _machineType = "";
     private TimeSpan _duration;
     private long _bytesBefore;
@@ -65,12 +66,15 @@ internal sealed class TargetSession : IDisposable
     internal void Load(HandlerWatch watch, Func<IoScope, Stream> open)
     {
         Connect(watch, open);
+        _spool = _options.SpoolPath is { } path ? new SectionSpool(path, _scope) : null;
+        _input.Tap = _spool?.Output;
         _input.ReadHeader();
         if (_input.Peek() == SaveVmFormat.Configuration)
         {
             Check((StreamElement.Configuration)_input.ReadElement());
         }
 
+        _input.Tap = null;
         Setup();
         _channels?.Start();
         LoadElements();
@@ -117,6 +121,9 @@ internal sealed class TargetSession : IDisposable
     /// <returns>False if one was left behind.</returns>
     internal bool EndThreads() => _loading.End() & _channels?.End() is not false;
 
+    /// <summary>Leaves nothing of the spool file unless it is whole.</summary>
+    internal void EndSpool() => _spool?.Dispose();
+
     /// <summary>Gives back what those threads waited on; all of them have ended.</summary>
     public void Dispose()
     {
@@ -154,6 +161,7 @@ internal sealed class TargetSession : IDisposable
         ChannelBytes = _channels?.Bytes ?? 0,
         Sections = _sections,
         Devices = [.. _byId.Values.Select(s => s.Context.Entry.ToString()).Distinct()],
+        Spooled = _spool?.Devices ?? [],
         Rounds = 0,
         SwitchoverAcknowledged = _approval.Given,
         Confirmed = true,
@@ -204,13 +212,15 @@ internal sealed class TargetSession : IDisposable
                 ? $"The stream is of machine type '{configuration.MachineType}', and '{machine}' is expected"
             : _options.PageBits is { } bits && configuration.PageBits is { } given && bits != given
                 ? $"The stream has pages of 2^{given} bytes, and 2^{bits} are expected"
-            : configuration.Capabilities.FirstOrDefault(c => !_options.Capabilities.Contains(c)) is { } capability
+            : configuration.Capabilities.FirstOrDefault(c => !_options.Capabilities.Contains(c) && _spool?.Reads(c) is not true) is { } capability
                 ? $"The stream needs the capability '{capability}'"
             : null;
         if (wrong is not null)
         {
             throw ElementReader.Failure(SaveVmError.ConfigurationMismatch, _input.Offset, wrong, "configuration");
         }
+
+        _spool?.Configure(configuration);
     }
 
     private void Setup()
@@ -278,7 +288,7 @@ internal sealed class TargetSession : IDisposable
     private LoadedSection Begin(StreamElement.SectionStart start, long offset)
     {
         string name = $"section {start.Id} ({start.IdStr}" + (start.InstanceId == 0 ? ")" : $"/{start.InstanceId})");
-        if (!_byName.TryGetValue(new SaveVmAlias(start.IdStr, start.InstanceId), out var context))
+        if (!_byName.TryGetValue(new SaveVmAlias(start.IdStr, start.InstanceId), out var context) && (context = Adopt(start)) is null)
         {
             throw ElementReader.Failure(SaveVmError.UnknownSection, offset,
                 Array.Exists(_contexts, c => c.Entry.IdStr == start.IdStr)
@@ -298,7 +308,21 @@ internal sealed class TargetSession : IDisposable
                 $"Section id {start.Id} belongs to {other.Context.Entry}, and is started again for {start.IdStr}", name);
         }
 
+        _spool?.Know(start);
         return _byId[start.Id] = new LoadedSection(context, start.Id, (int)start.VersionId, name);
+    }
+
+    // What nobody registered is kept, if there is a place for it.
+    private EntryContext? Adopt(StreamElement.SectionStart start)
+    {
+        if (_spool is null)
+        {
+            return null;
+        }
+
+        var context = new EntryContext(_spool.Adopt(start, _input.Offset), isSource: false, Approve, CancellationToken.None);
+        _byName.Add(new SaveVmAlias(start.IdStr, start.InstanceId), context);
+        return context;
     }
 
     private void LoadSection(SaveVmSectionType type, LoadedSection section, long offset)
@@ -312,6 +336,7 @@ internal sealed class TargetSession : IDisposable
 
         SaveVmLog.Section(_logger, type, section.Id, entry.IdStr, offset);
         using var part = _downtime.Measure(type, _input);
+        using var kept = _spool?.Keep(type, entry, _input);
         _input.Section = section.Name;
         var stream = new SectionLoadStream(_input, section.Name);
         try
@@ -377,6 +402,8 @@ internal sealed class TargetSession : IDisposable
             return;
         }
 
+        // The source forgets its device once it is told, so that everything must be safe before.
+        _spool?.Complete(_input);
         Answer(_input.Offset, () => _returnPath?.Shut(0));
         _told = true;
         _downtime.Complete = clock.Next();
@@ -404,16 +431,16 @@ internal sealed class TargetSession : IDisposable
         try
         {
             SkipDescription();
+            if (_channels?.Finish() is { } warning)
+            {
+                _warnings.Add(warning);
+            }
         }
-        catch (SaveVmException e) when (e.Reason is SaveVmError.Truncated or SaveVmError.ConnectionLost or SaveVmError.PeerSilent)
+        catch (Exception e) when (e is OperationCanceledException
+            or SaveVmException { Reason: SaveVmError.Truncated or SaveVmError.ConnectionLost or SaveVmError.PeerSilent })
         {
-            // Everything is loaded, and the source may have been told so. QEMU does not care either.
+            // Everything is loaded, and the source has been told so and gives its device up. QEMU does not care either.
             _warnings.Add($"What may follow the end mark could not be read: {e.Message}");
-        }
-
-        if (_channels?.Finish() is { } warning)
-        {
-            _warnings.Add(warning);
         }
     }
 

@@ -1,4 +1,3 @@
-using System.Globalization;
 using System.Text.Json.Nodes;
 using MigrationOps.Engine.Cpr;
 using MigrationOps.Engine.Wire;
@@ -8,17 +7,6 @@ namespace MigrationOps.Interop.Tests.Cpr;
 /// <summary>Real QEMUs that hand a guest over. The guest is a firmware of its own that does nothing but count in its memory.</summary>
 internal sealed class CprGuest : IDisposable
 {
-    private const string CounterAddress = "0x7e00";
-
-    // cli; xor ax,ax; mov ds,ax; again: add dword [0x7e00],1; adc dword [0x7e04],0; jmp again
-    private static readonly byte[] s_counting =
-    [
-        0xfa, 0x31, 0xc0, 0x8e, 0xd8, 0x66, 0x83, 0x06, 0x00, 0x7e, 0x01, 0x66, 0x83, 0x16, 0x04, 0x7e, 0x00, 0xeb, 0xf2,
-    ];
-
-    // At the reset vector: jmp 0xff00
-    private static readonly byte[] s_reset = [0xe9, 0x0d, 0xff];
-
     private readonly TempFolder _folder = new();
     private readonly List<QemuProcess> _started = [];
     private readonly string _program;
@@ -28,10 +16,7 @@ internal sealed class CprGuest : IDisposable
     {
         _program = program;
         _firmware = _folder.File("count.rom");
-        byte[] rom = new byte[65536];
-        s_counting.CopyTo(rom, 0xff00);
-        s_reset.CopyTo(rom, 0xfff0);
-        File.WriteAllBytes(_firmware, rom);
+        CountingFirmware.Write(_firmware);
         Scope = new IoScope(TimeSpan.FromSeconds(30));
     }
 
@@ -97,11 +82,7 @@ internal sealed class CprGuest : IDisposable
         => session.Send(OutSocket, entries, layout, allowLoss, Scope).WaitForTakeover(Scope.StartDeadline());
 
     /// <summary>The guest's counter, read out of its memory.</summary>
-    internal static ulong ReadCounter(QemuProcess qemu)
-    {
-        string text = (string)qemu.Command("human-monitor-command", new JsonObject { ["command-line"] = $"xp /1gx {CounterAddress}" })!;
-        return ulong.Parse(text.AsSpan(text.IndexOf("0x", StringComparison.Ordinal) + 2).Trim(), NumberStyles.HexNumber, CultureInfo.InvariantCulture);
-    }
+    internal static ulong ReadCounter(QemuProcess qemu) => CountingFirmware.ReadCounter(qemu);
 
     internal static JsonObject Channel(string type, string path) => new()
     {

@@ -21,10 +21,10 @@ public sealed class AnalyzeMigrationTests : IDisposable
         registry.Register("acme/nvram", SaveVmRegistry.AnyInstance, 2, new Whole(second));
         string path = Write(registry);
         var state = JsonNode.Parse(Script(path))!.AsObject();
-        Assert.Equal(["ram (0)", "acme/nvram (1)", "acme/nvram (2)"], state.Select(p => p.Key));
-        Assert.Equal(first, Data(state["acme/nvram (1)"]!));
-        Assert.Equal(second, Data(state["acme/nvram (2)"]!));
-        Assert.Contains("acme.ram", state["ram (0)"]!.ToJsonString(), StringComparison.Ordinal);
+        Assert.Equal(["ram (1)", "acme/nvram (2)", "acme/nvram (3)"], state.Select(p => p.Key));
+        Assert.Equal(first, Data(state["acme/nvram (2)"]!));
+        Assert.Equal(second, Data(state["acme/nvram (3)"]!));
+        Assert.Contains("acme.ram", state["ram (1)"]!.ToJsonString(), StringComparison.Ordinal);
         var description = JsonNode.Parse(Script(path, "-d", "desc"))!;
         Assert.Equal(4096, (int)description["page_size"]!);
         Assert.Equal(2, description["devices"]!.AsArray().Count);

@@ -34,8 +34,8 @@ public class FramingTests
         Assert.Contains("@17 OpenReturnPath ", log.Lines);
         Assert.Contains("@22 Ping 00000001", log.Lines);
         Assert.Contains("@31 SwitchoverStart ", log.Lines);
-        Assert.Contains("@36 Full 0 whole 0 v1 body@55", log.Lines);
-        Assert.Contains("@74 Full 1 whole 1 v1 body@93", log.Lines);
+        Assert.Contains("@36 Full 1 whole 0 v1 body@55", log.Lines);
+        Assert.Contains("@74 Full 2 whole 1 v1 body@93", log.Lines);
         Assert.Equal(0, log.Trailing);
         var description = StreamDescription.Parse(System.Text.Encoding.UTF8.GetBytes(log.Description), new MemoryBudget());
         Assert.Equal([("whole", 0u), ("whole", 1u)], description.Devices.Select(d => (d.Name, d.InstanceId)));

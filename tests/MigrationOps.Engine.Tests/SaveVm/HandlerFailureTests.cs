@@ -30,8 +30,8 @@ public class HandlerFailureTests
         source.On(handler, (_, _) => throw new InvalidDataException("broken on purpose"));
         _pair.Run();
         var failure = Assert.IsType<SaveVmException>(_pair.SourceFailure);
-        Assert.Equal((SaveVmError.HandlerFailed, "section 1 (middle)"), (failure.Reason, failure.Section));
-        Assert.Contains($"{handler} of section 1 (middle) failed at byte", failure.Message, StringComparison.Ordinal);
+        Assert.Equal((SaveVmError.HandlerFailed, "section 2 (middle)"), (failure.Reason, failure.Section));
+        Assert.Contains($"{handler} of section 2 (middle) failed at byte", failure.Message, StringComparison.Ordinal);
         Assert.IsType<InvalidDataException>(failure.InnerException);
         Assert.True(failure.ByteOffset >= _pair.Sent.Length, failure.Message);
         AssertTargetLostItsSource();
@@ -45,7 +45,7 @@ public class HandlerFailureTests
         target.On(handler, (_, _) => throw new InvalidDataException("broken on purpose"));
         _pair.Run();
         var failure = Assert.IsType<SaveVmException>(_pair.TargetFailure);
-        Assert.Equal((SaveVmError.HandlerFailed, "section 1 (middle)"), (failure.Reason, failure.Section));
+        Assert.Equal((SaveVmError.HandlerFailed, "section 2 (middle)"), (failure.Reason, failure.Section));
         Assert.NotNull(failure.ByteOffset);
         var reason = Assert.IsType<SaveVmException>(_pair.SourceFailure).Reason;
         // Before the return path is open, the target has no way to tell.
@@ -63,7 +63,7 @@ public class HandlerFailureTests
         _pair.Timeout = TimeSpan.FromMilliseconds(300);
         _pair.Run();
         var failure = Assert.IsType<SaveVmException>(_pair.SourceFailure);
-        Assert.Equal((SaveVmError.HandlerTimeout, "section 1 (middle)"), (failure.Reason, failure.Section));
+        Assert.Equal((SaveVmError.HandlerTimeout, "section 2 (middle)"), (failure.Reason, failure.Section));
         Assert.Contains(handler.ToString(), failure.Message, StringComparison.Ordinal);
         AssertCleanedUp();
         release.Set();
@@ -132,8 +132,8 @@ public class HandlerFailureTests
         _pair.TargetOptions = _pair.TargetOptions with { SwitchoverAck = false };
         _pair.SourceOptions = _pair.SourceOptions with { SwitchoverAck = false };
         _pair.Succeed();
-        Assert.Contains("SaveCleanup of section 1 (middle) failed: broken on purpose", Assert.Single(_pair.SourceResult!.Warnings), StringComparison.Ordinal);
-        Assert.Contains("LoadCleanup of section 1 (middle) did not return", Assert.Single(_pair.TargetResult!.Warnings), StringComparison.Ordinal);
+        Assert.Contains("SaveCleanup of section 2 (middle) failed: broken on purpose", Assert.Single(_pair.SourceResult!.Warnings), StringComparison.Ordinal);
+        Assert.Contains("LoadCleanup of section 2 (middle) did not return", Assert.Single(_pair.TargetResult!.Warnings), StringComparison.Ordinal);
         AssertCleanedUp();
         release.Set();
     }
@@ -147,7 +147,7 @@ public class HandlerFailureTests
         source.On(SaveVmHandler.StatePendingEstimate, (_, _) => Assert.Throws<SaveVmException>(() => kept!.WriteByte(1)));
         _pair.Run();
         var failure = Assert.IsType<SaveVmException>(_pair.SourceFailure);
-        Assert.Equal((SaveVmError.StreamAfterCall, "section 1 (middle)"), (failure.Reason, failure.Section));
+        Assert.Equal((SaveVmError.StreamAfterCall, "section 2 (middle)"), (failure.Reason, failure.Section));
         Assert.NotNull(failure.ByteOffset);
         AssertCleanedUp();
     }

@@ -28,6 +28,14 @@ internal sealed class MigrationPair
 
     internal long? CutAfter { get; set; }
 
+    /// <summary>From this byte of the source on the relay keeps what comes to itself, and calls <see cref="OnHold"/>.</summary>
+    internal long? HoldAfter { get; set; }
+
+    /// <summary>The same for the target's answers.</summary>
+    internal long? HoldAnswersAfter { get; set; }
+
+    internal Action? OnHold { get; set; }
+
     /// <summary>What the target says to the bytes before the cut still gets through.</summary>
     internal bool AnswersOutliveTheCut { get; set; }
 
@@ -41,6 +49,9 @@ internal sealed class MigrationPair
 
     /// <summary>What the source sent.</summary>
     internal byte[] Sent { get; private set; } = [];
+
+    /// <summary>What the target answered.</summary>
+    internal byte[] Answered { get; private set; } = [];
 
     /// <summary>The drivers of the last run, which may be paused.</summary>
     internal SaveVmSource? SourceDriver { get; private set; }
@@ -114,7 +125,7 @@ internal sealed class MigrationPair
             if (connection is null)
             {
                 // The relay waits for a connection even if the driver failed before it opened one.
-                using var late = new IoScope(Timeout);
+                using var late = new IoScope(TimeSpan.FromSeconds(20));
                 connection = Transport.Connect(endpoint, TransportSecurity.Default, late);
             }
 
@@ -154,9 +165,11 @@ internal sealed class MigrationPair
     {
         using var source = front.Accept();
         using var target = back.Accept();
-        var answers = Start("answers", () => Copy(target, source, long.MaxValue, null), _ => { });
+        var answered = new MemoryStream();
+        Exception? failure = null;
+        var answers = Start("answers", () => Copy(target, source, HoldAnswersAfter, answered, OnHold), e => failure = e);
         var sent = new MemoryStream();
-        Copy(source, target, CutAfter ?? long.MaxValue, sent);
+        Copy(source, target, CutAfter ?? HoldAfter, sent, CutAfter is null ? OnHold : null);
         Sent = sent.ToArray();
         if (CutAfter is not null && AnswersOutliveTheCut)
         {
@@ -170,24 +183,35 @@ internal sealed class MigrationPair
         }
 
         answers.Join();
+        Assert.True(failure is null, failure?.ToString());
+        Answered = answered.ToArray();
     }
 
-    private static void Copy(Socket from, Socket to, long limit, MemoryStream? copy)
+    private static void Copy(Socket from, Socket to, long? limit, MemoryStream copy, Action? atLimit)
     {
         byte[] buffer = new byte[64 << 10];
+        long left = limit ?? long.MaxValue;
         try
         {
-            while (limit > 0)
+            while (left > 0)
             {
-                int count = from.Receive(buffer, 0, (int)Math.Min(limit, buffer.Length), SocketFlags.None);
+                int count = from.Receive(buffer, 0, (int)Math.Min(left, buffer.Length), SocketFlags.None);
                 if (count == 0)
                 {
                     break;
                 }
 
-                copy?.Write(buffer, 0, count);
-                limit -= count;
+                copy.Write(buffer, 0, count);
+                left -= count;
                 to.Send(buffer, 0, count, SocketFlags.None);
+            }
+
+            if (left == 0 && atLimit is not null)
+            {
+                atLimit();
+                while (from.Receive(buffer) > 0)
+                {
+                }
             }
         }
         catch (SocketException)

@@ -12,10 +12,10 @@ public class SaveVmRegistryTests
         var low = Register("low");
         var high = Register("high", priority: 5);
         var next = Register("next");
-        Assert.Equal([0u, 1u, 2u], [low.SectionId, high.SectionId, next.SectionId]);
+        Assert.Equal([1u, 2u, 3u], [low.SectionId, high.SectionId, next.SectionId]);
         Assert.Equal(["high", "low", "next"], _registry.Entries.Select(e => e.IdStr));
         _registry.Unregister("high");
-        Assert.Equal(3u, Register("last").SectionId);
+        Assert.Equal(4u, Register("last").SectionId);
     }
 
     [Fact]

@@ -18,12 +18,19 @@ internal sealed class CallLog
         }
     }
 
+    /// <summary>Told of each call, with its number from 0, on the thread that makes it.</summary>
+    internal Action<int>? OnCall { get; set; }
+
     internal void Add(string call)
     {
+        int number;
         lock (_calls)
         {
+            number = _calls.Count;
             _calls.Add(call);
         }
+
+        OnCall?.Invoke(number);
     }
 
     internal int Count(string call) => Calls.Count(c => c == call);

@@ -1,0 +1,194 @@
+using System.Buffers;
+using System.Text.Json;
+using MigrationOps.Engine.Storage;
+using MigrationOps.Engine.Streams;
+using MigrationOps.Engine.Wire;
+
+namespace MigrationOps.Engine.SaveVm;
+
+/// <summary>
+/// Keeps the sections of devices that nobody registered in a file that is a migration stream itself: header and configuration as
+/// they came, those sections, the end mark, and what the description says of them. Their bodies carry no length: RAM,
+/// bitmaps and VFIO data end by their own marks, any other body at a footer that is followed by something that can follow
+/// one - and at the end the description, which has the lengths, must agree, or the file does not appear.
+/// </summary>
+internal sealed class SectionSpool : IDisposable
+{
+    private readonly AtomicFile _file;
+    private readonly WalkContext _walk = new(new Blind());
+    private readonly Dictionary<StreamSection, long> _saved = [];
+    private readonly SortedSet<string> _devices = new(StringComparer.Ordinal);
+
+    internal SectionSpool(string path, IoScope scope) => _file = AtomicFile.Create(path, scope);
+
+    /// <summary>Where the bytes go that are to be kept as they come.</summary>
+    internal Stream Output => _file.Stream;
+
+    /// <summary>The devices that have a section in the file.</summary>
+    internal string[] Devices => [.. _devices];
+
+    /// <summary>Learns what the configuration says of the bodies' format.</summary>
+    internal void Configure(StreamElement.Configuration configuration)
+    {
+        _walk.IgnoreShared = configuration.Capabilities.Contains(StreamFormat.IgnoreSharedCapability);
+        if (configuration.PageBits is { } bits)
+        {
+            _walk.PageSize = bits is >= 9 and <= 16 ? 1L << bits
+                : throw new SaveVmException(SaveVmError.ConfigurationMismatch, $"The stream has pages of 2^{bits} bytes, which no machine has.");
+        }
+    }
+
+    /// <summary>Notes a section's id, which the sections behind it may name.</summary>
+    internal void Know(StreamElement.SectionStart start)
+    {
+        var section = new StreamSection((SectionKind)start.Type, start.Id, start.IdStr, start.InstanceId, start.VersionId, 0, 0);
+        if (_walk.Sections.TryGetValue(start.Id, out var entry))
+        {
+            entry.Header = section;
+        }
+        else
+        {
+            _walk.Sections.Add(start.Id, new SectionEntry(section));
+        }
+    }
+
+    /// <summary>Stands in for the handlers of a device that nobody registered.</summary>
+    internal SaveVmEntry Adopt(StreamElement.SectionStart start)
+        => new(start.IdStr, start.InstanceId, (int)Math.Min(start.VersionId, int.MaxValue), start.Id, 0, new UnknownDevice(this, start.Id), []);
+
+    /// <summary>Keeps one section of an adopted device, from its head to the footer, until the result is disposed.</summary>
+    internal IDisposable? Keep(SaveVmSectionType type, SaveVmEntry entry, IncomingStream input)
+    {
+        if (entry.Handlers is not UnknownDevice device)
+        {
+            return null;
+        }
+
+        var head = new ArrayBufferWriter<byte>();
+        ElementWriter.Section(head, type, entry);
+        Output.Write(head.WrittenSpan);
+        device.Section = _walk.Sections[entry.SectionId].Header with { Kind = (SectionKind)type, Offset = input.Offset, BodyOffset = input.Offset };
+        _devices.Add(entry.ToString());
+        return new Tapping(input, Output);
+    }
+
+    /// <summary>Reads the description behind the end mark, checks the lengths against it, and makes the file durable.</summary>
+    internal void Complete(IncomingStream input)
+    {
+        Output.WriteByte(SaveVmFormat.Eof);
+        if (input.Peek() == SaveVmFormat.Description)
+        {
+            byte[] json = ReadDescription(input);
+            Check(StreamDescription.Parse(json, new MemoryBudget()), input.Offset);
+            Output.Write(Filtered(json));
+        }
+        else if (_saved.Count > 0)
+        {
+            throw ElementReader.Failure(SaveVmError.Truncated, input.Offset,
+                $"No description follows the end mark; without it the lengths of the {_saved.Count:N0} kept states cannot be checked");
+        }
+
+        _file.Commit();
+    }
+
+    /// <inheritdoc/>
+    public void Dispose() => _file.Dispose();
+
+    private static byte[] ReadDescription(IncomingStream input)
+    {
+        int length = ((StreamElement.Description)input.ReadElement()).Length;
+        // The announced length is not trusted with memory before the bytes are there.
+        using var json = new MemoryStream();
+        input.Tap = json;
+        int there = input.Skip(length);
+        input.Tap = null;
+        return there == length ? json.ToArray()
+            : throw ElementReader.Failure(SaveVmError.Truncated, input.Offset, $"The stream's description is cut: {there:N0} of its {length:N0} bytes are there");
+    }
+
+    private void Check(StreamDescription description, long offset)
+    {
+        foreach (var (section, length) in _saved)
+        {
+            if (description.LengthOf(section) is not { } described)
+            {
+                throw ElementReader.Failure(SaveVmError.FooterMismatch, offset, $"The stream's description does not know the state of {section.Display}", section.Display);
+            }
+
+            if (described != length)
+            {
+                throw ElementReader.Failure(SaveVmError.FooterMismatch, offset,
+                    $"The state of {section.Display} has {length:N0} bytes before its footer, and {described:N0} by the stream's description", section.Display);
+            }
+        }
+    }
+
+    // What it says of devices that are not in the file would be wrong there.
+    private byte[] Filtered(byte[] json)
+    {
+        var kept = _saved.Keys.Select(s => (s.IdStr, s.InstanceId)).ToHashSet();
+        var text = new ArrayBufferWriter<byte>();
+        using (var document = JsonDocument.Parse(json))
+        using (var writer = new Utf8JsonWriter(text))
+        {
+            writer.WriteStartObject();
+            foreach (var property in document.RootElement.EnumerateObject())
+            {
+                if (property.Name != "devices")
+                {
+                    property.WriteTo(writer);
+                    continue;
+                }
+
+                writer.WriteStartArray(property.Name);
+                foreach (var device in property.Value.EnumerateArray().Where(d => kept.Contains((d.GetProperty("name").GetString()!, d.GetProperty("instance_id").GetUInt32()))))
+                {
+                    device.WriteTo(writer);
+                }
+
+                writer.WriteEndArray();
+            }
+
+            writer.WriteEndObject();
+        }
+
+        var element = new ArrayBufferWriter<byte>(text.WrittenCount + 5);
+        ElementWriter.Description(element, text.WrittenSpan);
+        return element.WrittenSpan.ToArray();
+    }
+
+    private sealed class Tapping : IDisposable
+    {
+        private readonly IncomingStream _input;
+
+        internal Tapping(IncomingStream input, Stream output)
+        {
+            _input = input;
+            _input.Tap = output;
+        }
+
+        public void Dispose() => _input.Tap = null;
+    }
+
+    private sealed class Blind : StreamVisitor;
+
+    /// <summary>Reads bodies to their ends; the tap has their bytes.</summary>
+    private sealed class UnknownDevice(SectionSpool spool, uint id) : ISaveVmHandlers
+    {
+        public SaveVmHandler Offered => SaveVmHandler.LoadState;
+
+        internal StreamSection Section { get; set; } = null!;
+
+        public void LoadState(SaveVmLoadStream stream, SaveVmContext context, int versionId)
+        {
+            var input = ((SectionLoadStream)stream).Input;
+            long start = input.Offset;
+            var body = SectionBodies.For(spool._walk.Sections[id], Section, spool._walk, description: null);
+            input.ReadBody((ref WireReader reader, bool last) => body.Read(Section, ref reader, last));
+            if (Section.Kind == SectionKind.Full)
+            {
+                spool._saved[Section with { Offset = 0, BodyOffset = 0 }] = input.Offset - start;
+            }
+        }
+    }
+}
