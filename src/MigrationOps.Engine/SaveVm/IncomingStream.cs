@@ -110,24 +110,11 @@ internal sealed class IncomingStream
     /// <summary>Reads a body whose end only its parser knows, which may look at what follows.</summary>
     internal void ReadBody(BodyParser parse)
     {
-        while (true)
+        while (!Parse(parse, _ended))
         {
-            var reader = WireReader.BigEndian(_buffer.AsSpan(_start, _end - _start), Offset);
-            bool done;
-            try
+            if (_ended)
             {
-                done = parse(ref reader, _ended);
-            }
-            catch (MigrationOpsException e)
-            {
-                throw Fail(e);
-            }
-
-            Take(reader.Position);
-            _watch.Moved();
-            if (done)
-            {
-                return;
+                throw Truncated($"inside the body of {Section}");
             }
 
             if (_end - _start == _buffer.Length)
@@ -135,10 +122,7 @@ internal sealed class IncomingStream
                 throw Fail(ElementReader.Failure(SaveVmError.UnknownElement, Offset, $"A record of {Section} is longer than {_buffer.Length:N0} bytes", Section));
             }
 
-            if (!Fill())
-            {
-                throw Truncated($"inside the body of {Section}");
-            }
+            Fill();
         }
     }
 
@@ -192,6 +176,24 @@ internal sealed class IncomingStream
     {
         Failure ??= failure;
         return failure;
+    }
+
+    private bool Parse(BodyParser parse, bool last)
+    {
+        var reader = WireReader.BigEndian(_buffer.AsSpan(_start, _end - _start), Offset);
+        try
+        {
+            return parse(ref reader, last);
+        }
+        catch (MigrationOpsException e)
+        {
+            throw Fail(e);
+        }
+        finally
+        {
+            Take(reader.Position);
+            _watch.Moved();
+        }
     }
 
     private T Read<T>(Parser<T> parse, string what)

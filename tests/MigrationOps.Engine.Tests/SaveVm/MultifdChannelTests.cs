@@ -70,7 +70,7 @@ public class MultifdChannelTests
         pair.Run();
         var failure = Assert.IsType<SaveVmException>(pair.SourceFailure);
         Assert.Equal((SaveVmError.HandlerFailed, "a"), (failure.Reason, failure.Target));
-        Assert.Contains("SaveLiveCompletePrecopyThread of section 0 (a)", failure.Message, StringComparison.Ordinal);
+        Assert.Contains("SaveLiveCompletePrecopyThread of section 1 (a)", failure.Message, StringComparison.Ordinal);
         Assert.Contains("no more", failure.Message, StringComparison.Ordinal);
         Assert.NotNull(pair.TargetFailure);
         AssertCleanedUp(pair);
@@ -84,7 +84,7 @@ public class MultifdChannelTests
         pair.Run();
         var failure = Assert.IsType<SaveVmException>(pair.TargetFailure);
         Assert.Equal(SaveVmError.HandlerFailed, failure.Reason);
-        Assert.Matches(@"LoadStateBuffer of section 0 \(a\) failed at a packet of 1,004 bytes at byte [\d,]+ of channel [012]: bad packet", failure.Message);
+        Assert.Matches(@"LoadStateBuffer of section 1 \(a\) failed at a packet of 1,004 bytes at byte [\d,]+ of channel [012]: bad packet", failure.Message);
         Assert.Equal(SaveVmError.TargetFailed, Assert.IsType<SaveVmException>(pair.SourceFailure).Reason);
         AssertCleanedUp(pair);
     }
@@ -97,7 +97,7 @@ public class MultifdChannelTests
         pair.Run();
         var failure = Assert.IsType<SaveVmException>(pair.TargetFailure);
         Assert.Equal(SaveVmError.HandlerFailed, failure.Reason);
-        Assert.Contains("load thread of section 0 (a) failed: cannot load", failure.Message, StringComparison.Ordinal);
+        Assert.Contains("load thread of section 1 (a) failed: cannot load", failure.Message, StringComparison.Ordinal);
         Assert.NotNull(pair.SourceFailure);
         AssertCleanedUp(pair);
     }
