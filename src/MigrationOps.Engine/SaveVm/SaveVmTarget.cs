@@ -39,6 +39,11 @@ public sealed class SaveVmTarget
             throw new ArgumentException("Postcopy and multifd channels do not go together.", nameof(options));
         }
 
+        if (options.Postcopy && options.SpoolPath is not null)
+        {
+            throw new ArgumentException("A spool file cannot ask for the memory that postcopy leaves behind.", nameof(options));
+        }
+
         if (options.SwitchoverAck && !options.ReturnPath)
         {
             throw new ArgumentException("The switchover's acknowledgement goes over the return path, which the connection does not have.", nameof(options));

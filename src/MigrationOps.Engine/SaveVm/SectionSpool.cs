@@ -18,6 +18,7 @@ internal sealed class SectionSpool : IDisposable
     private readonly WalkContext _walk = new(new Blind());
     private readonly Dictionary<StreamSection, long> _saved = [];
     private readonly SortedSet<string> _devices = new(StringComparer.Ordinal);
+    private int _adopted;
 
     internal SectionSpool(string path, IoScope scope) => _file = AtomicFile.Create(path, scope);
 
@@ -52,9 +53,14 @@ internal sealed class SectionSpool : IDisposable
         }
     }
 
+    /// <summary>True for a capability whose change of the format is known here.</summary>
+    internal static bool Reads(string capability) => capability == StreamFormat.IgnoreSharedCapability;
+
     /// <summary>Stands in for the handlers of a device that nobody registered.</summary>
-    internal SaveVmEntry Adopt(StreamElement.SectionStart start)
-        => new(start.IdStr, start.InstanceId, (int)Math.Min(start.VersionId, int.MaxValue), start.Id, 0, new UnknownDevice(this, start.Id), []);
+    internal SaveVmEntry Adopt(StreamElement.SectionStart start, long offset)
+        => ++_adopted <= SaveVmFormat.MaxSections
+            ? new(start.IdStr, start.InstanceId, (int)Math.Min(start.VersionId, int.MaxValue), start.Id, 0, new UnknownDevice(this, start.Id), [])
+            : throw ElementReader.Failure(SaveVmError.InvalidSectionId, offset, $"More than {SaveVmFormat.MaxSections:N0} devices that are not registered are started");
 
     /// <summary>Keeps one section of an adopted device, from its head to the footer, until the result is disposed.</summary>
     internal IDisposable? Keep(SaveVmSectionType type, SaveVmEntry entry, IncomingStream input)

@@ -212,7 +212,7 @@ internal sealed class TargetSession : IDisposable
                 ? $"The stream is of machine type '{configuration.MachineType}', and '{machine}' is expected"
             : _options.PageBits is { } bits && configuration.PageBits is { } given && bits != given
                 ? $"The stream has pages of 2^{given} bytes, and 2^{bits} are expected"
-            : configuration.Capabilities.FirstOrDefault(c => !_options.Capabilities.Contains(c) && _spool?.Reads(c) is not true) is { } capability
+            : configuration.Capabilities.FirstOrDefault(c => !_options.Capabilities.Contains(c) && (_spool is null || !SectionSpool.Reads(c))) is { } capability
                 ? $"The stream needs the capability '{capability}'"
             : null;
         if (wrong is not null)

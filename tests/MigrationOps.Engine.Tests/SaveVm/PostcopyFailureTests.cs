@@ -47,7 +47,7 @@ public class PostcopyFailureTests
         _pair.Run();
         Assert.Equal((SaveVmError.PostcopyPaused, MigrationOwner.Target), PostcopyTests.Reason(_pair.SourceFailure));
         Assert.Equal(SaveVmError.HandlerFailed, Assert.IsType<SaveVmException>(_pair.SourceFailure!.InnerException).Reason);
-        Assert.Contains($"{handler} of section 2 (middle)", _pair.SourceFailure.Message, StringComparison.Ordinal);
+        Assert.Contains($"{handler} of section 3 (middle)", _pair.SourceFailure.Message, StringComparison.Ordinal);
         AssertPaused();
         broken = false;
         _pair.Resume().AssertSucceeded();
@@ -169,7 +169,7 @@ public class PostcopyFailureTests
         WaitForStart(source);
         _pair.Run();
         Assert.Equal((SaveVmError.HandlerFailed, MigrationOwner.Target), PostcopyTests.Reason(_pair.SourceFailure));
-        Assert.Contains("section 0 (late) does not offer ResumePrepare", _pair.SourceFailure!.Message, StringComparison.Ordinal);
+        Assert.Contains("section 1 (late) does not offer ResumePrepare", _pair.SourceFailure!.Message, StringComparison.Ordinal);
         Assert.Equal((false, 1, 0), (_pair.SourceDriver!.IsPaused, _pair.Log.Count("late.SaveCleanup"), _pair.Log.Count("resume")));
         GiveUp(_pair.TargetDriver!.Abandon);
     }
@@ -207,7 +207,7 @@ public class PostcopyFailureTests
         _pair.Run();
         _pair.Resume();
         Assert.Equal((SaveVmError.PostcopyPaused, MigrationOwner.Target), PostcopyTests.Reason(_pair.SourceFailure));
-        Assert.Contains("ResumePrepare of section 2 (middle)", _pair.SourceFailure!.Message, StringComparison.Ordinal);
+        Assert.Contains("ResumePrepare of section 3 (middle)", _pair.SourceFailure!.Message, StringComparison.Ordinal);
         AssertPaused();
         broken = false;
         _pair.Resume().AssertSucceeded();
