@@ -63,6 +63,9 @@ public sealed class SaveVmSource
     /// <summary>True while a migration that broke after its switch to postcopy keeps its state for <see cref="Resume"/>.</summary>
     public bool IsPaused => _paused is not null;
 
+    /// <summary>How it is driven.</summary>
+    public SaveVmSourceOptions Options => _options;
+
     /// <summary>The devices that take part.</summary>
     public IReadOnlyList<SaveVmEntry> Entries => _entries;
 

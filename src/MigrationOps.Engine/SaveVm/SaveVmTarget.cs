@@ -57,6 +57,9 @@ public sealed class SaveVmTarget
     /// <summary>True while a migration that broke after the device was started here keeps its state for <see cref="Resume"/>.</summary>
     public bool IsPaused => _paused is not null;
 
+    /// <summary>How it is driven.</summary>
+    public SaveVmTargetOptions Options => _options;
+
     /// <summary>The devices that take part.</summary>
     public IReadOnlyList<SaveVmEntry> Entries => _entries;
 

@@ -15,10 +15,28 @@ public static class SaveVmTransfer
     {
         ArgumentNullException.ThrowIfNull(endpoint);
         ArgumentNullException.ThrowIfNull(options);
-        CheckChannels(endpoint, options.MultifdChannels);
-        var source = new SaveVmSource(registry, options with { Uri = endpoint.ToString() }, logger);
-        return endpoint is Endpoint.File file ? SendToFile(source, options, file, scope)
+        return Send(new SaveVmSource(registry, options with { Uri = endpoint.ToString() }, logger), endpoint, security, scope);
+    }
+
+    /// <summary>Sends with a driver that the caller keeps, to resume it should the migration be paused.</summary>
+    /// <exception cref="SaveVmException">The migration failed, or is paused: <see cref="SaveVmSource.IsPaused"/>.</exception>
+    /// <exception cref="WireException">The endpoint failed.</exception>
+    public static MigrationStreamTransfer Send(SaveVmSource source, Endpoint endpoint, TransportSecurity security, IoScope scope)
+    {
+        ArgumentNullException.ThrowIfNull(source);
+        ArgumentNullException.ThrowIfNull(endpoint);
+        CheckChannels(endpoint, source.Options.MultifdChannels);
+        return endpoint is Endpoint.File file ? SendToFile(source, source.Options, file, scope)
             : Connected(source.Run, inner => Transport.Connect(endpoint, security, inner), scope);
+    }
+
+    /// <summary>Goes on with a paused migration: connects to the target again.</summary>
+    /// <exception cref="SaveVmException">It is paused again.</exception>
+    public static MigrationStreamTransfer Resume(SaveVmSource source, Endpoint endpoint, TransportSecurity security, IoScope scope, SaveVmSourceOptions? options = null)
+    {
+        ArgumentNullException.ThrowIfNull(source);
+        RefuseFile(endpoint);
+        return Connected((open, bounds) => source.Resume(open, bounds, options), inner => Transport.Connect(endpoint, security, inner), scope);
     }
 
     /// <summary>Receives a stream into what is registered: from one connection to a socket endpoint, a file or a descriptor.</summary>
@@ -29,10 +47,29 @@ public static class SaveVmTransfer
     {
         ArgumentNullException.ThrowIfNull(endpoint);
         ArgumentNullException.ThrowIfNull(options);
-        var target = new SaveVmTarget(registry, options with { Uri = endpoint.ToString(), ReturnPath = endpoint is not Endpoint.File }, logger);
-        CheckChannels(endpoint, options.MultifdChannels);
-        using var accepting = new Accepting(endpoint, security, options.MultifdChannels + 1);
+        return Receive(new SaveVmTarget(registry, options with { Uri = endpoint.ToString(), ReturnPath = endpoint is not Endpoint.File }, logger), endpoint, security, scope);
+    }
+
+    /// <summary>Receives with a driver that the caller keeps, to resume it should the migration be paused.</summary>
+    /// <exception cref="SaveVmException">The migration failed, or is paused: <see cref="SaveVmTarget.IsPaused"/>.</exception>
+    /// <exception cref="WireException">The endpoint failed.</exception>
+    public static MigrationStreamTransfer Receive(SaveVmTarget target, Endpoint endpoint, TransportSecurity security, IoScope scope)
+    {
+        ArgumentNullException.ThrowIfNull(target);
+        ArgumentNullException.ThrowIfNull(endpoint);
+        CheckChannels(endpoint, target.Options.MultifdChannels);
+        using var accepting = new Accepting(endpoint, security, target.Options.MultifdChannels + 1);
         return Connected(target.Run, accepting.Open, scope);
+    }
+
+    /// <summary>Goes on with a paused migration: waits for the source's new connection.</summary>
+    /// <exception cref="SaveVmException">It is paused again.</exception>
+    public static MigrationStreamTransfer Resume(SaveVmTarget target, Endpoint endpoint, TransportSecurity security, IoScope scope, SaveVmTargetOptions? options = null)
+    {
+        ArgumentNullException.ThrowIfNull(target);
+        RefuseFile(endpoint);
+        using var accepting = new Accepting(endpoint, security, 1);
+        return Connected((open, bounds) => target.Resume(open, bounds, options), accepting.Open, scope);
     }
 
     private static MigrationStreamTransfer SendToFile(SaveVmSource source, SaveVmSourceOptions options, Endpoint.File endpoint, IoScope scope)
@@ -49,6 +86,16 @@ public static class SaveVmTransfer
         var result = source.Run(_ => file.Stream, scope);
         file.Commit();
         return result;
+    }
+
+    private static void RefuseFile(Endpoint endpoint)
+    {
+        ArgumentNullException.ThrowIfNull(endpoint);
+        if (endpoint is Endpoint.File)
+        {
+            throw new WireException(WireError.UnsupportedEndpoint, $"{endpoint}: a paused migration goes on over a connection with a return path.")
+            { Target = endpoint.ToString() };
+        }
     }
 
     private static void CheckChannels(Endpoint endpoint, int channels)

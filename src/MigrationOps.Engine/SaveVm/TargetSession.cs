@@ -83,9 +83,10 @@ internal sealed class TargetSession : IDisposable
     /// <summary>The rest of a migration whose connection was lost while the device ran, over a new one: it has no header.</summary>
     internal void Recover(HandlerWatch watch, Func<IoScope, Stream> open)
     {
-        _bytesBefore += _input.Offset;
+        long before = _input.Offset;
         _returnPath = null;
         Connect(watch, open);
+        _bytesBefore += before;
         _returnPath = _options.ReturnPath ? new ReturnPathWriter(_stream!) : null;
         LoadElements();
     }

@@ -8,16 +8,30 @@ namespace MigrationOps.PowerShell.Commands;
 /// <summary>What sending and receiving a migration stream have in common.</summary>
 public abstract class MigrationDriverCmdlet : TransferCmdlet
 {
+    protected const string StartSet = "Start";
+    protected const string ResumeSet = "Resume";
+    protected const string AbandonSet = "Abandon";
+
     private bool _invokesScripts;
 
-    [Parameter(Mandatory = true, Position = 0)]
+    [Parameter(Mandatory = true, Position = 0, ParameterSetName = StartSet)]
+    [Parameter(Mandatory = true, Position = 0, ParameterSetName = ResumeSet)]
     [ValidateNotNullOrEmpty]
     public string Uri { get; set; } = "";
 
-    [Parameter]
+    [Parameter(Mandatory = true, ParameterSetName = ResumeSet)]
+    public SwitchParameter Resume { get; set; }
+
+    [Parameter(Mandatory = true, ParameterSetName = AbandonSet)]
+    public SwitchParameter Abandon { get; set; }
+
+    [Parameter(ParameterSetName = StartSet)]
+    public SwitchParameter Postcopy { get; set; }
+
+    [Parameter(ParameterSetName = StartSet)]
     public SwitchParameter SwitchoverAck { get; set; }
 
-    [Parameter]
+    [Parameter(ParameterSetName = StartSet)]
     [ValidateNotNullOrEmpty]
     public string? MachineType { get; set; }
 
@@ -28,15 +42,15 @@ public abstract class MigrationDriverCmdlet : TransferCmdlet
     [Parameter]
     public SwitchParameter AllowPlaintext { get; set; }
 
-    protected override object Target => Uri;
+    protected override object Target => Uri.Length > 0 ? Uri : MyInvocation.MyCommand.Name;
 
     protected override bool InvokesScripts => _invokesScripts;
 
-    /// <summary>The work: a migration with the session's devices, whose scripts run in this pipeline, and with progress.</summary>
-    private protected Action<IOperationHost> Work(string activity, Func<IOperationHost, IoScope, ProgressMeter, SaveVmRegistry, MigrationStreamTransfer> run)
+    /// <summary>The work: a migration of these devices, whose scripts run in this pipeline, and with progress.</summary>
+    private protected Action<IOperationHost> Work(string activity, IReadOnlyList<SaveVmEntry> entries, RelayLogger log,
+        Func<IOperationHost, IoScope, ProgressMeter, MigrationStreamTransfer?> run)
     {
-        var registry = SessionRegistry.Current;
-        ScriptHandlers[] scripts = [.. registry.Entries.Select(e => e.Handlers).OfType<ScriptHandlers>()];
+        ScriptHandlers[] scripts = [.. entries.Select(e => e.Handlers).OfType<ScriptHandlers>()];
         if (AsJob && scripts.Length > 0)
         {
             throw new SaveVmException(SaveVmError.InvalidHandlers,
@@ -49,10 +63,14 @@ public abstract class MigrationDriverCmdlet : TransferCmdlet
         {
             using var scope = NewScope(host);
             var meter = new ProgressMeter(host, Uri.GetHashCode(StringComparison.Ordinal) & int.MaxValue, activity);
+            log.Target = host.Logger;
             Attach(scripts, host);
             try
             {
-                host.WriteObject(run(host, scope, meter, registry));
+                if (run(host, scope, meter) is { } result)
+                {
+                    host.WriteObject(result);
+                }
             }
             finally
             {
@@ -60,6 +78,51 @@ public abstract class MigrationDriverCmdlet : TransferCmdlet
                 meter.Complete();
             }
         };
+    }
+
+    /// <summary>The work of -Abandon, and what comes after it.</summary>
+    private protected Action<IOperationHost>? Abandoning<TDriver>(IReadOnlyList<SaveVmEntry> entries, PausedMigration<TDriver> paused, Action<IOperationHost>? after = null)
+        where TDriver : class
+    {
+        var session = RunspaceSession.Current;
+        return ShouldProcess("the paused migration", "Give up what has not been transferred, and clean up") ? Work("Giving up a migration", entries, paused.Log, (host, scope, _) =>
+        {
+            session.Release(paused);
+            paused.Abandon(scope);
+            after?.Invoke(host);
+            return null;
+        }) : null;
+    }
+
+    /// <summary>The session's paused migration, which must be there.</summary>
+    private protected static PausedMigration<TDriver> Paused<TDriver>()
+        where TDriver : class
+        => PausedMigration<TDriver>.Of(RunspaceSession.Current) ?? throw new SaveVmException(SaveVmError.WrongPhase, "No migration of this session is paused.",
+            action: "Resume it in the session in which it was started.");
+
+    /// <summary>A new migration must not replace a paused one.</summary>
+    private protected static void RefuseIfPaused<TDriver>()
+        where TDriver : class
+    {
+        if (PausedMigration<TDriver>.Of(RunspaceSession.Current) is not null)
+        {
+            throw new SaveVmException(SaveVmError.WrongPhase, "A migration of this session is paused, and keeps the state of its devices.");
+        }
+    }
+
+    /// <summary>A script block as a callback; in a job there is no pipeline to run it.</summary>
+    private protected static Action? Script(IOperationHost host, ScriptBlock? script) => script is null ? null : () => host.Invoke(() => script.Invoke());
+
+    private protected void RefuseInJob(params ReadOnlySpan<(string Name, ScriptBlock? Script)> scripts)
+    {
+        foreach (var (name, script) in scripts)
+        {
+            if (AsJob && script is not null)
+            {
+                throw new SaveVmException(SaveVmError.InvalidHandlers, $"-{name} runs in the pipeline of its session, and a job has none.",
+                    action: "Leave -AsJob out.");
+            }
+        }
     }
 
     private static void Attach(ScriptHandlers[] scripts, IOperationHost? host)

@@ -4,27 +4,85 @@ using MigrationOps.PowerShell.Hosting;
 
 namespace MigrationOps.PowerShell.Commands;
 
-[Cmdlet(VerbsCommunications.Receive, "MigrationStream", SupportsShouldProcess = true)]
+[Cmdlet(VerbsCommunications.Receive, "MigrationStream", SupportsShouldProcess = true, DefaultParameterSetName = StartSet)]
 [OutputType(typeof(MigrationStreamTransfer), typeof(Job))]
 public sealed class ReceiveMigrationStream : MigrationDriverCmdlet
 {
-    [Parameter]
+    [Parameter(ParameterSetName = StartSet)]
     [ValidateNotNullOrEmpty]
     public string? SpoolPath { get; set; }
 
+    [Parameter(ParameterSetName = StartSet)]
+    [ValidateNotNull]
+    public ScriptBlock? StartDevice { get; set; }
+
+    protected override bool InvokesScripts => base.InvokesScripts || StartDevice is not null;
+
     protected override Action<IOperationHost>? Prepare()
     {
+        RefuseInJob((nameof(StartDevice), StartDevice));
+        return ParameterSetName switch
+        {
+            ResumeSet => PrepareResume(),
+            AbandonSet => Abandoning(Paused<SaveVmTarget>().Driver.Entries, Paused<SaveVmTarget>()),
+            _ => PrepareStart(),
+        };
+    }
+
+    private Action<IOperationHost>? PrepareStart()
+    {
+        RefuseIfPaused<SaveVmTarget>();
         var endpoint = ResolveEndpoint(Uri);
         var security = Security(TlsCredential, AllowPlaintext);
-        if (SwitchoverAck && endpoint is Engine.Wire.Endpoint.File)
+        if (endpoint is Engine.Wire.Endpoint.File && (SwitchoverAck || Postcopy))
         {
-            throw new SaveVmException(SaveVmError.InvalidOption, $"{endpoint} has no source that waits for -SwitchoverAck.");
+            throw new SaveVmException(SaveVmError.InvalidOption,
+                $"{endpoint} has no source that waits for -{(SwitchoverAck ? nameof(SwitchoverAck) : nameof(Postcopy))}.");
         }
 
-        var options = new SaveVmTargetOptions { MachineType = MachineType, SwitchoverAck = SwitchoverAck, SpoolPath = SpoolPath is null ? null : ResolvePath(SpoolPath) };
+        if (Postcopy && SpoolPath is not null)
+        {
+            throw new SaveVmException(SaveVmError.InvalidOption, $"-{nameof(Postcopy)} and -{nameof(SpoolPath)} do not go together: what is kept is complete only at the end.");
+        }
+
+        var registry = SessionRegistry.Current;
+        var session = RunspaceSession.Current;
+        var log = new RelayLogger();
+        var options = new SaveVmTargetOptions
+        {
+            Uri = endpoint.ToString(),
+            MachineType = MachineType,
+            SwitchoverAck = SwitchoverAck,
+            Postcopy = Postcopy,
+            ReturnPath = endpoint is not Engine.Wire.Endpoint.File,
+            SpoolPath = SpoolPath is null ? null : ResolvePath(SpoolPath),
+        };
         return ShouldProcess(endpoint.ToString(), "Load the stream into this session's registered devices")
-            ? Work($"Receiving a migration on {endpoint}", (host, scope, meter, registry) => SaveVmTransfer.Receive(
-                registry, endpoint, security, options with { OnProgress = bytes => meter.Report(bytes, null) }, scope, host.Logger))
+            ? Work($"Receiving a migration on {endpoint}", registry.Entries, log, (host, scope, meter) =>
+            {
+                var target = new SaveVmTarget(registry, options with { OnProgress = bytes => meter.Report(bytes, null), StartDevice = Script(host, StartDevice) }, log);
+                return Run(session, target, log, () => SaveVmTransfer.Receive(target, endpoint, security, scope));
+            })
             : null;
     }
+
+    private Action<IOperationHost>? PrepareResume()
+    {
+        var paused = Paused<SaveVmTarget>();
+        var target = paused.Driver;
+        var endpoint = ResolveEndpoint(Uri);
+        var security = Security(TlsCredential, AllowPlaintext);
+        var session = RunspaceSession.Current;
+        return ShouldProcess(endpoint.ToString(), "Resume the paused migration")
+            ? Work($"Resuming a migration on {endpoint}", target.Entries, paused.Log, (host, scope, meter) =>
+            {
+                session.Release(paused);
+                return Run(session, target, paused.Log, () => SaveVmTransfer.Resume(target, endpoint, security, scope,
+                    target.Options with { Uri = endpoint.ToString(), OnProgress = bytes => meter.Report(bytes, null) }));
+            })
+            : null;
+    }
+
+    private static MigrationStreamTransfer Run(RunspaceSession session, SaveVmTarget target, RelayLogger log, Func<MigrationStreamTransfer> run)
+        => PausedMigration<SaveVmTarget>.Run(session, target, log, () => target.IsPaused, target.Abandon, run);
 }

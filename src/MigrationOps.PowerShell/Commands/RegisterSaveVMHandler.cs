@@ -81,6 +81,18 @@ public sealed class RegisterSaveVMHandler : PSCmdlet
 
     [Parameter(ParameterSetName = ScriptSet)]
     [ValidateNotNull]
+    public ScriptBlock? HasPostcopy { get; set; }
+
+    [Parameter(ParameterSetName = ScriptSet)]
+    [ValidateNotNull]
+    public ScriptBlock? SaveCompletePostcopy { get; set; }
+
+    [Parameter(ParameterSetName = ScriptSet)]
+    [ValidateNotNull]
+    public ScriptBlock? ResumePrepare { get; set; }
+
+    [Parameter(ParameterSetName = ScriptSet)]
+    [ValidateNotNull]
     public ScriptBlock? SaveCleanup { get; set; }
 
     [Parameter(ParameterSetName = ScriptSet)]
@@ -136,6 +148,8 @@ public sealed class RegisterSaveVMHandler : PSCmdlet
             (SaveVmHandler.SaveLiveIterate, SaveIterate), (SaveVmHandler.StatePendingEstimate, PendingEstimate),
             (SaveVmHandler.StatePendingExact, PendingExact), (SaveVmHandler.IsActive, IsActive),
             (SaveVmHandler.IsActiveIterate, IsActiveIterate), (SaveVmHandler.SaveLiveCompletePrecopy, SaveComplete),
+            (SaveVmHandler.HasPostcopy, HasPostcopy), (SaveVmHandler.SaveLiveCompletePostcopy, SaveCompletePostcopy),
+            (SaveVmHandler.ResumePrepare, ResumePrepare),
             (SaveVmHandler.SaveCleanup, SaveCleanup), (SaveVmHandler.LoadSetup, LoadSetup), (SaveVmHandler.LoadState, LoadState),
             (SaveVmHandler.LoadCleanup, LoadCleanup), (SaveVmHandler.SwitchoverAckNeeded, SwitchoverAckNeeded),
             (SaveVmHandler.SwitchoverStart, SwitchoverStart),

@@ -4,33 +4,43 @@ using MigrationOps.PowerShell.Hosting;
 
 namespace MigrationOps.PowerShell.Commands;
 
-[Cmdlet(VerbsCommunications.Send, "MigrationStream", SupportsShouldProcess = true)]
+[Cmdlet(VerbsCommunications.Send, "MigrationStream", SupportsShouldProcess = true, DefaultParameterSetName = StartSet)]
 [OutputType(typeof(MigrationStreamTransfer), typeof(MigrationRound), typeof(Job))]
 public sealed class SendMigrationStream : MigrationDriverCmdlet
 {
-    [Parameter]
+    [Parameter(ParameterSetName = StartSet)]
     [ValidateRange(1, long.MaxValue)]
     public long? MaxBandwidth { get; set; }
 
-    [Parameter]
+    [Parameter(ParameterSetName = StartSet)]
+    [Parameter(ParameterSetName = ResumeSet)]
     [Seconds]
     public TimeSpan DowntimeLimit { get; set; } = new SaveVmSourceOptions().DowntimeLimit;
 
-    [Parameter]
+    [Parameter(ParameterSetName = StartSet)]
     public SwitchParameter ReturnPath { get; set; }
 
-    [Parameter]
+    [Parameter(ParameterSetName = StartSet)]
+    [ValidateRange(0, int.MaxValue)]
+    public int PostcopyAfter { get; set; } = new SaveVmSourceOptions().PostcopyAfter;
+
+    [Parameter(ParameterSetName = StartSet)]
+    [Parameter(ParameterSetName = ResumeSet)]
+    [ValidateRange(1, long.MaxValue)]
+    public long? MaxPostcopyBandwidth { get; set; }
+
+    [Parameter(ParameterSetName = StartSet)]
     [ValidateRange(1, int.MaxValue)]
     public int? MaxRounds { get; set; }
 
-    [Parameter]
+    [Parameter(ParameterSetName = StartSet)]
     [Seconds]
     public TimeSpan? MaxDuration { get; set; }
 
-    [Parameter]
+    [Parameter(ParameterSetName = StartSet)]
     public SwitchParameter NoDescription { get; set; }
 
-    [Parameter]
+    [Parameter(ParameterSetName = StartSet)]
     [ValidateNotNull]
     public ScriptBlock? StopDevice { get; set; }
 
@@ -38,12 +48,24 @@ public sealed class SendMigrationStream : MigrationDriverCmdlet
     [ValidateNotNull]
     public ScriptBlock? ResumeDevice { get; set; }
 
-    [Parameter]
+    [Parameter(ParameterSetName = StartSet)]
+    [Parameter(ParameterSetName = ResumeSet)]
     public SwitchParameter PassThru { get; set; }
 
     protected override bool InvokesScripts => base.InvokesScripts || (StopDevice ?? ResumeDevice) is not null;
 
     protected override Action<IOperationHost>? Prepare()
+    {
+        RefuseInJob((nameof(StopDevice), StopDevice), (nameof(ResumeDevice), ResumeDevice));
+        return ParameterSetName switch
+        {
+            ResumeSet => PrepareResume(),
+            AbandonSet => PrepareAbandon(),
+            _ => PrepareStart(),
+        };
+    }
+
+    private Action<IOperationHost>? PrepareStart()
     {
         if (DowntimeLimit < TimeSpan.Zero || MaxDuration <= TimeSpan.Zero)
         {
@@ -51,35 +73,71 @@ public sealed class SendMigrationStream : MigrationDriverCmdlet
                 $"-{(DowntimeLimit < TimeSpan.Zero ? nameof(DowntimeLimit) : nameof(MaxDuration))} is not a time that a migration can have.");
         }
 
-        if (AsJob && (StopDevice ?? ResumeDevice) is not null)
+        if (!Postcopy && (MyInvocation.BoundParameters.ContainsKey(nameof(PostcopyAfter)) || MaxPostcopyBandwidth is not null))
         {
-            throw new SaveVmException(SaveVmError.InvalidHandlers, "-StopDevice and -ResumeDevice run in the pipeline of their session, and a job has none.",
-                action: "Leave -AsJob out.");
+            throw new SaveVmException(SaveVmError.InvalidOption, $"-{nameof(PostcopyAfter)} and -{nameof(MaxPostcopyBandwidth)} mean something only with -{nameof(Postcopy)}.");
         }
 
+        RefuseIfPaused<SaveVmSource>();
         var endpoint = ResolveEndpoint(Uri);
         var security = Security(TlsCredential, AllowPlaintext);
+        var registry = SessionRegistry.Current;
+        var session = RunspaceSession.Current;
         var options = new SaveVmSourceOptions
         {
+            Uri = endpoint.ToString(),
             MachineType = MachineType ?? new SaveVmSourceOptions().MachineType,
             MaxBandwidth = MaxBandwidth,
             DowntimeLimit = DowntimeLimit,
-            ReturnPath = ReturnPath || SwitchoverAck,
+            ReturnPath = ReturnPath || SwitchoverAck || Postcopy,
             SwitchoverAck = SwitchoverAck,
+            Postcopy = Postcopy,
+            PostcopyAfter = PostcopyAfter,
+            MaxPostcopyBandwidth = MaxPostcopyBandwidth,
             MaxRounds = MaxRounds,
             MaxDuration = MaxDuration,
             Description = !NoDescription,
         };
+        var log = new RelayLogger();
         return ShouldProcess(endpoint.ToString(), "Send the state of this session's registered devices")
-            ? Work($"Sending a migration to {endpoint}", (host, scope, meter, registry) => SaveVmTransfer.Send(registry, endpoint, security, options with
+            ? Work($"Sending a migration to {endpoint}", registry.Entries, log, (host, scope, meter) =>
             {
-                OnRound = PassThru ? host.WriteObject : null,
-                OnProgress = (sent, pending) => meter.Report(sent, sent + pending),
-                StopDevice = Script(host, StopDevice),
-                ResumeDevice = Script(host, ResumeDevice),
-            }, scope, host.Logger))
+                var source = new SaveVmSource(registry, Bind(options, host, meter) with { StopDevice = Script(host, StopDevice) }, log);
+                return Run(session, source, log, () => SaveVmTransfer.Send(source, endpoint, security, scope));
+            })
             : null;
     }
 
-    private static Action? Script(IOperationHost host, ScriptBlock? script) => script is null ? null : () => host.Invoke(() => script.Invoke());
+    private Action<IOperationHost>? PrepareResume()
+    {
+        var paused = Paused<SaveVmSource>();
+        var source = paused.Driver;
+        var endpoint = ResolveEndpoint(Uri);
+        var security = Security(TlsCredential, AllowPlaintext);
+        var session = RunspaceSession.Current;
+        var options = source.Options with { Uri = endpoint.ToString(), DowntimeLimit = DowntimeLimit, MaxPostcopyBandwidth = MaxPostcopyBandwidth };
+        return ShouldProcess(endpoint.ToString(), "Resume the paused migration")
+            ? Work($"Resuming a migration to {endpoint}", source.Entries, paused.Log, (host, scope, meter) =>
+            {
+                session.Release(paused);
+                return Run(session, source, paused.Log, () => SaveVmTransfer.Resume(source, endpoint, security, scope, Bind(options, host, meter)));
+            })
+            : null;
+    }
+
+    private Action<IOperationHost>? PrepareAbandon()
+    {
+        var paused = Paused<SaveVmSource>();
+        return Abandoning(paused.Driver.Entries, paused, host => Script(host, ResumeDevice)?.Invoke());
+    }
+
+    private SaveVmSourceOptions Bind(SaveVmSourceOptions options, IOperationHost host, ProgressMeter meter) => options with
+    {
+        OnRound = PassThru ? host.WriteObject : null,
+        OnProgress = (sent, pending) => meter.Report(sent, sent + pending),
+        ResumeDevice = Script(host, ResumeDevice),
+    };
+
+    private static MigrationStreamTransfer Run(RunspaceSession session, SaveVmSource source, RelayLogger log, Func<MigrationStreamTransfer> run)
+        => PausedMigration<SaveVmSource>.Run(session, source, log, () => source.IsPaused, source.Abandon, run);
 }

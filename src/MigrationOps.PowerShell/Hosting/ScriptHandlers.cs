@@ -36,6 +36,13 @@ internal sealed class ScriptHandlers(IReadOnlyDictionary<SaveVmHandler, ScriptBl
     public void SaveLiveCompletePrecopy(SaveVmSaveStream stream, SaveVmContext context)
         => Run(SaveVmHandler.SaveLiveCompletePrecopy, stream, context);
 
+    public bool HasPostcopy(SaveVmContext context) => Ask<bool>(SaveVmHandler.HasPostcopy, "$true or $false", context);
+
+    public void SaveLiveCompletePostcopy(SaveVmSaveStream stream, SaveVmContext context)
+        => Run(SaveVmHandler.SaveLiveCompletePostcopy, stream, context);
+
+    public void ResumePrepare(SaveVmContext context) => Run(SaveVmHandler.ResumePrepare, context);
+
     public void SaveCleanup(SaveVmContext context) => Run(SaveVmHandler.SaveCleanup, context);
 
     public void LoadSetup(SaveVmContext context) => Run(SaveVmHandler.LoadSetup, context);
