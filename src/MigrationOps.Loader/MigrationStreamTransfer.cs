@@ -77,7 +77,7 @@ public sealed record MigrationStreamTransfer
     public MigrationOwner Owner { get; init; } = MigrationOwner.Target;
 
     /// <summary>Bytes per second over the whole duration.</summary>
-    public double Throughput => Duration > TimeSpan.Zero ? Bytes / Duration.TotalSeconds : 0;
+    public double Throughput => Duration > TimeSpan.Zero ? (Bytes + ChannelBytes) / Duration.TotalSeconds : 0;
 }
 
 /// <summary>The named parts of a downtime, as one side saw it.</summary>

@@ -39,10 +39,11 @@ public abstract class SaveVmContext
     public abstract void StartLoadThread(Action<CancellationToken> body);
 
     /// <summary>
-    /// Target only: cancelled once every multifd channel has ended, or was silent for too long. What has not come in a packet
-    /// by then does not come. Never cancelled in a migration without channels.
+    /// Target only: cancelled once the stream has come to its end mark, or to the start of the device in postcopy, and every multifd
+    /// channel has ended, or was silent for too long.
+    /// What a load thread has not got by then does not come.
     /// </summary>
-    public abstract CancellationToken PacketsEnded { get; }
+    public abstract CancellationToken StreamEnded { get; }
 
     /// <summary>
     /// Target only, after the switch to postcopy: asks the source for pages, which it then sends before others. Any
@@ -57,6 +58,9 @@ public abstract class SaveVmContext
     /// <returns>One bit per page, as <see cref="ISaveVmPages.ReceivedPages"/> gives it, filled up to whole 8 bytes.</returns>
     /// <exception cref="InvalidOperationException">Anywhere else.</exception>
     public abstract byte[] ReadReceivedPages(string block);
+
+    /// <summary>In the cleanups: whose the VM is, and with it the device; null before.</summary>
+    public abstract MigrationOwner? Owner { get; }
 }
 
 /// <summary>How many bytes of a device are still to be sent.</summary>

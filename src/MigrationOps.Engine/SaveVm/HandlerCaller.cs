@@ -128,17 +128,20 @@ internal sealed class EntryContext(SaveVmEntry entry, bool isSource, Action<Entr
     /// <summary>How many multifd channels the migration has.</summary>
     internal int Channels { get; init; }
 
-    /// <summary>The channels on the target, null without.</summary>
-    internal IncomingChannels? Incoming { get; set; }
-
     /// <summary>The load threads on the target.</summary>
     internal LoadThreads? LoadThreads { get; set; }
+
+    /// <summary>How it ended.</summary>
+    internal MigrationOwner? EndedWith { get; set; }
 
     /// <inheritdoc/>
     public override int MultifdChannels => Channels;
 
     /// <inheritdoc/>
-    public override CancellationToken PacketsEnded => Incoming?.PacketsEnded ?? CancellationToken.None;
+    public override CancellationToken StreamEnded => LoadThreads?.StreamEnded ?? CancellationToken.None;
+
+    /// <inheritdoc/>
+    public override MigrationOwner? Owner => EndedWith;
 
     /// <summary>Target: takes wishes for pages, once it listens.</summary>
     internal Action<SaveVmPages>? PagesWanted { get; set; }

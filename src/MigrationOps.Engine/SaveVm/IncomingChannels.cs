@@ -14,7 +14,6 @@ internal sealed class IncomingChannels(
     private static readonly ReceiveOptions Bounds = new() { PacketLimit = OutgoingChannels.MaxPacket };
 
     private readonly ReceiveState _state = new(count, scope.CancellationToken);
-    private readonly CancellationTokenSource _packetsEnded = new();
     private readonly List<ChannelReader> _readers = [];
     private readonly List<SideThread> _threads = [];
     private readonly HashSet<SaveVmEntry> _inside = [];
@@ -27,8 +26,8 @@ internal sealed class IncomingChannels(
 
     internal long Bytes => watch.Moved;
 
-    /// <summary>Cancelled when no more packets come.</summary>
-    internal CancellationToken PacketsEnded => _packetsEnded.Token;
+    /// <summary>Called when every channel has ended, as a source ends it.</summary>
+    internal Action? AllEnded { get; set; }
 
     /// <summary>Accepts the main channel and all others.</summary>
     /// <param name="open">Accepts one connection; it stays the caller's.</param>
@@ -113,9 +112,6 @@ internal sealed class IncomingChannels(
         return ended ? null : "The source does not close its multifd channels.";
     }
 
-    /// <summary>Nothing has come for too long: no device shall wait for packets any more.</summary>
-    internal void GiveUp() => _packetsEnded.Cancel();
-
     /// <summary>Changes with every byte and packet.</summary>
     internal long Moved() => Bytes + Packets;
 
@@ -124,11 +120,7 @@ internal sealed class IncomingChannels(
     internal bool End() => SideThread.JoinAll(_threads);
 
     /// <summary>Gives back what the threads waited on; all of them have ended.</summary>
-    public void Dispose()
-    {
-        _packetsEnded.Dispose();
-        _threads.ForEach(t => t.Dispose());
-    }
+    public void Dispose() => _threads.ForEach(t => t.Dispose());
 
     /// <inheritdoc/>
     public void Receive(in DeviceStatePacket packet, ChannelReader channel)
@@ -216,7 +208,7 @@ internal sealed class IncomingChannels(
         // Not after a failure: nobody shall name what is missing before the cause is known.
         if (Interlocked.Increment(ref _ended) == Count)
         {
-            _packetsEnded.Cancel();
+            AllEnded?.Invoke();
         }
     }
 

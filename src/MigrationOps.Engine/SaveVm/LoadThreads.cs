@@ -8,7 +8,19 @@ internal sealed class LoadThreads(ProgressWatch watch, IoScope scope, Action fai
 {
     private readonly Lock _gate = new();
     private readonly List<(EntryContext Context, SideThread Thread)> _threads = [];
+    private readonly CancellationTokenSource _streamEnded = new();
+    private int _open = 1;
     private bool _closed;
+
+    /// <summary>Cancelled when nothing more comes, in sections or in packets.</summary>
+    internal CancellationToken StreamEnded => _streamEnded.Token;
+
+    /// <summary>Waits for the multifd channels' ends too before it says so.</summary>
+    internal void AwaitEndOf(IncomingChannels channels)
+    {
+        _open++;
+        channels.AllEnded = EndOne;
+    }
 
     /// <summary>Starts a thread for a device.</summary>
     internal void Start(EntryContext context, Action<CancellationToken> body)
@@ -29,6 +41,8 @@ internal sealed class LoadThreads(ProgressWatch watch, IoScope scope, Action fai
     /// <param name="channels">The multifd channels, or null.</param>
     internal void Join(IEnumerable<EntryContext> devices, IncomingChannels? channels)
     {
+        EndOne();
+
         // One that has no thread to say so has everything when nothing more can come.
         var waiting = channels is null ? null
             : devices.FirstOrDefault(d => d.Entry.Has(SaveVmHandler.LoadStateBuffer) && !HasThread(d));
@@ -62,7 +76,19 @@ internal sealed class LoadThreads(ProgressWatch watch, IoScope scope, Action fai
     }
 
     /// <summary>Gives back what the threads waited on; all of them have ended.</summary>
-    public void Dispose() => _threads.ForEach(t => t.Thread.Dispose());
+    public void Dispose()
+    {
+        _threads.ForEach(t => t.Thread.Dispose());
+        _streamEnded.Dispose();
+    }
+
+    private void EndOne()
+    {
+        if (Interlocked.Decrement(ref _open) == 0)
+        {
+            _streamEnded.Cancel();
+        }
+    }
 
     private void Await(EntryContext context, SideThread thread, IncomingChannels? channels)
     {
@@ -78,7 +104,7 @@ internal sealed class LoadThreads(ProgressWatch watch, IoScope scope, Action fai
         }
 
         // It may be able to say what it waits for.
-        channels?.GiveUp();
+        _streamEnded.Cancel();
         SideThread.JoinAll([thread]);
         watch.Token.ThrowIfCancellationRequested();
         throw new SaveVmException(SaveVmError.HandlerTimeout,

@@ -120,7 +120,7 @@ public sealed class SaveVmSource
         ArgumentNullException.ThrowIfNull(scope);
         var session = MustBePaused(true)!;
         _paused = null;
-        return Clean(session, scope);
+        return Clean(session, session.Owner, scope);
     }
 
     private MigrationStreamTransfer Drive(SourceSession session, int count, IoScope scope, Action<HandlerWatch> body)
@@ -152,7 +152,7 @@ public sealed class SaveVmSource
             throw Late(session, failure, leftBehind, scope);
         }
 
-        var warnings = Clean(session, scope);
+        var warnings = Clean(session, failure is null ? MigrationOwner.Target : session.Owner, scope);
         if (failure is null)
         {
             return session.Result(warnings);
@@ -185,7 +185,7 @@ public sealed class SaveVmSource
         }
         else
         {
-            Clean(session, scope);
+            Clean(session, owner, scope);
             thrown = new SaveVmException((failure as SaveVmException)?.Reason ?? SaveVmError.HandlerFailed,
                 $"{failure.Message} The migration had switched to postcopy and cannot be resumed, because {obstacle}. {whose}; the device stays stopped here.",
                 failure, "Look at the target: its VM lacks what had not been sent. Start only one of both.");
@@ -200,9 +200,14 @@ public sealed class SaveVmSource
         return Own(thrown, owner);
     }
 
-    private List<string> Clean(SourceSession session, IoScope scope)
+    private List<string> Clean(SourceSession session, MigrationOwner owner, IoScope scope)
     {
         session.Dispose();
+        foreach (var context in session.Contexts)
+        {
+            context.EndedWith = owner;
+        }
+
         var warnings = CleanupRun.All(session.Contexts, SaveVmHandler.SaveCleanup, scope);
         foreach (string warning in warnings)
         {

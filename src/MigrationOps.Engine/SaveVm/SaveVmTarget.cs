@@ -109,7 +109,7 @@ public sealed class SaveVmTarget
         ArgumentNullException.ThrowIfNull(scope);
         var session = MustBePaused(true)!;
         _paused = null;
-        return Clean(session, scope);
+        return Clean(session, session.Owner, scope);
     }
 
     private MigrationStreamTransfer Drive(TargetSession session, IoScope scope, Action<HandlerWatch> body)
@@ -130,7 +130,7 @@ public sealed class SaveVmTarget
         leftBehind |= !session.EndThreads();
         session.EndSpool();
         bool pauses = failure is not null && session.Postcopy.Runs && !leftBehind;
-        var warnings = pauses ? [] : Clean(session, scope);
+        var warnings = pauses ? [] : Clean(session, failure is null ? MigrationOwner.Target : session.Owner, scope);
         if (!leftBehind)
         {
             session.Dispose();
@@ -167,8 +167,13 @@ public sealed class SaveVmTarget
         ByteOffset = (failure as MigrationOpsException)?.ByteOffset,
     };
 
-    private List<string> Clean(TargetSession session, IoScope scope)
+    private List<string> Clean(TargetSession session, MigrationOwner owner, IoScope scope)
     {
+        foreach (var context in session.Contexts)
+        {
+            context.EndedWith = owner;
+        }
+
         var warnings = CleanupRun.All(session.Contexts, SaveVmHandler.LoadCleanup, scope);
         foreach (string warning in warnings)
         {

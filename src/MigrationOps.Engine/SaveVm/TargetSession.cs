@@ -98,10 +98,15 @@ internal sealed class TargetSession : IDisposable
         _loading = new LoadThreads(threads, scope, TellFailure);
         _channels = options.MultifdChannels == 0 ? null
             : new IncomingChannels(options.MultifdChannels, name => _byName.GetValueOrDefault(name), threads, scope, TellFailure);
+        if (_channels is not null)
+        {
+            _loading.AwaitEndOf(_channels);
+        }
+
         foreach (var context in _contexts)
         {
             context.Renew(threads.Token);
-            (context.Incoming, context.LoadThreads) = (_channels, _loading);
+            context.LoadThreads = _loading;
         }
     }
 

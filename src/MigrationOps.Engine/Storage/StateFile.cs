@@ -73,6 +73,21 @@ public static class StateFile
         return new StateFileVerification(new DeviceStateReport(path, run.Checks), run.Failure, run.Header, run.Manifest, run.Digest);
     }
 
+    /// <summary>Verifies a state file that has no name yet, with the manifest that came with it.</summary>
+    /// <param name="file">The file, from its current position.</param>
+    /// <param name="path">What errors call it.</param>
+    /// <param name="manifest">Its manifest, or null.</param>
+    /// <param name="scope">Cancellation.</param>
+    /// <param name="parts">Names and sizes of the parts behind the data.</param>
+    internal static StateFileVerification Verify(FdStream file, string path, StateManifest? manifest, IoScope scope, out Dictionary<string, long> parts)
+    {
+        var run = new Verification(path, null) { Manifest = manifest };
+        run.ReadData(file, raw: false, scope, null);
+        run.Compare();
+        parts = run.PartSizes;
+        return new StateFileVerification(new DeviceStateReport(path, run.Checks), run.Failure, run.Header, run.Manifest, run.Digest);
+    }
+
     /// <summary>The report of a verification, for a file of any kind; a file that cannot be opened is a failed check.</summary>
     /// <param name="path">The file.</param>
     /// <param name="raw">True for bare bytes.</param>
@@ -111,7 +126,9 @@ public static class StateFile
 
         internal StateHeader? Header { get; private set; }
 
-        internal StateManifest? Manifest { get; private set; }
+        internal StateManifest? Manifest { get; set; }
+
+        internal Dictionary<string, long> PartSizes => _parts.ToDictionary(p => p.Key, p => (long)p.Value.Length);
 
         internal StateDigest? Digest { get; private set; }
 

@@ -84,11 +84,28 @@ public sealed record StateManifest
                 throw Invalid(path, $"it has {info.Length:N0} bytes", null);
             }
 
-            var manifest = JsonSerializer.Deserialize(File.ReadAllText(path), ManifestJson.Default.StateManifest)
+            return Parse(File.ReadAllBytes(path), path);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw Invalid(path, e.Message.TrimEnd('.'), e);
+        }
+    }
+
+    /// <summary>Reads a manifest's text.</summary>
+    /// <param name="json">The text in UTF-8.</param>
+    /// <param name="path">What errors call it.</param>
+    /// <exception cref="StateFileException"><see cref="StateFileError.ManifestInvalid"/>.</exception>
+    internal static StateManifest Parse(ReadOnlySpan<byte> json, string path)
+    {
+        try
+        {
+            // A text that somebody edited may start with a byte order mark.
+            var manifest = JsonSerializer.Deserialize(json.StartsWith("\uFEFF"u8) ? json[3..] : json, ManifestJson.Default.StateManifest)
                 ?? throw Invalid(path, "it is empty", null);
             return manifest.FindFault() is { } fault ? throw Invalid(path, fault, null) : manifest;
         }
-        catch (Exception e) when (e is JsonException or IOException or UnauthorizedAccessException)
+        catch (JsonException e)
         {
             throw Invalid(path, e.Message.TrimEnd('.'), e);
         }

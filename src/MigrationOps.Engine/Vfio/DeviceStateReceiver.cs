@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using System.Text;
 using MigrationOps.Engine.Multifd;
 
@@ -62,9 +63,27 @@ public sealed class DeviceStateReceiver : IDeviceStateReceiver, IDisposable
             return null;
         }
 
-        var device = Find(Encoding.UTF8.GetBytes(section.IdStr), section.InstanceId, new PacketPlace(section.IdStr, "main channel", 0));
+        return Open(section.IdStr, section.InstanceId, section.Id);
+    }
+
+    /// <summary>A device of the main stream, whatever it is called.</summary>
+    /// <param name="idStr">Name of its section.</param>
+    /// <param name="instanceId">Number among the sections of that name.</param>
+    /// <param name="sectionId">The section's id, where what follows a body can be looked at.</param>
+    internal MarkerParser Open(string idStr, uint instanceId, uint? sectionId)
+    {
+        var device = Find(Encoding.UTF8.GetBytes(idStr), instanceId, new PacketPlace(idStr, "main channel", 0));
         device.IsAnnounced = true;
-        return new MarkerParser(new DeviceSection(device), device.Name, section.Id);
+        return new MarkerParser(new DeviceSection(device), device.Name, sectionId);
+    }
+
+    /// <summary>Takes the payload of one packet from somebody who has read it.</summary>
+    internal void Receive(string idStr, uint instanceId, ReadOnlyMemory<byte> payload)
+    {
+        var bytes = MemoryMarshal.TryGetArray(payload, out var part) ? part : new ArraySegment<byte>(payload.ToArray());
+        var place = new PacketPlace(DeviceReassembly.NameOf(idStr, instanceId), "multifd channel", 0);
+        using var channel = new ChannelReader(new MemoryStream(bytes.Array!, bytes.Offset, bytes.Count, writable: false), "a packet");
+        Find(Encoding.UTF8.GetBytes(idStr), instanceId, place).Receive(channel, payload.Length, place);
     }
 
     /// <inheritdoc/>

@@ -33,6 +33,7 @@ public sealed class MarkerParser : ISectionBody
     private SectionKind _kind;
     private ulong _dataLeft;
     private long _offset;
+    private int _searched;
 
     /// <summary>Creates a parser.</summary>
     /// <param name="observer">Hears what the sections hold.</param>
@@ -57,6 +58,7 @@ public sealed class MarkerParser : ISectionBody
         _kind = kind;
         _offset = offset;
         _dataLeft = 0;
+        _searched = 0;
     }
 
     /// <inheritdoc/>
@@ -66,6 +68,17 @@ public sealed class MarkerParser : ISectionBody
         _offset += used;
         return used;
     }
+
+    /// <summary>
+    /// How many bytes more <see cref="Parse"/> needs to go on, never one beyond the body: for a source that cannot be read ahead.
+    /// </summary>
+    /// <param name="held">The bytes that were given and not used.</param>
+    /// <param name="most">The most that can be held.</param>
+    internal int Wanted(ReadOnlySpan<byte> held, int most)
+        => _dataLeft > 0 ? (int)Math.Min(_dataLeft, (ulong)most)
+            : held.Length < MarkerSize ? MarkerSize - held.Length
+            : BinaryPrimitives.ReadUInt64BigEndian(held) == (ulong)VfioMarker.DataState ? MarkerSize + 8 - held.Length
+            : 1;
 
     /// <summary>The stored stream has ended.</summary>
     /// <param name="rest">The bytes that were not used.</param>
@@ -129,8 +142,11 @@ public sealed class MarkerParser : ISectionBody
 
     private int ParseConfig(ReadOnlySpan<byte> data, out bool ended)
     {
-        int end = data.IndexOf(_configEnd);
-        ended = end >= 0;
+        int from = Math.Max(0, Math.Min(_searched, data.Length) - _configEnd.Length);
+        int found = data[from..].IndexOf(_configEnd);
+        ended = found >= 0;
+        _searched = ended ? 0 : data.Length;
+        int end = from + found;
         if (!ended)
         {
             return data.Length <= ConfigState.Limit ? 0

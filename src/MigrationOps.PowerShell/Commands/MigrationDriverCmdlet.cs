@@ -32,6 +32,10 @@ public abstract class MigrationDriverCmdlet : TransferCmdlet
     public SwitchParameter SwitchoverAck { get; set; }
 
     [Parameter(ParameterSetName = StartSet)]
+    [ValidateRange(0, SaveVmSourceOptions.MostMultifdChannels)]
+    public int MultifdChannels { get; set; }
+
+    [Parameter(ParameterSetName = StartSet)]
     [ValidateNotNullOrEmpty]
     public string? MachineType { get; set; }
 
@@ -45,6 +49,14 @@ public abstract class MigrationDriverCmdlet : TransferCmdlet
     protected override object Target => Uri.Length > 0 ? Uri : MyInvocation.MyCommand.Name;
 
     protected override bool InvokesScripts => _invokesScripts;
+
+    private protected void RefuseChannelsWithPostcopy()
+    {
+        if (Postcopy && MultifdChannels > 0)
+        {
+            throw new SaveVmException(SaveVmError.InvalidOption, $"-{nameof(Postcopy)} and -{nameof(MultifdChannels)} do not go together.");
+        }
+    }
 
     /// <summary>The work: a migration of these devices, whose scripts run in this pipeline, and with progress.</summary>
     private protected Action<IOperationHost> Work(string activity, IReadOnlyList<SaveVmEntry> entries, RelayLogger log,

@@ -31,6 +31,7 @@ public sealed class ReceiveMigrationStream : MigrationDriverCmdlet
 
     private Action<IOperationHost>? PrepareStart()
     {
+        RefuseChannelsWithPostcopy();
         RefuseIfPaused<SaveVmTarget>();
         var endpoint = ResolveEndpoint(Uri);
         var security = Security(TlsCredential, AllowPlaintext);
@@ -54,6 +55,7 @@ public sealed class ReceiveMigrationStream : MigrationDriverCmdlet
             MachineType = MachineType,
             SwitchoverAck = SwitchoverAck,
             Postcopy = Postcopy,
+            MultifdChannels = MultifdChannels,
             ReturnPath = endpoint is not Engine.Wire.Endpoint.File,
             SpoolPath = SpoolPath is null ? null : ResolvePath(SpoolPath),
         };

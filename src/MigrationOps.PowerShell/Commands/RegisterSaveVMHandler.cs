@@ -1,5 +1,8 @@
 using System.Management.Automation;
+using MigrationOps.Engine.Files;
 using MigrationOps.Engine.SaveVm;
+using MigrationOps.Engine.Storage;
+using MigrationOps.Engine.Vfio;
 using MigrationOps.Engine.Vhost;
 using MigrationOps.Engine.Wire;
 using MigrationOps.PowerShell.Hosting;
@@ -13,16 +16,38 @@ public sealed class RegisterSaveVMHandler : PSCmdlet
     private const string ScriptSet = "ScriptBlock";
     private const string ObjectSet = "Handlers";
     private const string BackendSet = "VhostBackend";
+    private const string VfioSet = "VfioDevice";
+    private const string DirectorySet = "Directory";
+    private const string FileSet = "StateFile";
 
     [Parameter(Mandatory = true, Position = 0, ParameterSetName = ScriptSet)]
     [Parameter(Mandatory = true, Position = 0, ParameterSetName = ObjectSet)]
     [Parameter(Position = 0, ParameterSetName = BackendSet)]
+    [Parameter(Position = 0, ParameterSetName = VfioSet)]
+    [Parameter(Position = 0, ParameterSetName = DirectorySet)]
+    [Parameter(Position = 0, ParameterSetName = FileSet)]
     [ValidateNotNullOrEmpty]
-    public string IdStr { get; set; } = "vhost-user-backend";
+    public string? IdStr { get; set; }
 
     [Parameter(Mandatory = true, ParameterSetName = BackendSet)]
     [ValidateNotNullOrEmpty]
     public string? VhostBackend { get; set; }
+
+    [Parameter(Mandatory = true, ParameterSetName = VfioSet)]
+    [ValidateNotNullOrEmpty]
+    public string? VfioDevice { get; set; }
+
+    [Parameter(Mandatory = true, ParameterSetName = DirectorySet)]
+    [ValidateNotNullOrEmpty]
+    public string? Directory { get; set; }
+
+    [Parameter(ParameterSetName = DirectorySet)]
+    [ValidateNotNullOrEmpty]
+    public string[] Include { get; set; } = [];
+
+    [Parameter(Mandatory = true, ParameterSetName = FileSet)]
+    [ValidateNotNullOrEmpty]
+    public string? StateFile { get; set; }
 
     [Parameter(ParameterSetName = BackendSet)]
     [Seconds]
@@ -81,6 +106,10 @@ public sealed class RegisterSaveVMHandler : PSCmdlet
 
     [Parameter(ParameterSetName = ScriptSet)]
     [ValidateNotNull]
+    public ScriptBlock? SaveCompleteThread { get; set; }
+
+    [Parameter(ParameterSetName = ScriptSet)]
+    [ValidateNotNull]
     public ScriptBlock? HasPostcopy { get; set; }
 
     [Parameter(ParameterSetName = ScriptSet)]
@@ -105,6 +134,10 @@ public sealed class RegisterSaveVMHandler : PSCmdlet
 
     [Parameter(ParameterSetName = ScriptSet)]
     [ValidateNotNull]
+    public ScriptBlock? LoadStateBuffer { get; set; }
+
+    [Parameter(ParameterSetName = ScriptSet)]
+    [ValidateNotNull]
     public ScriptBlock? LoadCleanup { get; set; }
 
     [Parameter(ParameterSetName = ScriptSet)]
@@ -117,19 +150,20 @@ public sealed class RegisterSaveVMHandler : PSCmdlet
 
     protected override void ProcessRecord()
     {
-        if (!ShouldProcess(IdStr, "Register a device for the migrations of this session"))
+        string idStr = IdStr ?? DefaultIdStr();
+        if (!ShouldProcess(idStr, "Register a device for the migrations of this session"))
         {
             return;
         }
 
         try
         {
-            var entry = SessionRegistry.Current.Register(IdStr, InstanceId, VersionId, NewHandlers(), Priority);
+            var entry = SessionRegistry.Current.Register(idStr, InstanceId, VersionId, NewHandlers(), Priority);
             WriteObject(SessionRegistry.Describe(entry));
         }
         catch (MigrationOpsException e)
         {
-            WriteError(ErrorMap.ToErrorRecord(e, IdStr));
+            WriteError(ErrorMap.ToErrorRecord(e, idStr));
         }
     }
 
@@ -137,7 +171,19 @@ public sealed class RegisterSaveVMHandler : PSCmdlet
     {
         ObjectSet => Handlers!,
         BackendSet => new VhostBackendDevice(GetUnresolvedProviderPathFromPSPath(VhostBackend), Timeout),
+        VfioSet => new VfioSectionDevice(() => KernelVfioDriver.Open(KernelVfioDriver.Resolve(VfioDevice!))),
+        DirectorySet => new DirectoryDevice(GetUnresolvedProviderPathFromPSPath(Directory), Include),
+        FileSet => new StateFileDevice(GetUnresolvedProviderPathFromPSPath(StateFile)),
         _ => new ScriptHandlers(Scripts()),
+    };
+
+    // What the device is, not where it is: its section has to have the same name on both hosts.
+    private string DefaultIdStr() => ParameterSetName switch
+    {
+        VfioSet => "vfio",
+        DirectorySet => "directory",
+        FileSet => "state-file",
+        _ => "vhost-user-backend",
     };
 
     private Dictionary<SaveVmHandler, ScriptBlock> Scripts()
@@ -150,6 +196,7 @@ public sealed class RegisterSaveVMHandler : PSCmdlet
             (SaveVmHandler.IsActiveIterate, IsActiveIterate), (SaveVmHandler.SaveLiveCompletePrecopy, SaveComplete),
             (SaveVmHandler.HasPostcopy, HasPostcopy), (SaveVmHandler.SaveLiveCompletePostcopy, SaveCompletePostcopy),
             (SaveVmHandler.ResumePrepare, ResumePrepare),
+            (SaveVmHandler.SaveLiveCompletePrecopyThread, SaveCompleteThread), (SaveVmHandler.LoadStateBuffer, LoadStateBuffer),
             (SaveVmHandler.SaveCleanup, SaveCleanup), (SaveVmHandler.LoadSetup, LoadSetup), (SaveVmHandler.LoadState, LoadState),
             (SaveVmHandler.LoadCleanup, LoadCleanup), (SaveVmHandler.SwitchoverAckNeeded, SwitchoverAckNeeded),
             (SaveVmHandler.SwitchoverStart, SwitchoverStart),

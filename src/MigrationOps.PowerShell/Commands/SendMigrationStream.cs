@@ -67,6 +67,7 @@ public sealed class SendMigrationStream : MigrationDriverCmdlet
 
     private Action<IOperationHost>? PrepareStart()
     {
+        RefuseChannelsWithPostcopy();
         if (DowntimeLimit < TimeSpan.Zero || MaxDuration <= TimeSpan.Zero)
         {
             throw new SaveVmException(SaveVmError.InvalidOption,
@@ -94,6 +95,7 @@ public sealed class SendMigrationStream : MigrationDriverCmdlet
             Postcopy = Postcopy,
             PostcopyAfter = PostcopyAfter,
             MaxPostcopyBandwidth = MaxPostcopyBandwidth,
+            MultifdChannels = MultifdChannels,
             MaxRounds = MaxRounds,
             MaxDuration = MaxDuration,
             Description = !NoDescription,

@@ -43,6 +43,9 @@ internal sealed class ScriptHandlers(IReadOnlyDictionary<SaveVmHandler, ScriptBl
 
     public void ResumePrepare(SaveVmContext context) => Run(SaveVmHandler.ResumePrepare, context);
 
+    public void SaveLiveCompletePrecopyThread(Action<ReadOnlyMemory<byte>> send, SaveVmContext context)
+        => Run(SaveVmHandler.SaveLiveCompletePrecopyThread, new Action<byte[]>(packet => send(packet)), context);
+
     public void SaveCleanup(SaveVmContext context) => Run(SaveVmHandler.SaveCleanup, context);
 
     public void LoadSetup(SaveVmContext context) => Run(SaveVmHandler.LoadSetup, context);
@@ -51,6 +54,9 @@ internal sealed class ScriptHandlers(IReadOnlyDictionary<SaveVmHandler, ScriptBl
 
     public void LoadState(SaveVmLoadStream stream, SaveVmContext context, int versionId)
         => Run(SaveVmHandler.LoadState, stream, context, versionId);
+
+    public void LoadStateBuffer(ReadOnlyMemory<byte> data, SaveVmContext context)
+        => Run(SaveVmHandler.LoadStateBuffer, data.ToArray(), context);
 
     public bool SwitchoverAckNeeded(SaveVmContext context) => Ask<bool>(SaveVmHandler.SwitchoverAckNeeded, "$true or $false", context);
 

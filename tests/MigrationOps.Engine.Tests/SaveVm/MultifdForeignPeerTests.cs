@@ -8,7 +8,8 @@ namespace MigrationOps.Engine.Tests.SaveVm;
 /// <summary>The target driver against sources that are not ours, or break the protocol.</summary>
 public class MultifdForeignPeerTests
 {
-    private static readonly byte[] Header = [0x51, 0x45, 0x56, 0x4d, 0, 0, 0, 3];
+    // And the announcement of the switchover: the devices are set up once something follows the header.
+    private static readonly byte[] Header = [0x51, 0x45, 0x56, 0x4d, 0, 0, 0, 3, 8, 0, 11, 0, 0];
 
     [Fact]
     public void A_source_that_closes_its_channels_after_the_target_s_word_like_qemu_is_told_when_the_load_threads_are_done()
@@ -61,15 +62,19 @@ public class MultifdForeignPeerTests
             TargetChannels = 1,
             InsteadOfSource = (connect, scope) =>
             {
+                Stream? first = null;
                 foreach (byte[] bytes in connections)
                 {
                     var connection = connect(scope);
+                    first ??= connection;
                     connection.Write(bytes);
                     if (bytes != connections[0] || bytes[0] != 0x51)
                     {
                         ((FdStream)connection).EndWriting();
                     }
                 }
+
+                AwaitClose(first!);
             },
         };
         pair.Target.Register("a", 0, 1, new PacketDevice("a", pair.Log, 5, 10));
@@ -102,6 +107,22 @@ public class MultifdForeignPeerTests
         pair.Target.Register("a", 0, 1, new PacketDevice("a", pair.Log, 5, 10));
         pair.Run();
         Assert.Equal(SaveVmError.NotSupported, Assert.IsType<SaveVmException>(pair.TargetFailure).Reason);
+    }
+
+    // The main channel stays open until the target has found out what is wrong with the others.
+    private static void AwaitClose(Stream connection)
+    {
+        try
+        {
+            Span<byte> buffer = stackalloc byte[64];
+            while (connection.Read(buffer) > 0)
+            {
+            }
+        }
+        catch (WireException e) when (e.Reason == WireError.Disconnected)
+        {
+            // Closed with our bytes unread.
+        }
     }
 
     private static int RamPacketSize => RamPacket.SizeFor(4096);

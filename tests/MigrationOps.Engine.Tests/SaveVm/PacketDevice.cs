@@ -36,7 +36,7 @@ internal sealed class PacketDevice(string name, CallLog log, int packets, int si
     /// <summary>A load thread that waits for the last packet, or names the missing ones.</summary>
     internal static void AwaitAll(PacketDevice device, SaveVmContext context, CancellationToken token)
     {
-        int which = WaitHandle.WaitAny([device.Complete, token.WaitHandle, context.PacketsEnded.WaitHandle], TimeSpan.FromSeconds(60));
+        int which = WaitHandle.WaitAny([device.Complete, token.WaitHandle, context.StreamEnded.WaitHandle], TimeSpan.FromSeconds(60));
         token.ThrowIfCancellationRequested();
         if (which != 0)
         {
