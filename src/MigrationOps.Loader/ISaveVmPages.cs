@@ -14,8 +14,8 @@ public readonly record struct SaveVmPages(string Block, ulong Start, ulong Lengt
 public interface ISaveVmPages
 {
     /// <summary>
-    /// Source, once, at the switch to postcopy, after the device has stopped: ranges of which the target has an older version,
-    /// or that it must not keep. They go out as POSTCOPY_RAM_DISCARD before the target listens.
+    /// Source, once, at the switch to postcopy, after the device has stopped: ranges of which the target has an older version or
+    /// nothing yet. They go out as POSTCOPY_RAM_DISCARD before the target listens. A QEMU target does not run without a single one.
     /// </summary>
     IEnumerable<SaveVmPages> StalePages(SaveVmContext context);
 
