@@ -7,6 +7,9 @@ public sealed class RunbookTests : IDisposable
 {
     private readonly TempFolder _folder = new();
 
+    /// <summary>The built module.</summary>
+    internal static string Module => Path.Combine(Directory.GetDirectories(Path.Combine(Repository(), "output/MigrationOps")).Single(), "MigrationOps.psd1");
+
     public void Dispose() => _folder.Dispose();
 
     [Fact]
@@ -22,7 +25,7 @@ public sealed class RunbookTests : IDisposable
         Configure(source);
 
         using var runbook = new PeerProcess(Peers.Require("pwsh"), "-NoProfile", "-NonInteractive", "-Command",
-            $"Import-Module '{Directory.GetDirectories(Path.Combine(repository, "output/MigrationOps")).Single()}/MigrationOps.psd1'; "
+            $"Import-Module '{Module}'; "
             + $"& '{repository}/examples/Receive-And-ReplayMigration.ps1' -Uri unix:{socket} -Archive {_folder.File("kept")} -Target unix:{target}");
         runbook.WaitForSocket(socket);
         source.Migrate($"unix:{socket}");

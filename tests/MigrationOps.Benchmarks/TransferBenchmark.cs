@@ -13,6 +13,7 @@ internal abstract class TransferBenchmark
         new StreamOverviewBenchmark(),
         new CprBenchmark(),
         new SmallSectionBenchmark(),
+        new TcpMigrationBenchmark(),
     ];
 
     /// <summary>What the command line calls it.</summary>

@@ -173,6 +173,30 @@ Describe 'Receive-MigrationStream' {
         (Get-Failure { Receive-MigrationStream file:$file }).FullyQualifiedErrorId | Should -BeLike 'SaveVmUnknownSection,*'
     }
 
+    It 'keeps what nobody registered in a file that loads later' {
+        Get-SaveVMHandler | Unregister-SaveVMHandler
+        $kept = "$TestDrive/kept.stream"
+        $received = Receive-MigrationStream file:$file -SpoolPath $kept
+        $received.Spooled | Should -Be 'acme/nvram'
+        (Get-MigrationStream $kept).Sections.IdStr | Should -Be 'acme/nvram'
+        $loaded = @{}
+        $null = Register-SaveVMHandler acme/nvram -LoadState { param($Stream) $loaded.Value = $Stream.ReadUInt32() }
+        (Receive-MigrationStream file:$kept).Spooled | Should -BeNullOrEmpty
+        $loaded.Value | Should -Be 5
+    }
+
+    It 'leaves no file of a stream without a description, and names its byte' {
+        Get-SaveVMHandler | Unregister-SaveVMHandler
+        $null = Register-SaveVMHandler acme/nvram -SaveState { param($Stream) $Stream.WriteUInt32(5) }
+        $null = Send-MigrationStream file:$file -NoDescription
+        Get-SaveVMHandler | Unregister-SaveVMHandler
+        $failure = Get-Failure { Receive-MigrationStream file:$file -SpoolPath "$TestDrive/none.stream" }
+        $failure.FullyQualifiedErrorId | Should -BeLike 'SaveVmTruncated,*'
+        $failure.Exception.ByteOffset | Should -BeGreaterThan 20
+        "$TestDrive/none.stream" | Should -Not -Exist
+        Get-Leftover | Should -Not -BeLike '*.part'
+    }
+
     It 'refuses another machine type' {
         (Get-Failure { Receive-MigrationStream file:$file -MachineType pc-q35-10.0 }).FullyQualifiedErrorId | Should -BeLike 'SaveVmConfigurationMismatch,*'
     }

@@ -113,7 +113,8 @@ internal sealed class Convergence(SourceSession session, ILogger logger)
 
         // Framing without a body says nothing about how fast the connection is.
         double seconds = Stopwatch.GetElapsedTime(begin).TotalSeconds;
-        if (body > 0 && seconds > 0)
+        // Nor does a turn that was over early: what it sent may lie in the kernel's buffers.
+        if (body > 0 && seconds > 0 && (_bandwidth == 0 || seconds >= _options.Turn.TotalSeconds / 2))
         {
             _bandwidth = Math.Min((long)Math.Min(sent / seconds, 1e15), MaxBandwidth ?? long.MaxValue);
         }

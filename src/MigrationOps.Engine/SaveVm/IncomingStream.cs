@@ -91,6 +91,14 @@ internal sealed class IncomingStream
             return 0;
         }
 
+        if (_start == _end && buffer.Length >= _buffer.Length / 2 && _packageEnd == long.MaxValue && Tap is null && !_ended)
+        {
+            // What fills the buffer anyway need not go through it.
+            int direct = Receive(buffer);
+            Offset += direct;
+            return direct > 0 ? direct : throw Truncated($"inside the body of {Section}");
+        }
+
         if (Peek() is null)
         {
             throw Truncated($"inside the body of {Section}");
@@ -263,14 +271,19 @@ internal sealed class IncomingStream
             (_start, _end) = (0, _end - _start);
         }
 
+        _end += Receive(_buffer.AsSpan(_end));
+        return !_ended;
+    }
+
+    private int Receive(Span<byte> buffer)
+    {
         long begin = Stopwatch.GetTimestamp();
         _watch.BeginWait();
         try
         {
-            int count = _source.Read(_buffer, _end, _buffer.Length - _end);
+            int count = _source.Read(buffer);
             _ended = count == 0;
-            _end += count;
-            return count > 0;
+            return count;
         }
         catch (Exception e) when (e is not OperationCanceledException)
         {

@@ -1,3 +1,4 @@
+using System.Text;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
 using MigrationOps.Engine.Multifd;
@@ -53,6 +54,12 @@ public sealed class SaveVmSource
         {
             throw new ArgumentException(options.Postcopy ? "Postcopy needs the return path, which is off."
                 : "The switchover's acknowledgement comes over the return path, which is off.", nameof(options));
+        }
+
+        if (options.MachineType is { } machine && Encoding.UTF8.GetByteCount(machine) is 0 or > SaveVmFormat.MaxMachineType)
+        {
+            throw new SaveVmException(SaveVmError.InvalidName, $"The machine type has {machine.Length:N0} characters; a stream has room for 1 to {SaveVmFormat.MaxMachineType:N0} bytes.",
+                action: "Give the name of a machine type, such as pc-q35-10.0.");
         }
 
         _entries = registry.Entries;

@@ -1,0 +1,91 @@
+using System.Diagnostics;
+using System.Net;
+using System.Net.Sockets;
+
+namespace MigrationOps.Interop.Tests;
+
+/// <summary>
+/// A slow network on loopback: takes one connection and passes it on to a target, no faster than so many bytes per second from
+/// the source. Its receive buffer is small, so that the source feels the network and not the kernel's memory.
+/// </summary>
+internal sealed class ShapedRelay : IDisposable
+{
+    private const int Window = 64 << 10;
+
+    private readonly Socket _listener = new(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
+    private readonly long _bytesPerSecond;
+    private readonly Func<Socket> _connect;
+    private readonly Thread _thread;
+    private Exception? _failure;
+
+    internal ShapedRelay(long bytesPerSecond, Func<Socket> connect)
+    {
+        (_bytesPerSecond, _connect) = (bytesPerSecond, connect);
+        // An accepted socket has the listener's buffer, and only one set before the listening keeps the window small.
+        _listener.ReceiveBufferSize = Window;
+        _listener.Bind(new IPEndPoint(IPAddress.Loopback, 0));
+        _listener.Listen(1);
+        _thread = new Thread(Relay) { IsBackground = true, Name = "shaped relay" };
+        _thread.Start();
+    }
+
+    internal string Uri => $"tcp:127.0.0.1:{((IPEndPoint)_listener.LocalEndPoint!).Port}";
+
+    /// <summary>Bytes that the source got through.</summary>
+    internal long Passed { get; private set; }
+
+    public void Dispose()
+    {
+        bool ended = _thread.Join(TimeSpan.FromSeconds(30));
+        _listener.Dispose();
+        Assert.True(ended, "The relay has not ended.");
+        Assert.True(_failure is null, _failure?.ToString());
+    }
+
+    private void Relay()
+    {
+        try
+        {
+            using var source = _listener.Accept();
+            using var target = _connect();
+            var answers = new Thread(() => Pass(target, source, _ => { })) { IsBackground = true };
+            answers.Start();
+            var clock = Stopwatch.StartNew();
+            Pass(source, target, count =>
+            {
+                Passed += count;
+                var due = TimeSpan.FromSeconds((double)Passed / _bytesPerSecond) - clock.Elapsed;
+                if (due > TimeSpan.Zero)
+                {
+                    Thread.Sleep(due);
+                }
+            });
+            answers.Join();
+        }
+        catch (Exception e)
+        {
+            _failure = e;
+        }
+    }
+
+    private static void Pass(Socket from, Socket to, Action<int> passed)
+    {
+        byte[] buffer = new byte[Window / 4];
+        try
+        {
+            int count;
+            while ((count = from.Receive(buffer)) > 0)
+            {
+                to.Send(buffer, 0, count, SocketFlags.None);
+                passed(count);
+            }
+
+            to.Shutdown(SocketShutdown.Send);
+        }
+        catch (SocketException)
+        {
+            // One side has ended its connection; the other one sees it close.
+            to.Close();
+        }
+    }
+}
