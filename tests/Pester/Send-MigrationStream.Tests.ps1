@@ -50,6 +50,13 @@ Describe 'Send-MigrationStream' {
         (Get-MigrationStream $file).Sections.IdStr | Should -Be 'acme/nvram'
     }
 
+    It 'warns when there is no device to send' {
+        $sent = Send-MigrationStream -Uri "file:$file" -WarningVariable warnings -WarningAction SilentlyContinue
+        $sent.Sections | Should -Be 0
+        $warnings.Message | Should -BeLike 'No handler is registered*Register-SaveVMHandler*'
+        ((Get-MigrationStream $file | Out-String) -replace '\s+', ' ') | Should -Not -MatchExactly 'RamBlocks|Pages'
+    }
+
     It 'lets a device iterate while it runs, as the help shows, and gives an object for each round' {
         $queue = [Collections.Generic.Queue[byte[]]]::new()
         1..5 | ForEach-Object { $queue.Enqueue([byte[]]::new(4096)) }

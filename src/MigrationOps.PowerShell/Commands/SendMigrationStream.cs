@@ -83,6 +83,11 @@ public sealed class SendMigrationStream : MigrationDriverCmdlet
         var endpoint = ResolveEndpoint(Uri);
         var security = Security(TlsCredential, AllowPlaintext);
         var registry = SessionRegistry.Current;
+        if (registry.Entries.Count == 0)
+        {
+            WriteWarning("No handler is registered in this session, so the stream carries no device. Register-SaveVMHandler adds one.");
+        }
+
         var session = RunspaceSession.Current;
         var options = new SaveVmSourceOptions
         {
