@@ -35,6 +35,65 @@ Describe 'Register-SaveVMHandler' {
         Stop-StartedBackend
     }
 
+    It 'lets a directory travel while it is in use, with what was changed and deleted meanwhile' {
+        $source = New-Item -ItemType Directory -Path "$TestDrive/$([Guid]::NewGuid())"
+        $target = "$TestDrive/$([Guid]::NewGuid())"
+        $null = New-Item -ItemType Directory -Path "$source/sub"
+        Set-Content -LiteralPath "$source/sub/a" -Value before
+        Set-Content -LiteralPath "$source/gone" -Value x
+        (Register-SaveVMHandler -Directory $source).IdStr | Should -Be directory
+        $null = Send-MigrationStream "file:$TestDrive/tree.stream" -StopDevice {
+            Set-Content -LiteralPath "$source/sub/a" -Value after
+            Remove-Item -LiteralPath "$source/gone"
+        }
+        Unregister-SaveVMHandler directory
+        (Register-SaveVMHandler -Directory $target).Handlers | Should -Be DirectoryDevice
+        $null = Receive-MigrationStream "file:$TestDrive/tree.stream"
+        Get-Content -LiteralPath "$target/sub/a" | Should -Be after
+        (Get-ChildItem -LiteralPath $target -Recurse -Force).Name | Should -Be sub, a
+    }
+
+    It 'takes only the files of a directory that -Include names' {
+        $source = New-Item -ItemType Directory -Path "$TestDrive/$([Guid]::NewGuid())"
+        Set-Content -LiteralPath "$source/a.conf", "$source/b.log" -Value x
+        $null = Register-SaveVMHandler -Directory $source -Include *.conf
+        $null = Send-MigrationStream "file:$TestDrive/set.stream"
+        Get-SaveVMHandler | Unregister-SaveVMHandler
+        $null = Register-SaveVMHandler -Directory "$TestDrive/set"
+        $null = Receive-MigrationStream "file:$TestDrive/set.stream"
+        (Get-ChildItem -LiteralPath "$TestDrive/set").Name | Should -Be a.conf
+    }
+
+    It 'does not load a directory into one that holds something' {
+        $source = New-Item -ItemType Directory -Path "$TestDrive/$([Guid]::NewGuid())"
+        $null = Register-SaveVMHandler -Directory $source
+        $null = Send-MigrationStream "file:$TestDrive/full.stream"
+        Set-Content -LiteralPath "$source/mine" -Value x
+        $failure = Get-Failure { Receive-MigrationStream "file:$TestDrive/full.stream" }
+        $failure.Exception.Message | Should -BeLike "*has 'mine' in it*"
+        $failure.Exception.InnerException.ErrorId | Should -Be DirectoryDestinationNotEmpty
+        (Get-ChildItem -LiteralPath $source -Force).Name | Should -Be mine
+    }
+
+    It 'lets a state file travel with its manifest, verified on both sides' {
+        $backend = Start-Backend -State (1..50)
+        $null = Start-VhostStateSave -SocketPath $backend.SocketPath -Path "$TestDrive/one.state"
+        $null = Register-SaveVMHandler -StateFile "$TestDrive/one.state"
+        $null = Send-MigrationStream "file:$TestDrive/file.stream"
+        Unregister-SaveVMHandler state-file
+        $null = Register-SaveVMHandler -StateFile "$TestDrive/two.state"
+        $null = Receive-MigrationStream "file:$TestDrive/file.stream"
+        (Test-DeviceState -Path "$TestDrive/two.state").Passed | Should -BeTrue
+        Stop-StartedBackend
+    }
+
+    It 'names a VFIO device that is not there when a migration begins' {
+        (Register-SaveVMHandler -VfioDevice /dev/vfio/devices/vfio99).Handlers | Should -Be VfioSectionDevice
+        $failure = Get-Failure { Send-MigrationStream "file:$TestDrive/vfio.stream" }
+        $failure.Exception.InnerException.ErrorId | Should -Be VfioDeviceNotFound
+        Test-Path -LiteralPath "$TestDrive/vfio.stream" | Should -BeFalse
+    }
+
     It 'refuses <Name>' -ForEach @(
         @{ Name = 'a name that is taken'; Id = 'SaveVmDuplicateEntry'; Script = { 1..2 | ForEach-Object { Register-SaveVMHandler a -InstanceId 0 -SaveState { } } } }
         @{ Name = 'a device without handlers'; Id = 'SaveVmInvalidHandlers'; Script = { Register-SaveVMHandler a } }

@@ -2,8 +2,20 @@ BeforeAll {
     . "$PSScriptRoot/Support.ps1"
 
     # A class of the user's own; PowerShell compiles it when the script runs, after the module is there.
-    Add-Type -ReferencedAssemblies "$moduleFolder/MigrationOps.Loader.dll", System.Runtime -IgnoreWarnings -TypeDefinition @'
+    Add-Type -ReferencedAssemblies "$moduleFolder/MigrationOps.Loader.dll", System.Runtime, System.Threading -IgnoreWarnings -TypeDefinition @'
 using MigrationOps;
+public sealed class PesterPackets : ISaveVmHandlers
+{
+    public int Taken;
+    public void SaveSetup(SaveVmSaveStream stream, SaveVmContext context) => stream.WriteUInt16(1);
+    public void SaveLiveCompletePrecopy(SaveVmSaveStream stream, SaveVmContext context) => stream.WriteUInt16(2);
+    public void SaveLiveCompletePrecopyThread(System.Action<System.ReadOnlyMemory<byte>> send, SaveVmContext context)
+    {
+        for (int i = 0; i < 20; i++) send(new byte[1000]);
+    }
+    public void LoadState(SaveVmLoadStream stream, SaveVmContext context, int versionId) => stream.ReadUInt16();
+    public void LoadStateBuffer(System.ReadOnlyMemory<byte> data, SaveVmContext context) => System.Threading.Interlocked.Increment(ref Taken);
+}
 public sealed class PesterNvram : ISaveVmHandlers
 {
     public byte[] State = { 1, 2, 3, 4 };
@@ -97,6 +109,43 @@ Describe 'Send-MigrationStream' {
         $socket | Should -Not -Exist
     }
 
+    It 'brings packets of .NET devices over multifd channels' {
+        $device = [PesterPackets]::new()
+        $null = Register-SaveVMHandler acme/fast $device
+        $socket = New-SocketPath
+        $job = Receive-MigrationStream unix:$socket -AsJob -MultifdChannels 3
+        Wait-Until { Test-Path $socket } 'the target listens'
+        $sent = Send-MigrationStream unix:$socket -MultifdChannels 3 -ReturnPath
+        $received = $job | Receive-Job -Wait -AutoRemoveJob
+        $device.Taken | Should -Be 20
+        $sent.MultifdChannels, $sent.ChannelPackets | Should -Be 3, 20
+        $received.ChannelBytes | Should -Be $sent.ChannelBytes
+        $socket | Should -Not -Exist
+    }
+
+    It 'brings packets of script blocks over multifd channels' {
+        $shared = [hashtable]::Synchronized(@{ Taken = 0; Failed = $null })
+        $socket = New-SocketPath
+        $shell = New-Shell -Parameters @{ Shared = $shared; Socket = $socket } -Script @'
+            $null = Register-SaveVMHandler acme/script -LoadState { param($Stream) $null = $Stream.ReadUInt16() } -LoadStateBuffer {
+                param($Data, $Context)
+                $p.Shared.Taken += $Data.Length
+            }
+            Receive-MigrationStream unix:$($p.Socket) -MultifdChannels 2
+'@
+        $running = $shell.BeginInvoke()
+        Wait-Until { (Test-Path $socket) -or $running.IsCompleted } 'the target listens'
+        $null = Register-SaveVMHandler acme/script -SaveSetup { param($Stream) $Stream.WriteUInt16(1) } -SaveComplete { param($Stream) $Stream.WriteUInt16(2) } -SaveCompleteThread {
+            param($Send, $Context)
+            1..10 | ForEach-Object { $Send.Invoke([byte[]]::new($_)) }
+        }
+        $sent = Send-MigrationStream unix:$socket -MultifdChannels 2 -ReturnPath
+        $null = $shell.EndInvoke($running)
+        $shell.Dispose()
+        $sent.ChannelPackets | Should -Be 10
+        $shared.Taken | Should -Be 55
+    }
+
     It 'fails by name when a script block throws, resumes the device, cleans up and leaves no file' {
         $null = Register-SaveVMHandler acme/bad -SaveState { throw 'oh no' } -SaveCleanup { $calls.Add('cleanup') }
         $failure = Get-Failure { Send-MigrationStream file:$file -ResumeDevice { $calls.Add('resume') } }
@@ -147,6 +196,8 @@ Describe 'Send-MigrationStream' {
 
     It 'refuses <Name>' -ForEach @(
         @{ Name = 'a return path of a file'; Id = 'WireUnsupportedEndpoint'; Script = { Send-MigrationStream file:$file -ReturnPath } }
+        @{ Name = 'multifd channels of a file'; Id = 'WireUnsupportedEndpoint'; Script = { Send-MigrationStream file:$file -MultifdChannels 2 } }
+        @{ Name = 'multifd channels with postcopy'; Id = 'SaveVmInvalidOption'; Script = { Send-MigrationStream unix:$file -MultifdChannels 2 -Postcopy } }
         @{ Name = 'script blocks in a job'; Id = 'SaveVmInvalidHandlers'; Script = { Send-MigrationStream file:$file -AsJob } }
         @{ Name = 'a negative downtime'; Id = 'SaveVmInvalidOption'; Script = { Send-MigrationStream file:$file -DowntimeLimit -1 } }
         @{ Name = 'a network without TLS'; Id = 'WirePlaintextRefused'; Script = { Send-MigrationStream tcp:192.0.2.1:4444 } }
@@ -211,6 +262,19 @@ Describe 'Receive-MigrationStream' {
     It 'refuses -SwitchoverAck from a file, and a file that does not exist' {
         (Get-Failure { Receive-MigrationStream file:$file -SwitchoverAck }).FullyQualifiedErrorId | Should -BeLike 'SaveVmInvalidOption,*'
         (Get-Failure { Receive-MigrationStream file:$TestDrive/none }).CategoryInfo.Category | Should -Be ObjectNotFound
+    }
+
+    It 'refuses multifd channels of a file, and says how many connections came in time' {
+        (Get-Failure { Receive-MigrationStream file:$file -MultifdChannels 1 }).FullyQualifiedErrorId | Should -BeLike 'WireUnsupportedEndpoint,*'
+        $socket = New-SocketPath
+        $shell = New-Shell -Parameters @{ Socket = $socket } -Script 'Receive-MigrationStream unix:$($p.Socket) -MultifdChannels 2 -Timeout 1'
+        $running = $shell.BeginInvoke()
+        Wait-Until { (Test-Path $socket) -or $running.IsCompleted } 'the target listens'
+        $connection = [Net.Sockets.Socket]::new('Unix', 'Stream', 'Unspecified')
+        $connection.Connect([Net.Sockets.UnixDomainSocketEndPoint]::new($socket))
+        { $shell.EndInvoke($running) } | Should -Throw -ExpectedMessage '*1 of 3 connections came*'
+        $connection.Dispose()
+        $shell.Dispose()
     }
 
     It 'ends with the deadline when no source comes' {
