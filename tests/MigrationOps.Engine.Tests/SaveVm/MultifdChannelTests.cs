@@ -1,6 +1,6 @@
 using MigrationOps.Engine.Multifd;
 using MigrationOps.Engine.SaveVm;
-using MigrationOps.Engine.Wire;
+using MigrationOps.Engine.Tests.Support;
 
 namespace MigrationOps.Engine.Tests.SaveVm;
 
@@ -57,6 +57,19 @@ public class MultifdChannelTests
     {
         var pair = new MultifdPair { ReturnPath = false };
         var (a, loaded) = Add(pair, "a", 100);
+        pair.Succeed();
+        Assert.Equal(a.State, loaded.Loaded);
+    }
+
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void Over_tls_every_channel_has_a_handshake_of_its_own(bool returnPath)
+    {
+        using var folder = new TestFolder();
+        using var certificates = new TestCertificates();
+        var pair = new MultifdPair { Tls = certificates.WriteBoth(folder["tls"]), ReturnPath = returnPath };
+        var (a, loaded) = Add(pair, "a", 50, size: 100_000);
         pair.Succeed();
         Assert.Equal(a.State, loaded.Loaded);
     }

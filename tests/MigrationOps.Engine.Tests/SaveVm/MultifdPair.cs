@@ -6,7 +6,7 @@ namespace MigrationOps.Engine.Tests.SaveVm;
 /// <summary>A source and a target driver on two threads, with multifd channels over real sockets.</summary>
 internal sealed class MultifdPair
 {
-    private readonly Endpoint _endpoint = new Endpoint.Unix("@mo-multifd-" + Guid.NewGuid().ToString("N"));
+    private Endpoint _endpoint = new Endpoint.Unix("@mo-multifd-" + Guid.NewGuid().ToString("N"));
 
     internal CallLog Log { get; } = new();
 
@@ -19,6 +19,9 @@ internal sealed class MultifdPair
     internal int TargetChannels { get; init; } = 3;
 
     internal bool ReturnPath { get; init; } = true;
+
+    /// <summary>A directory with certificates, for TLS over TCP.</summary>
+    internal string? Tls { get; init; }
 
     internal TimeSpan Timeout { get; init; } = TimeSpan.FromSeconds(20);
 
@@ -50,7 +53,9 @@ internal sealed class MultifdPair
     internal MultifdPair Run()
     {
         using var listening = new IoScope(Timeout, TargetCancellation);
-        using var listener = Transport.Listen(_endpoint, TransportSecurity.Default, listening);
+        _endpoint = Tls is null ? _endpoint : new Endpoint.Tcp("127.0.0.1", 0);
+        using var listener = Transport.Listen(_endpoint, new TransportSecurity(Tls), listening);
+        _endpoint = listener.Endpoint;
         var source = new Thread(() => SourceFailure = Catch(RunSource)) { IsBackground = true };
         source.Start();
         TargetFailure = Catch(() => RunTarget(listener));
@@ -86,7 +91,7 @@ internal sealed class MultifdPair
         var connections = new List<Stream>();
         Stream Connect(IoScope inner)
         {
-            connections.Add(Transport.Connect(_endpoint, TransportSecurity.Default, inner));
+            connections.Add(Transport.Connect(_endpoint, new TransportSecurity(Tls), inner));
             return connections[^1];
         }
 
