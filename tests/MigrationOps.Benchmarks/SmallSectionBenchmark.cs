@@ -17,9 +17,11 @@ internal sealed class SmallSectionBenchmark : TransferBenchmark
         using var folder = new TmpfsFolder();
         string path = folder.File("stream");
         Measure(path, 1000);
+        long idle = GC.GetTotalMemory(forceFullCollection: true);
         var rounds = Enumerable.Range(0, 5).Select(_ => Measure(path, Sections)).ToArray();
         report.Figure("saved", BenchmarkReport.Median(rounds.Select(r => r.Saved.TotalMicroseconds / Sections)), "us per section", 10);
         report.Figure("loaded", BenchmarkReport.Median(rounds.Select(r => r.Loaded.TotalMicroseconds / Sections)), "us per section", 10);
+        report.Figure("memory kept afterwards", (GC.GetTotalMemory(forceFullCollection: true) - idle) / 1024.0, "KiB", 256);
     }
 
     private static (TimeSpan Saved, TimeSpan Loaded) Measure(string path, int sections)
