@@ -179,6 +179,6 @@ internal sealed class OutgoingChannels(int count, ProgressWatch watch, IoScope s
 
     private static MultifdException Dropped(int id, string why, Exception? inner)
         => new(MultifdError.TargetDroppedChannel, $"The target does not take channel {id}: {why}.", inner,
-            "Give both sides the same number of multifd channels.")
+            "Make sure that the target's device does not run, then migrate again with the same number of multifd channels on both sides.")
         { Section = $"channel {id}" };
 }
