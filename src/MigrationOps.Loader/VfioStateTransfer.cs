@@ -18,7 +18,7 @@ public sealed record VfioStateTransfer
     /// <summary>Bytes of raw data in order: the pre-copy part included, framing and config state not.</summary>
     public required long Bytes { get; init; }
 
-    /// <summary>Bytes of it that came in the main stream.</summary>
+    /// <summary>Bytes of it that were taken while the device ran; received, they came in the main stream.</summary>
     public long PrecopyBytes { get; init; }
 
     /// <summary>Packets that came before one of a lower index.</summary>

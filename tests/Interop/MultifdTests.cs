@@ -21,10 +21,14 @@ public sealed class MultifdTests : IDisposable
     public static TheoryData<int, string, bool> Sources { get; } = new()
     {
         { 2, "none", false },
-        { 4, "zlib", true },
+        { 2, "zlib", true },
+        { 2, "zstd", false },
+        { 4, "none", true },
+        { 4, "zlib", false },
+        { 4, "zstd", true },
+        { 8, "none", false },
+        { 8, "zlib", true },
         { 8, "zstd", false },
-        { 2, "zstd", true },
-        { 8, "none", true },
     };
 
     [Theory]

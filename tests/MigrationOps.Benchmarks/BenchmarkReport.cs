@@ -18,12 +18,13 @@ internal sealed class BenchmarkReport
     /// <param name="goal">The ratio (ours / reference, in speed) that is wanted.</param>
     /// <param name="ours">One run of ours; gives its time.</param>
     /// <param name="reference">One run of the reference; gives its time.</param>
-    internal void Compare(string what, long bytes, double goal, Func<TimeSpan> ours, Func<TimeSpan> reference)
+    /// <param name="rounds">How many pairs.</param>
+    internal void Compare(string what, long bytes, double goal, Func<TimeSpan> ours, Func<TimeSpan> reference, int rounds = Rounds)
     {
         ours();
         reference();
         var pairs = new List<(double Ours, double Reference)>();
-        for (int i = 0; i < Rounds; i++)
+        for (int i = 0; i < rounds; i++)
         {
             pairs.Add((ours().TotalSeconds, reference().TotalSeconds));
         }

@@ -1,3 +1,5 @@
+using System.Net;
+using System.Net.Sockets;
 using MigrationOps.Engine.Multifd;
 using MigrationOps.Engine.Vfio;
 using MigrationOps.Engine.Wire;
@@ -17,16 +19,23 @@ internal sealed class ChannelTraffic(int channels, int devices, long bytes)
 
     internal int Packets => (int)(bytes / PacketData);
 
-    internal Thread[] Start(Endpoint endpoint, IoScope scope)
+    internal Thread[] Start(Endpoint endpoint)
     {
         // The main channel first, so that the devices are known.
-        var main = Connect(endpoint, scope);
-        var threads = Enumerable.Range(0, channels).Select(id => Run(() => SendChannel(endpoint, scope, (byte)id))).ToArray();
+        var main = Connect(endpoint);
+        var threads = Enumerable.Range(0, channels).Select(id => Run(() => SendChannel(endpoint, (byte)id))).ToArray();
         return [.. threads, Run(() => SendMain(main, threads))];
     }
 
-    internal static Stream Connect(Endpoint endpoint, IoScope scope)
-        => Transport.Connect(endpoint, TransportSecurity.Default, scope);
+    // Blocking sockets: one that was ever used asynchronously wakes the platform's event loop at every change of its state.
+    internal static Stream Connect(Endpoint endpoint)
+    {
+        bool unix = endpoint is Endpoint.Unix;
+        var socket = new Socket(unix ? AddressFamily.Unix : AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Unspecified);
+        socket.Connect(endpoint is Endpoint.Tcp tcp
+            ? new IPEndPoint(IPAddress.Parse(tcp.Host), tcp.Port) : new UnixDomainSocketEndPoint(((Endpoint.Unix)endpoint).Path));
+        return new NetworkStream(socket, ownsSocket: true);
+    }
 
     private static Thread Run(Action action)
     {
@@ -35,9 +44,9 @@ internal sealed class ChannelTraffic(int channels, int devices, long bytes)
         return thread;
     }
 
-    private void SendChannel(Endpoint endpoint, IoScope scope, byte id)
+    private void SendChannel(Endpoint endpoint, byte id)
     {
-        using var stream = Connect(endpoint, scope);
+        using var stream = Connect(endpoint);
         byte[] buffer = new byte[DeviceStatePacket.Size + VfioPacketHeader.Size + PacketData];
         new ChannelInit(Guid.Empty, id).Write(buffer);
         stream.Write(buffer.AsSpan(0, ChannelInit.Size));

@@ -8,7 +8,8 @@ public sealed class ChannelReader : IDisposable
 {
     // Enough for the fixed part of any packet, small enough that the data behind it is seldom copied twice.
     private const int HeaderRead = 4096;
-    private const int SkipRead = 128 * 1024;
+    // Stays in the processor's cache between the kernel's copy and ours.
+    private const int BulkRead = 128 * 1024;
 
     private readonly Stream _stream;
     private readonly Action<int>? _moved;
@@ -116,26 +117,38 @@ public sealed class ChannelReader : IDisposable
         }
     }
 
+    /// <summary>Waits for the next bytes of something long, to be used where they lie.</summary>
+    /// <param name="most">How many belong to it.</param>
+    /// <param name="what">What it is.</param>
+    /// <returns>At least one byte; <see cref="Advance"/> uses them up.</returns>
+    public ReadOnlySpan<byte> Next(long most, string what)
+    {
+        if (_start == _end)
+        {
+            if (_buffer.Length < BulkRead)
+            {
+                _buffer = GC.AllocateUninitializedArray<byte>(BulkRead);
+            }
+
+            // A little beyond, so that the head of what follows comes along without a read of its own.
+            _end = Read(_buffer.AsSpan(0, (int)Math.Min(most + HeaderRead, _buffer.Length)));
+            if (_end == 0)
+            {
+                throw Truncated(what, most, 0);
+            }
+        }
+
+        return _buffer.AsSpan(_start, (int)Math.Min(most, _end - _start));
+    }
+
     /// <summary>Passes bytes over.</summary>
     public void Skip(long count, string what)
     {
-        long left = count - Math.Min(count, _end - _start);
-        Advance((int)(count - left));
-        if (left > _buffer.Length && _buffer.Length < SkipRead)
+        for (long left = count; left > 0;)
         {
-            MakeRoom(SkipRead);
-        }
-
-        while (left > 0)
-        {
-            int read = Read(_buffer.AsSpan(0, (int)Math.Min(left, _buffer.Length)));
-            if (read == 0)
-            {
-                throw Truncated(what, count, count - left);
-            }
-
-            left -= read;
-            Offset += read;
+            int passed = Next(left, what).Length;
+            Advance(passed);
+            left -= passed;
         }
     }
 

@@ -33,6 +33,7 @@ internal sealed class MainChannel : IMainStreamObserver
 
         _devices.EndPreCopy(_parser.GaveUp is null);
         _state.EndMain(_parser, _flushes);
+        _state.WaitForChannels(_devices);
         ended();
         if (_returnPath)
         {

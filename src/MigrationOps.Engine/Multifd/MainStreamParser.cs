@@ -1,4 +1,3 @@
-using System.Text;
 using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.Multifd;
@@ -13,7 +12,6 @@ namespace MigrationOps.Engine.Multifd;
 /// </remarks>
 public sealed class MainStreamParser
 {
-    private const byte SubsectionType = 5;
     private const byte ConfigurationType = 7;
     private const byte CommandType = 8;
     private const byte FooterType = 0x7e;
@@ -24,12 +22,13 @@ public sealed class MainStreamParser
 
     private readonly IMainStreamObserver _observer;
     private readonly Dictionary<uint, (SectionInfo Info, ISectionBody? Body)> _sections = [];
+    private readonly StreamConfiguration _configuration = new();
     private readonly StreamTail _tail = new();
+    private readonly int _pageSize;
     private State _state = State.Header;
     private ISectionBody? _body;
     private uint _sectionId;
     private bool _inTail;
-    private bool _ignoreShared;
 
     /// <summary>Creates a parser.</summary>
     /// <param name="observer">Hears what passes.</param>
@@ -37,7 +36,7 @@ public sealed class MainStreamParser
     public MainStreamParser(IMainStreamObserver observer, int pageSize = 4096)
     {
         _observer = observer;
-        PageSize = pageSize;
+        _pageSize = pageSize;
     }
 
     private enum State
@@ -56,7 +55,7 @@ public sealed class MainStreamParser
     public long Offset { get; private set; }
 
     /// <summary>Size of a target page in bytes.</summary>
-    public int PageSize { get; private set; }
+    public int PageSize => _configuration.PageSize ?? _pageSize;
 
     /// <summary>True after the end mark and QEMU's description of the stream.</summary>
     public bool HasEnded => _state == State.Ended;
@@ -71,7 +70,7 @@ public sealed class MainStreamParser
     public bool SetupHasEnded { get; private set; }
 
     /// <summary>The machine type of the source.</summary>
-    public string? Machine { get; private set; }
+    public string? Machine => _configuration.Machine;
 
     /// <summary>How many bytes must be there for the next step, at least.</summary>
     public int Wanted { get; private set; } = 1;
@@ -131,7 +130,9 @@ public sealed class MainStreamParser
             case State.Header:
                 return ParseHeader(data);
             case State.Configuration:
-                return ParseSubsection(data, out again);
+                int subsection = _configuration.ParseSubsection(data, Offset, out again);
+                _state = again ? State.Section : State.Configuration;
+                return subsection;
             case State.Section:
                 return ParseSection(data, out again);
             case State.Body:
@@ -179,14 +180,9 @@ public sealed class MainStreamParser
         var reader = WireReader.BigEndian(data[1..]);
         if (type == ConfigurationType && FirstSectionOffset is null)
         {
-            if (!reader.TryReadUInt32(out uint length) || !TryReadText(ref reader, length, 4096, out string machine))
-            {
-                return 0;
-            }
-
-            Machine = machine;
-            _state = State.Configuration;
-            return 1 + reader.Position;
+            int machine = _configuration.ParseMachine(data[1..], Offset);
+            _state = machine > 0 ? State.Configuration : State.Section;
+            return machine > 0 ? 1 + machine : 0;
         }
 
         FirstSectionOffset ??= Offset;
@@ -224,8 +220,7 @@ public sealed class MainStreamParser
     {
         again = false;
         var reader = WireReader.BigEndian(data[1..]);
-        if (!reader.TryReadUInt32(out uint id) || !reader.TryReadByte(out byte length)
-            || !TryReadText(ref reader, length, 255, out string idStr)
+        if (!reader.TryReadUInt32(out uint id) || !StreamConfiguration.TryReadName(ref reader, Offset, out string idStr)
             || !reader.TryReadUInt32(out uint instance) || !reader.TryReadUInt32(out uint version))
         {
             return 0;
@@ -250,7 +245,7 @@ public sealed class MainStreamParser
                 throw Error(MultifdError.MainStreamInvalid, $"section {id} ('{idStr}') starts twice");
             }
 
-            body = idStr == "ram" ? new RamSectionBody(_observer, PageSize, _ignoreShared) : _observer.OpenSection(info);
+            body = idStr == "ram" ? new RamSectionBody(_observer, PageSize, _configuration.IgnoresShared) : _observer.OpenSection(info);
             _sections.Add(id, (info, body));
         }
 
@@ -319,71 +314,6 @@ public sealed class MainStreamParser
         return 1 + reader.Position;
     }
 
-    private int ParseSubsection(ReadOnlySpan<byte> data, out bool again)
-    {
-        again = false;
-        if (data.IsEmpty)
-        {
-            return 0;
-        }
-
-        if (data[0] != SubsectionType)
-        {
-            again = true;
-            _state = State.Section;
-            return 0;
-        }
-
-        var reader = WireReader.BigEndian(data[1..]);
-        if (!reader.TryReadByte(out byte length) || !TryReadText(ref reader, length, 255, out string name)
-            || !reader.TryReadUInt32(out _))
-        {
-            return 0;
-        }
-
-        bool read = name switch
-        {
-            "configuration/target-page-bits" => TryReadPageBits(ref reader),
-            "configuration/capabilities" => TryReadCapabilities(ref reader),
-            "configuration/uuid" => reader.TryReadBytes(16, out _),
-            _ => throw Error(MultifdError.MainStreamInvalid, $"the configuration has the unknown subsection '{name}'"),
-        };
-        return read ? 1 + reader.Position : 0;
-    }
-
-    private bool TryReadPageBits(ref WireReader reader)
-    {
-        if (!reader.TryReadUInt32(out uint bits))
-        {
-            return false;
-        }
-
-        PageSize = bits < 31 && RamPacket.IsPageSize(1L << (int)bits)
-            ? 1 << (int)bits
-            : throw Error(MultifdError.MainStreamInvalid, $"a page of 2^{bits} bytes cannot be");
-        return true;
-    }
-
-    private bool TryReadCapabilities(ref WireReader reader)
-    {
-        if (!reader.TryReadUInt32(out uint count))
-        {
-            return false;
-        }
-
-        for (uint i = 0; i < count; i++)
-        {
-            if (!reader.TryReadByte(out byte length) || !TryReadText(ref reader, length, 255, out string name))
-            {
-                return false;
-            }
-
-            _ignoreShared |= name == "x-ignore-shared";
-        }
-
-        return true;
-    }
-
     private int ParseTail(ReadOnlySpan<byte> data)
     {
         int used = _tail.Find(data, out var found, out int wanted);
@@ -423,23 +353,6 @@ public sealed class MainStreamParser
 
         _state = State.Ended;
         return size;
-    }
-
-    private bool TryReadText(ref WireReader reader, uint length, int limit, out string text)
-    {
-        text = "";
-        if (length > limit)
-        {
-            throw Error(MultifdError.MainStreamInvalid, $"a name of {length:N0} bytes is beyond the limit of {limit}");
-        }
-
-        if (!reader.TryReadBytes((int)length, out var bytes))
-        {
-            return false;
-        }
-
-        text = Encoding.UTF8.GetString(bytes);
-        return true;
     }
 
     private MultifdException Error(MultifdError reason, string what)

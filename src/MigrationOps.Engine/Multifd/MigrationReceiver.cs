@@ -11,12 +11,12 @@ namespace MigrationOps.Engine.Multifd;
 /// connection -> first word -> main channel   -> sections ... -> end mark -> (SHUT on the return path) -> closed
 ///                          -> multifd channel -> init -> packets ... -> closed by the source
 /// </code>
-/// The number of channels is not in the stream. A source has opened all of them before its main stream can end.
+/// The number of channels is not in the stream. A source has opened all of them before its main stream can end, and QEMU as
+/// a target reads nothing before all are there. Something between the two may delay a connection; therefore channels are
+/// accepted after the main stream's end too, as long as something is known to be missing.
 /// </remarks>
 public sealed class MigrationReceiver : IDisposable
 {
-    private const int MostChannels = 255;
-
     private readonly ReceiveOptions _options;
     private readonly IDeviceStateReceiver _devices;
     private readonly IMigrationRecorder? _recorder;
@@ -32,7 +32,7 @@ public sealed class MigrationReceiver : IDisposable
         _devices = devices;
         _recorder = recorder;
         _watch = watch;
-        _state = new ReceiveState(options.Channels ?? MostChannels, watch.Token);
+        _state = new ReceiveState(options.Channels, watch.Token);
     }
 
     /// <summary>Receives one migration.</summary>
@@ -88,7 +88,7 @@ public sealed class MigrationReceiver : IDisposable
 
         _threads.ForEach(t => t.Join());
         _watch.ThrowIfFailed(DescribeSilence);
-        _state.CheckChannels(_options.Channels);
+        _state.CheckChannels();
         _devices.EndPreCopy(allAnnounced: true);
         _devices.Complete();
         return _state.Summarize(_options.PageSize);
@@ -96,7 +96,7 @@ public sealed class MigrationReceiver : IDisposable
 
     private void AcceptAll(Listener listener, IoScope scope)
     {
-        int left = _options.Channels + 1 ?? MostChannels + 1;
+        int left = (_options.Channels ?? ReceiveState.MostChannels) + 1;
         using var either = CancellationTokenSource.CreateLinkedTokenSource(_watch.Token, _accepting.Token);
         using var accepting = new IoScope(Timeout.InfiniteTimeSpan, either.Token);
         try
@@ -109,7 +109,7 @@ public sealed class MigrationReceiver : IDisposable
         }
         catch (OperationCanceledException) when (_accepting.IsCancellationRequested && !_watch.Token.IsCancellationRequested)
         {
-            // The main stream has ended. What the source opened before that waits in the queue of the socket.
+            // Nothing is missing any more. What the source opened besides waits in the queue of the socket.
             for (; left > 0 && listener.HasPending; left--)
             {
                 Accept(listener, scope, scope);
@@ -173,7 +173,7 @@ public sealed class MigrationReceiver : IDisposable
         {
             if (_state.MainHasEnded)
             {
-                _state.CheckChannels(_options.Channels);
+                _state.CheckChannels();
                 _devices.Complete();
             }
         }

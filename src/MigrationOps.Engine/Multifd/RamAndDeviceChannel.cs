@@ -17,7 +17,7 @@ internal sealed class RamAndDeviceChannel(
             counters.Bytes = reader.Offset;
         }
 
-        state.Changed();
+        state.EndChannel();
     }
 
     private bool ReadPacket(ChannelCounters counters)

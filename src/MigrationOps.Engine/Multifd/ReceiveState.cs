@@ -5,22 +5,28 @@ namespace MigrationOps.Engine.Multifd;
 /// <summary>What the threads of one receipt share.</summary>
 internal sealed class ReceiveState
 {
+    /// <summary>The most channels that a migration can have.</summary>
+    internal const int MostChannels = 255;
+
     private readonly object _lock = new();
     private readonly SortedDictionary<int, ChannelCounters> _channels = [];
     private readonly SortedSet<string> _warnings = new(StringComparer.Ordinal);
-    private readonly int _mostChannels;
+    private readonly int? _expected;
     private readonly CancellationToken _cancelled;
     private bool _hasMain;
     private bool _allConnected;
     private int _connections;
     private int _introduced;
+    private int _ended;
     private long _flushes;
     private MainStreamParser? _main;
     private bool _waiting;
 
-    internal ReceiveState(int mostChannels, CancellationToken cancelled)
+    /// <param name="expected">Number of channels; null to take as many as come.</param>
+    /// <param name="cancelled">Ends every wait.</param>
+    internal ReceiveState(int? expected, CancellationToken cancelled)
     {
-        _mostChannels = mostChannels;
+        _expected = expected;
         _cancelled = cancelled;
     }
 
@@ -44,10 +50,11 @@ internal sealed class ReceiveState
     {
         lock (_lock)
         {
-            if (init.Id >= _mostChannels)
+            int most = _expected ?? MostChannels;
+            if (init.Id >= most)
             {
                 throw MultifdException.At(MultifdError.ChannelIdOutOfRange, name, 24,
-                    $"the channel has id {init.Id}, with {_mostChannels} channels the ids go from 0 to {_mostChannels - 1}");
+                    $"the channel has id {init.Id}, with {most} channels the ids go from 0 to {most - 1}");
             }
 
             var other = _channels.Values.FirstOrDefault(c => c.Init.Uuid != init.Uuid);
@@ -70,6 +77,13 @@ internal sealed class ReceiveState
     }
 
     internal void CountConnection() => Interlocked.Increment(ref _connections);
+
+    /// <summary>A multifd channel has come to its end.</summary>
+    internal void EndChannel()
+    {
+        Interlocked.Increment(ref _ended);
+        Changed();
+    }
 
     internal void AllConnected()
     {
@@ -114,23 +128,19 @@ internal sealed class ReceiveState
         }
     }
 
+    /// <summary>
+    /// The main stream has ended: waits for channels that are still to connect. A source opens all of them before, but
+    /// what stands between may bring their connections later than the main stream.
+    /// </summary>
+    internal void WaitForChannels(IDeviceStateReceiver devices) => Wait(() => _allConnected || (_expected is { } count
+        ? _channels.Count >= count
+        : HasArrived(devices) || (_channels.Count > 0 && _ended == _channels.Count)));
+
     /// <summary>Waits until every channel has had its last SYNC and every device is complete.</summary>
-    internal void WaitUntilComplete(IDeviceStateReceiver devices)
-    {
-        Volatile.Write(ref _waiting, true);
-        using var wake = _cancelled.UnsafeRegister(static state => ((ReceiveState)state!).Changed(), this);
-        lock (_lock)
-        {
-            while (!(_allConnected && _introduced == Volatile.Read(ref _connections) && ChannelsAreComplete() && devices.IsComplete))
-            {
-                _cancelled.ThrowIfCancellationRequested();
-                Monitor.Wait(_lock);
-            }
-        }
-    }
+    internal void WaitUntilComplete(IDeviceStateReceiver devices) => Wait(() => _allConnected && HasArrived(devices));
 
     /// <summary>Everything has ended: are all channels there, each with all its SYNC marks?</summary>
-    internal void CheckChannels(int? expected)
+    internal void CheckChannels()
     {
         lock (_lock)
         {
@@ -139,12 +149,11 @@ internal sealed class ReceiveState
                 throw new MultifdException(MultifdError.MissingMainChannel, "No main channel connected.");
             }
 
-            int count = expected ?? (_channels.Count == 0 ? 0 : _channels.Keys.Last() + 1);
-            int[] missing = [.. Enumerable.Range(0, count).Except(_channels.Keys)];
+            int[] missing = MissingChannels();
             if (missing.Length > 0)
             {
                 throw new MultifdException(MultifdError.MissingChannel,
-                    $"Of {count} channels {_channels.Count} connected; missing: {string.Join(", ", missing)}.");
+                    $"Of {_channels.Count + missing.Length} channels {_channels.Count} connected; missing: {string.Join(", ", missing)}.");
             }
 
             foreach (var channel in _channels.Values)
@@ -182,6 +191,31 @@ internal sealed class ReceiveState
                 : $"The main channel {(!_hasMain ? "has not connected" : MainHasEnded ? "has ended" : "is open")}; "
                     + $"{(channels.Length == 0 ? "no multifd channel has connected" : channels)}.";
         }
+    }
+
+    private void Wait(Func<bool> condition)
+    {
+        Volatile.Write(ref _waiting, true);
+        using var wake = _cancelled.UnsafeRegister(static state => ((ReceiveState)state!).Changed(), this);
+        lock (_lock)
+        {
+            while (!condition())
+            {
+                _cancelled.ThrowIfCancellationRequested();
+                Monitor.Wait(_lock);
+            }
+        }
+    }
+
+    // Everything that is known to come is there.
+    private bool HasArrived(IDeviceStateReceiver devices)
+        => _introduced == Volatile.Read(ref _connections) && MissingChannels().Length == 0 && ChannelsAreComplete() && devices.IsComplete;
+
+    // The number of channels is not in the stream. A stream with marks for them has one at least.
+    private int[] MissingChannels()
+    {
+        int count = _expected ?? Math.Max(_channels.Count == 0 ? 0 : _channels.Keys.Last() + 1, _flushes > 0 ? 1 : 0);
+        return [.. Enumerable.Range(0, count).Except(_channels.Keys)];
     }
 
     private bool ChannelsAreComplete()

@@ -19,9 +19,9 @@ internal static class NativeError
     internal const int ENOSPC = 28;
     internal const int EPIPE = 32;
     internal const int EINVAL = 22;
+    internal const int ENOMSG = 42;
     internal const int ECONNRESET = 104;
     internal const int ELOOP = 40;
-    internal const int ENOMSG = 42;
     internal const int ENOTCONN = 107;
     internal const int ECONNREFUSED = 111;
     internal const int ETOOMANYREFS = 109;

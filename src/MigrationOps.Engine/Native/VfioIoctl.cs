@@ -12,9 +12,12 @@ internal static partial class VfioIoctl
     internal const uint FeatureDataSize = 9;
 
     private const nuint Base = ';' << 8;
+    private const nuint RegionInfoRequest = Base + 108;
     private const nuint ResetRequest = Base + 111;
     private const nuint FeatureRequest = Base + 117;
     private const nuint BindRequest = Base + 118;
+    private const nuint PreCopyInfoRequest = Base + 121;
+    private const uint PciConfigRegion = 7;
 
     [StructLayout(LayoutKind.Sequential)]
     private struct Feature
@@ -31,6 +34,26 @@ internal static partial class VfioIoctl
         public uint Flags;
         public int IommuFd;
         public uint DeviceId;
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
+    private struct RegionInfo
+    {
+        public uint Size;
+        public uint Flags;
+        public uint Index;
+        public uint CapabilityOffset;
+        public ulong RegionSize;
+        public ulong Offset;
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
+    private struct PreCopy
+    {
+        public uint Size;
+        public uint Flags;
+        public ulong InitialBytes;
+        public ulong DirtyBytes;
     }
 
     [LibraryImport("libc", EntryPoint = "ioctl", SetLastError = true)]
@@ -59,5 +82,25 @@ internal static partial class VfioIoctl
         using var iommuFd = new BorrowedFd(iommu);
         var bind = new Bind { Size = (uint)sizeof(Bind), IommuFd = iommuFd.Number };
         return IoctlNative(fd.Number, BindRequest, &bind);
+    }
+
+    /// <summary>VFIO_DEVICE_GET_REGION_INFO of the PCI configuration space.</summary>
+    internal static unsafe int GetConfigRegion(SafeHandle device, out ulong size, out ulong offset)
+    {
+        using var fd = new BorrowedFd(device);
+        var info = new RegionInfo { Size = (uint)sizeof(RegionInfo), Index = PciConfigRegion };
+        int result = IoctlNative(fd.Number, RegionInfoRequest, &info);
+        (size, offset) = (info.RegionSize, info.Offset);
+        return result;
+    }
+
+    /// <summary>VFIO_MIG_GET_PRECOPY_INFO, which goes to the data descriptor and not to the device.</summary>
+    internal static unsafe int GetPreCopyInfo(SafeHandle data, out ulong initialBytes, out ulong dirtyBytes)
+    {
+        using var fd = new BorrowedFd(data);
+        var info = new PreCopy { Size = (uint)sizeof(PreCopy) };
+        int result = IoctlNative(fd.Number, PreCopyInfoRequest, &info);
+        (initialBytes, dirtyBytes) = (info.InitialBytes, info.DirtyBytes);
+        return result;
     }
 }

@@ -95,7 +95,7 @@ internal sealed class IncomingChannels(
     /// <summary>Everything has been loaded: were all channels there, and did they carry nothing that nobody took?</summary>
     internal void Check()
     {
-        _state.CheckChannels(Count);
+        _state.CheckChannels();
         if (_state.Summarize(Bounds.PageSize).Channels.FirstOrDefault(c => c.NormalPages + c.ZeroPages > 0) is { } ram)
         {
             throw new SaveVmException(SaveVmError.NotSupported,

@@ -1,47 +1,29 @@
-using System.Diagnostics;
 using MigrationOps.Engine.Multifd;
 
 namespace MigrationOps.Engine.Vfio;
 
 /// <summary>
-/// Puts the packets of one device in order and delivers them. The thread that brings the packet that is due delivers it
-/// and all that waited for it; the others leave theirs and go on reading, because their channels carry other devices too.
+/// Puts the packets of one device in order and delivers them. A packet that is due goes from its channel straight into the
+/// sink, and all that waited for it follows on the same thread; the other threads leave theirs and go on reading, because
+/// their channels carry other devices too.
 /// </summary>
 /// <remarks>
-/// Nobody ever waits for a packet. When the budget is used up, a thread waits only while another one is delivering - that
-/// one waits for nothing but the sink - and puts its packet into the spill file otherwise. So no order of arrival can
-/// bring the channels to a standstill.
+/// Nobody ever waits for a packet. When the budget is used up, a thread waits only while another one delivers what has
+/// arrived - that one waits for nothing but the sink - and puts its packet into the spill file otherwise. So no order of
+/// arrival can bring the channels to a standstill.
 /// </remarks>
 internal sealed class DeviceReassembly
 {
-    private const int SpillPiece = 64 * 1024;
-
     private readonly object _lock = new();
-    private readonly Dictionary<uint, HeldPacket> _held = [];
-    private readonly SortedSet<string> _warnings = new(StringComparer.Ordinal);
+    private readonly PacketOrder _order;
+    private readonly DeviceTally _tally = new();
     private readonly ReassemblyContext _context;
-    private readonly IDeviceStateSink _sink;
-    private readonly PacketPlace _first;
-    private uint _next;
-    private uint? _configIndex;
     private byte[]? _config;
-    private uint _seenAbove;
-    private uint _lowestAbsent;
-    private bool _delivering;
+    private Delivery _delivery;
     private bool _open;
     private bool _broken;
     private bool _channelData;
     private bool _mainData;
-    private long _queued;
-    private long _packets;
-    private long _bytes;
-    private long _precopy;
-    private long _outOfOrder;
-    private long _maxQueued;
-    private long _spilled;
-    private int _configBytes;
-    private long _started;
-    private long _ended;
 
     internal DeviceReassembly(
         string idStr, uint instanceId, ReassemblyContext context, IDeviceStateSink sink, PacketPlace first)
@@ -49,9 +31,28 @@ internal sealed class DeviceReassembly
         IdStr = idStr;
         InstanceId = instanceId;
         _context = context;
-        _sink = sink;
-        _first = first;
+        _order = new PacketOrder(context.Options.Window, context.Budget);
+        Sink = sink;
+        First = first;
         Name = NameOf(idStr, instanceId);
+    }
+
+    private enum Delivery
+    {
+        None,
+
+        /// <summary>A thread reads the packet that is due from its channel into the sink: it may wait for the source.</summary>
+        FromChannel,
+
+        /// <summary>A thread gives the sink what has arrived.</summary>
+        OfHeld,
+    }
+
+    private enum Place
+    {
+        Sink,
+        Memory,
+        SpillFile,
     }
 
     internal string IdStr { get; }
@@ -60,10 +61,10 @@ internal sealed class DeviceReassembly
 
     internal string Name { get; }
 
-    internal IDeviceStateSink Sink => _sink;
+    internal IDeviceStateSink Sink { get; }
 
     /// <summary>Where its first packet was found, if a packet came before its section.</summary>
-    internal PacketPlace First => _first;
+    internal PacketPlace First { get; }
 
     internal bool IsAnnounced { get; set; }
 
@@ -77,7 +78,7 @@ internal sealed class DeviceReassembly
     /// <summary>Data in the main stream: the pre-copy part, or all of it where channels carry none.</summary>
     internal void WriteMain(SectionKind kind, ReadOnlySpan<byte> data)
     {
-        Start();
+        _tally.Start();
         if (kind is SectionKind.Start or SectionKind.Part)
         {
             if (_open)
@@ -87,21 +88,21 @@ internal sealed class DeviceReassembly
                 { Section = Name };
             }
 
-            _precopy += data.Length;
+            _tally.PrecopyBytes += data.Length;
         }
         else
         {
             CheckMixed(main: true);
         }
 
-        _bytes += data.Length;
-        _sink.Write(data);
+        _tally.Bytes += data.Length;
+        Sink.Write(data);
     }
 
     /// <summary>The config state in the main stream, where channels carry none.</summary>
     internal void CompleteMain(ReadOnlySpan<byte> config)
     {
-        Start();
+        _tally.Start();
         CheckMixed(main: true);
         var body = ConfigState.Parse(config, new PacketPlace(Name, "main channel", 0));
         Finish(config[..body.Length]);
@@ -131,6 +132,7 @@ internal sealed class DeviceReassembly
         VfioPacketHeader.Parse(channel.Buffered, out var header, place);
         channel.Advance(VfioPacketHeader.Size);
         int length = payload - VfioPacketHeader.Size;
+        CheckMixed(main: false);
         Admit(header, length, place);
         if (header.IsConfig)
         {
@@ -154,16 +156,11 @@ internal sealed class DeviceReassembly
                 return;
             }
 
-            if (_held.Count > 0 || _configIndex > _next)
-            {
-                throw new VfioException(VfioError.MissingPacket,
-                    $"{Name}: packet {_next} never came; {_held.Count + (_configIndex is null ? 0 : 1)} later ones, up to {_seenAbove - 1}, wait for it.")
+            throw _order.DescribeGap() is { } gap
+                ? new VfioException(VfioError.MissingPacket, $"{Name}: {gap}.") { Section = Name }
+                : new VfioException(VfioError.MissingConfig,
+                    $"{Name}: the config state never came, after {_order.Packets} packets and {_tally.Bytes:N0} bytes of data.")
                 { Section = Name };
-            }
-
-            throw new VfioException(VfioError.MissingConfig,
-                $"{Name}: the config state never came, after {_packets} packets and {_bytes:N0} bytes of data.")
-            { Section = Name };
         }
     }
 
@@ -171,12 +168,10 @@ internal sealed class DeviceReassembly
     {
         lock (_lock)
         {
-            foreach (var packet in _held.Values)
+            foreach (var packet in _order.Clear())
             {
-                Release(packet);
+                _context.Store.Release(packet);
             }
-
-            _held.Clear();
         }
     }
 
@@ -184,16 +179,7 @@ internal sealed class DeviceReassembly
     {
         lock (_lock)
         {
-            return new DeviceSummary(IdStr, InstanceId, _packets, _bytes, _precopy, _outOfOrder, _maxQueued, _spilled, _configBytes,
-                _started == 0 ? TimeSpan.Zero : Stopwatch.GetElapsedTime(_started, _ended), [.. _warnings]);
-        }
-    }
-
-    private void Start()
-    {
-        if (_started == 0)
-        {
-            _started = Stopwatch.GetTimestamp();
+            return _tally.Summarize(IdStr, InstanceId, _order);
         }
     }
 
@@ -214,77 +200,23 @@ internal sealed class DeviceReassembly
 
     private void Admit(VfioPacketHeader header, int length, in PacketPlace place)
     {
-        CheckMixed(main: false);
-        uint index = header.Index;
         lock (_lock)
         {
-            Start();
-            if (_held.ContainsKey(index) || (_delivering && index == _next))
-            {
-                throw place.Fail(header.IsConfig && index == _configIndex ? VfioError.DuplicateConfig : VfioError.DuplicateIndex,
-                    "the index is present already", index);
-            }
-
-            if (header.IsConfig && _configIndex is { } other)
-            {
-                throw place.Fail(VfioError.DuplicateConfig, $"a config packet with index {other} is present already", index);
-            }
-
-            if (index > _next && index - _next > _context.Options.Window)
-            {
-                throw place.Fail(VfioError.IndexBeyondWindow,
-                    $"packet {_next} is due, and the window is {_context.Options.Window:N0}", index);
-            }
-
-            if (_configIndex < index)
-            {
-                throw place.Fail(VfioError.PacketAfterConfig, $"the config packet has index {_configIndex} and is the last", index);
-            }
-
-            if (index < _next || IsDone)
-            {
-                throw place.Fail(VfioError.IndexBehind, $"the packets before {_next} have been delivered already", index);
-            }
-
-            if (header.IsConfig && index < _seenAbove)
-            {
-                throw place.Fail(VfioError.ConfigTooEarly, $"the config packet is the last, but packet {_seenAbove - 1} is present", index);
-            }
-
-            if (!_context.Budget.TryTrack())
-            {
-                throw place.Fail(VfioError.TooManyOutOfOrder,
-                    $"so many packets wait for packet {_next} that the budget of {_context.Budget.Limit:N0} bytes cannot keep track of them", index);
-            }
-
-            if (header.IsConfig)
-            {
-                _configIndex = index;
-            }
-            else
-            {
-                _held.Add(index, HeldPacket.OnItsWay);
-            }
-
-            _seenAbove = Math.Max(_seenAbove, index + 1);
-            _packets++;
-            _outOfOrder += index != _lowestAbsent ? 1 : 0;
-            while (_held.ContainsKey(_lowestAbsent) || _configIndex == _lowestAbsent)
-            {
-                _lowestAbsent++;
-            }
-
+            _tally.Start();
+            _order.Admit(header, nextIsTaken: _delivery != Delivery.None, IsDone, place);
             if (header.UnknownFlags != 0)
             {
-                Warn($"Packets have the unknown flag bits 0x{header.UnknownFlags:x}, which QEMU ignores.");
+                _tally.Warn($"Packets have the unknown flag bits 0x{header.UnknownFlags:x}, which QEMU ignores.");
             }
 
             if (length == 0)
             {
-                Warn($"Packet {index} has no data; a device whose data was lost is reset silently when it is loaded.");
+                _tally.Warn($"Packet {header.Index} has no data; a device whose data was lost is reset silently when it is loaded.");
             }
         }
     }
+
+    private bool CanDeliver => _open && !_broken && _delivery == Delivery.None;
 
     private void TakeConfig(ChannelReader channel, uint index, int length, in PacketPlace place)
     {
@@ -300,12 +232,12 @@ internal sealed class DeviceReassembly
         {
             if (state.Trailing > 0)
             {
-                Warn($"{state.Trailing} bytes follow the end mark of the config state; QEMU ignores them.");
+                _tally.Warn($"{state.Trailing} bytes follow the end mark of the config state; QEMU ignores them.");
             }
 
             if (state.IsEmpty)
             {
-                Warn("The config state is empty: the device has no saved PCI configuration space.");
+                _tally.Warn("The config state is empty: the device has no saved PCI configuration space.");
             }
 
             _config = body[..state.Length];
@@ -314,88 +246,64 @@ internal sealed class DeviceReassembly
 
     private void TakeData(ChannelReader channel, uint index, int length)
     {
-        long cost = MemoryBudget.CostOf(length);
-        var packet = ChargeOrWait(cost) ? ReadToMemory(channel, length, cost) : Spill(channel, length);
+        var where = FindPlace(index, length);
+        if (where == Place.Sink)
+        {
+            PassOn(channel, length);
+            return;
+        }
+
+        var packet = where == Place.Memory ? _context.Store.ReadToMemory(channel, length) : _context.Store.ReadToFile(channel, length);
         lock (_lock)
         {
-            _held[index] = packet;
-            _queued += length;
-            bool isDue = index == _next && _open && !_delivering;
-            _maxQueued = isDue ? _maxQueued : Math.Max(_maxQueued, _queued);
+            _order.Keep(index, packet);
+            _tally.SpilledBytes += where == Place.SpillFile ? length : 0;
+            _tally.Queue(length, goesOnAtOnce: index == _order.Next && CanDeliver);
         }
     }
 
-    private bool ChargeOrWait(long cost)
+    private void PassOn(ChannelReader channel, int length)
     {
-        if (_context.Budget.TryCharge(cost))
-        {
-            return true;
-        }
-
-        lock (_lock)
-        {
-            while (!_context.Budget.TryCharge(cost))
-            {
-                if (!_delivering)
-                {
-                    return false;
-                }
-
-                _context.Cancelled.ThrowIfCancellationRequested();
-                // The thread that delivers pulses after every packet, and when it ends for whatever reason.
-                Monitor.Wait(_lock);
-            }
-
-            return true;
-        }
-    }
-
-    private HeldPacket ReadToMemory(ChannelReader channel, int length, long cost)
-    {
-        var budget = _context.Budget;
-        if (length <= MemoryBudget.ChunkSize)
-        {
-            byte[]? buffer = length == 0 ? null : budget.Rent(length);
-            channel.ReadExactly(buffer.AsSpan(0, length), "a packet's data");
-            return HeldPacket.InMemory(buffer, length, cost);
-        }
-
-        byte[][] pieces = new byte[(length + MemoryBudget.ChunkSize - 1) / MemoryBudget.ChunkSize][];
-        for (int i = 0; i < pieces.Length; i++)
-        {
-            int size = Math.Min(MemoryBudget.ChunkSize, length - i * MemoryBudget.ChunkSize);
-            pieces[i] = budget.Rent(size);
-            channel.ReadExactly(pieces[i].AsSpan(0, size), "a packet's data");
-        }
-
-        return HeldPacket.InMemory(pieces, length, cost);
-    }
-
-    private HeldPacket Spill(ChannelReader channel, int length)
-    {
-        long offset = _context.Spill.Reserve(length);
-        byte[] piece = System.Buffers.ArrayPool<byte>.Shared.Rent(SpillPiece);
+        bool delivered = false;
         try
         {
-            for (int done = 0; done < length;)
-            {
-                var part = piece.AsSpan(0, Math.Min(SpillPiece, length - done));
-                channel.ReadExactly(part, "a packet's data");
-                _context.Spill.Write(offset + done, part);
-                done += part.Length;
-            }
+            PacketStore.PassOn(channel, length, Sink);
+            delivered = true;
         }
         finally
         {
-            System.Buffers.ArrayPool<byte>.Shared.Return(piece);
+            EndDelivery(length, delivered);
         }
+    }
 
+    private Place FindPlace(uint index, int length)
+    {
         lock (_lock)
         {
-            _spilled += length;
-        }
+            while (true)
+            {
+                if (index == _order.Next && CanDeliver)
+                {
+                    _order.Take();
+                    _delivery = Delivery.FromChannel;
+                    return Place.Sink;
+                }
 
-        return HeldPacket.InFile(offset, length);
+                if (_context.Store.TryReserve(length))
+                {
+                    return Place.Memory;
+                }
+
+                if (_delivery != Delivery.OfHeld)
+                {
+                    return Place.SpillFile;
+                }
+
+                // The thread that delivers pulses after every packet, and when it ends for whatever reason.
+                _context.Cancelled.ThrowIfCancellationRequested();
+                Monitor.Wait(_lock);
+            }
+        }
     }
 
     // Delivers what is due, unless another thread does already: that one looks again before it leaves.
@@ -406,35 +314,26 @@ internal sealed class DeviceReassembly
             bool delivered = false;
             try
             {
-                Deliver(packet);
+                _context.Store.Deliver(packet, Sink);
                 delivered = true;
             }
             finally
             {
-                lock (_lock)
-                {
-                    // Nothing may follow a packet that the sink did not take.
-                    _broken |= !delivered;
-                    Release(packet);
-                    _queued -= packet.Length;
-                    _bytes += packet.Length;
-                    _next++;
-                    _delivering = false;
-                    Monitor.PulseAll(_lock);
-                }
+                _context.Store.Release(packet);
+                EndDelivery(packet.Length, delivered, held: packet.Length);
             }
         }
 
         byte[]? config;
         lock (_lock)
         {
-            if (!_open || _broken || _delivering || IsDone || _configIndex != _next || _config is null)
+            if (!CanDeliver || IsDone || !_order.IsConfigDue || _config is null)
             {
                 return;
             }
 
             config = _config;
-            _delivering = true;
+            _delivery = Delivery.OfHeld;
         }
 
         Finish(config);
@@ -445,100 +344,44 @@ internal sealed class DeviceReassembly
         lock (_lock)
         {
             packet = default;
-            if (!_open || _broken || _delivering || !_held.TryGetValue(_next, out packet) || !packet.IsReady)
+            if (!CanDeliver || !_order.TryTake(out packet))
             {
                 return false;
             }
 
-            _held.Remove(_next);
-            _delivering = true;
+            _delivery = Delivery.OfHeld;
             return true;
         }
     }
 
-    private void Deliver(in HeldPacket packet)
+    private void EndDelivery(int length, bool delivered, int held = 0)
     {
-        if (packet.IsSpilled)
+        lock (_lock)
         {
-            DeliverSpilled(packet);
-        }
-        else if (packet.Pieces is { } pieces)
-        {
-            for (int i = 0; i < pieces.Length; i++)
-            {
-                _sink.Write(pieces[i].AsSpan(0, Math.Min(MemoryBudget.ChunkSize, packet.Length - i * MemoryBudget.ChunkSize)));
-            }
-        }
-        else if (packet.Buffer is { } buffer)
-        {
-            _sink.Write(buffer.AsSpan(0, packet.Length));
-        }
-    }
-
-    private void DeliverSpilled(in HeldPacket packet)
-    {
-        byte[] piece = System.Buffers.ArrayPool<byte>.Shared.Rent(SpillPiece);
-        try
-        {
-            for (int done = 0; done < packet.Length;)
-            {
-                var part = piece.AsSpan(0, Math.Min(SpillPiece, packet.Length - done));
-                _context.Spill.Read(packet.SpillOffset + done, part);
-                _sink.Write(part);
-                done += part.Length;
-            }
-        }
-        finally
-        {
-            System.Buffers.ArrayPool<byte>.Shared.Return(piece);
+            // Nothing may follow a packet that the sink did not take.
+            _broken |= !delivered;
+            _tally.Dequeue(held);
+            _tally.Bytes += length;
+            _order.Advance();
+            _delivery = Delivery.None;
+            Monitor.PulseAll(_lock);
         }
     }
 
     private void Finish(ReadOnlySpan<byte> config)
     {
-        _sink.Complete(config);
+        Sink.Complete(config);
         lock (_lock)
         {
-            _configBytes = config.Length;
+            _tally.End(config.Length);
             _config = null;
-            _ended = Stopwatch.GetTimestamp();
-            _delivering = false;
+            _delivery = Delivery.None;
             IsDone = true;
             Monitor.PulseAll(_lock);
-        }
-    }
-
-    private void Release(in HeldPacket packet)
-    {
-        if (packet.IsSpilled)
-        {
-            _context.Spill.Release(packet.Length);
-        }
-
-        if (packet.Buffer is { } buffer)
-        {
-            _context.Budget.Return(buffer);
-        }
-
-        foreach (byte[] piece in packet.Pieces ?? [])
-        {
-            _context.Budget.Return(piece);
-        }
-
-        _context.Budget.Release(packet.Cost);
-        _context.Budget.Untrack();
-    }
-
-    private void Warn(string warning)
-    {
-        // The peer decides how many there are.
-        if (_warnings.Count < 20)
-        {
-            _warnings.Add(warning);
         }
     }
 }
 
 /// <summary>What the devices of one receipt share.</summary>
 internal sealed record ReassemblyContext(
-    ReassemblyOptions Options, MemoryBudget Budget, SpillFile Spill, CancellationToken Cancelled);
+    ReassemblyOptions Options, MemoryBudget Budget, PacketStore Store, CancellationToken Cancelled);

@@ -5,8 +5,8 @@ namespace MigrationOps.Engine.Vfio;
 
 /// <summary>Loads a device with the state as it comes: RESUMING with the first byte, running again after the last.</summary>
 /// <remarks>
-/// The config state is checked and not loaded: it is the virtual machine's view of the PCI configuration space, which
-/// only its VMM can give to a guest.
+/// The config state is compared with the device - vendor, model, class, revision - and not loaded. It is the virtual
+/// machine's view of the PCI configuration space: addresses and interrupts of a guest that is not here.
 /// </remarks>
 public sealed class DeviceSink : IDeviceStateSink
 {
@@ -52,6 +52,7 @@ public sealed class DeviceSink : IDeviceStateSink
     public void Complete(ReadOnlySpan<byte> config)
     {
         _data.Dispose();
+        _device.CheckConfig(config);
         // The driver looks at the state as a whole when RESUMING ends, and refuses it here.
         _device.Enter(_afterwards);
         Sha256 = Convert.ToHexStringLower(_hash.GetHashAndReset());

@@ -29,8 +29,9 @@ public sealed class DeviceStateReceiver : IDeviceStateReceiver, IDisposable
         ReassemblyOptions options, Func<string, uint, IDeviceStateSink> openSink, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(options);
+        var budget = new MemoryBudget(options.MemoryBudget);
         _context = new ReassemblyContext(
-            options, new MemoryBudget(options.MemoryBudget), new SpillFile(options.SpillDirectory), cancellationToken);
+            options, budget, new PacketStore(budget, new SpillFile(options.SpillDirectory)), cancellationToken);
         _openSink = openSink;
         _lookup = _devices.GetAlternateLookup<ReadOnlySpan<char>>();
     }
@@ -140,7 +141,7 @@ public sealed class DeviceStateReceiver : IDeviceStateReceiver, IDisposable
             device.Sink.Dispose();
         }
 
-        _context.Spill.Dispose();
+        _context.Store.Dispose();
     }
 
     private bool All(Func<DeviceReassembly, bool> predicate)

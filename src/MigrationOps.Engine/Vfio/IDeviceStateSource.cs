@@ -42,6 +42,7 @@ public sealed class StateFileSource : IDeviceStateSource
         try
         {
             var parts = Read(Stream.Null);
+            Config = parts.TryGetValue(StateFileSink.ConfigPart, out byte[]? config) ? config : ConfigState.Empty();
             string[] name = System.Text.Encoding.UTF8.GetString(parts.GetValueOrDefault(StateFileSink.NamePart) ?? []).Split('\0');
             IdStr = name[0].Length > 0 ? name[0] : System.IO.Path.GetFileNameWithoutExtension(path) + "/vfio";
             InstanceId = name.Length > 1 && uint.TryParse(name[1], out uint instance) ? instance : 0;
@@ -65,11 +66,17 @@ public sealed class StateFileSource : IDeviceStateSource
     /// <inheritdoc/>
     public string? Sha256 { get; private set; }
 
+    /// <summary>The config state, both markers included.</summary>
+    internal byte[] Config { get; }
+
     string? IDeviceStateSource.Path => Path;
 
     /// <inheritdoc/>
     public byte[] WriteTo(Stream target)
-        => Read(target).TryGetValue(StateFileSink.ConfigPart, out byte[]? config) ? config : ConfigState.Empty();
+    {
+        Read(target);
+        return Config;
+    }
 
     /// <inheritdoc/>
     public void Dispose() => _file.Dispose();
@@ -82,77 +89,5 @@ public sealed class StateFileSource : IDeviceStateSource
         reader.CopyData(target);
         Sha256 = reader.ReadRest(expectEnd: true).Sha256;
         return reader.Parts;
-    }
-}
-
-/// <summary>The state of a device, read from it: it is stopped, gives its state, and stays stopped.</summary>
-public sealed class DeviceSource : IDeviceStateSource
-{
-    private const int BufferSize = 1024 * 1024;
-
-    private readonly VfioDevice _device;
-    private readonly IoScope _scope;
-
-    /// <summary>Prepares the source.</summary>
-    /// <param name="device">The device; stays the caller's.</param>
-    /// <param name="idStr">Name of the section that it is sent as.</param>
-    /// <param name="scope">Cancellation.</param>
-    public DeviceSource(VfioDevice device, string idStr, IoScope scope)
-    {
-        _device = device;
-        IdStr = idStr;
-        _scope = scope;
-    }
-
-    /// <inheritdoc/>
-    public string IdStr { get; }
-
-    /// <inheritdoc/>
-    public uint InstanceId => 0;
-
-    /// <inheritdoc/>
-    public string? Path => _device.Path;
-
-    /// <inheritdoc/>
-    public string? Sha256 { get; private set; }
-
-    /// <inheritdoc/>
-    public byte[] WriteTo(Stream target)
-    {
-        ArgumentNullException.ThrowIfNull(target);
-        using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
-        _device.Enter(VfioState.StopCopy);
-        byte[] buffer = new byte[BufferSize];
-        using (var data = _device.OpenData(FileAccess.Read, _scope))
-        {
-            int count;
-            while ((count = Read(data, buffer)) > 0)
-            {
-                hash.AppendData(buffer.AsSpan(0, count));
-                target.Write(buffer.AsSpan(0, count));
-            }
-        }
-
-        _device.Enter(VfioState.Stop);
-        Sha256 = Convert.ToHexStringLower(hash.GetHashAndReset());
-        return ConfigState.Empty();
-    }
-
-    /// <inheritdoc/>
-    public void Dispose()
-    {
-    }
-
-    private int Read(FdStream data, byte[] buffer)
-    {
-        try
-        {
-            return data.Read(buffer);
-        }
-        catch (WireException e)
-        {
-            throw new VfioException(VfioError.DataTransferFailed, $"'{_device.Path}' does not give its state: {e.Message}", e)
-            { Target = _device.Path };
-        }
     }
 }

@@ -113,6 +113,34 @@ public sealed class KernelVfioDriver : IVfioDriver
     }
 
     /// <inheritdoc/>
+    public int Read(SafeFileHandle data, Span<byte> buffer)
+    {
+        nint count = FdIo.Read(data, buffer);
+        return count >= 0 ? (int)count : -NativeError.Last;
+    }
+
+    /// <inheritdoc/>
+    public int GetPreCopyInfo(SafeFileHandle data, out PreCopyInfo info)
+    {
+        int result = VfioIoctl.GetPreCopyInfo(data, out ulong initial, out ulong dirty);
+        int error = result < 0 ? NativeError.Last : 0;
+        info = new PreCopyInfo((long)Math.Min(initial, long.MaxValue), (long)Math.Min(dirty, long.MaxValue));
+        return error;
+    }
+
+    /// <inheritdoc/>
+    public int ReadConfig(Span<byte> buffer)
+    {
+        if (VfioIoctl.GetConfigRegion(_device, out ulong size, out ulong offset) < 0 || size == 0)
+        {
+            return 0;
+        }
+
+        int count = (int)Math.Min(size, (ulong)buffer.Length);
+        return (int)NativeError.Check(FdIo.ReadAt(_device, buffer[..count], (long)offset), "pread", Path);
+    }
+
+    /// <inheritdoc/>
     public int Reset() => VfioIoctl.Reset(_device) < 0 ? NativeError.Last : 0;
 
     /// <inheritdoc/>

@@ -88,6 +88,54 @@ public sealed class VfioDevice(IVfioDriver driver) : IDisposable
     internal FdStream OpenData(FileAccess access, IoScope scope)
         => new(Fcntl.Duplicate(_data!, Path), access, scope, Path);
 
+    /// <summary>Reads from the data descriptor.</summary>
+    /// <param name="bounds">A stream over it, for deadline and cancellation.</param>
+    /// <param name="buffer">Where the state goes.</param>
+    /// <returns>Bytes read; 0 at the end, or where pre-copy has nothing now.</returns>
+    internal int ReadData(FdStream bounds, Span<byte> buffer)
+    {
+        while (true)
+        {
+            bounds.WaitFor(PollEvents.Readable, bounds.StartDeadline());
+            int count = driver.Read(_data!, buffer);
+            switch (-count)
+            {
+                case NativeError.EAGAIN or NativeError.EINTR:
+                    continue;
+                case NativeError.ENOMSG:
+                    return 0;
+                case > 0:
+                    throw new VfioException(VfioError.DataTransferFailed,
+                        $"'{Path}' does not give its state: {NativeError.Describe(-count)}.")
+                    { Target = Path };
+                default:
+                    return count;
+            }
+        }
+    }
+
+    /// <summary>What is left in pre-copy.</summary>
+    internal PreCopyInfo GetPreCopyInfo()
+    {
+        int error = driver.GetPreCopyInfo(_data!, out var info);
+        return error == 0 ? info : throw new VfioException(VfioError.DataTransferFailed,
+            $"'{Path}' does not say what is left in pre-copy: {NativeError.Describe(error)}.")
+        { Target = Path };
+    }
+
+    /// <summary>Compares a config state with the device, as QEMU does before it loads one.</summary>
+    /// <param name="config">The config state; one without a PCI configuration space fits every device.</param>
+    /// <exception cref="VfioException"><see cref="VfioError.WrongDevice"/>.</exception>
+    internal void CheckConfig(ReadOnlySpan<byte> config)
+    {
+        Span<byte> space = stackalloc byte[PciIdentity.Size];
+        if (PciIdentity.OfConfigState(config) is { } saved && driver.ReadConfig(space) == space.Length
+            && PciIdentity.Parse(space) is var own && own != saved)
+        {
+            throw new VfioException(VfioError.WrongDevice, $"'{Path}' is a {own}, and the state is that of a {saved}.") { Target = Path };
+        }
+    }
+
     private void Step(VfioState from, VfioState to)
     {
         int error = driver.SetState(to, out var data);

@@ -72,6 +72,9 @@ public enum VfioError
     /// <summary>A state that the device does not have.</summary>
     StateNotSupported,
 
+    /// <summary>A state that was saved from a device of another kind.</summary>
+    WrongDevice,
+
     /// <summary>The kernel refused a transition; the device is in the state that it reports.</summary>
     TransitionFailed,
 
@@ -105,7 +108,7 @@ public sealed class VfioException : MigrationOpsException
         VfioError.IndexBeyondWindow or VfioError.TooManyDevices or VfioError.TooManyOutOfOrder => FailureKind.LimitExceeded,
         VfioError.SpillFailed or VfioError.DataTransferFailed => FailureKind.Storage,
         VfioError.DeviceNotFound => FailureKind.NotFound,
-        VfioError.TransitionFailed => FailureKind.Refused,
+        VfioError.TransitionFailed or VfioError.WrongDevice => FailureKind.Refused,
         VfioError.DeviceInError => FailureKind.InvalidState,
         _ => FailureKind.Protocol,
     };
@@ -123,6 +126,7 @@ public sealed class VfioException : MigrationOpsException
         VfioError.DeviceNotFound => "Check the path, that the device is bound to its vfio driver, and that nobody else has it open.",
         VfioError.NotMigratable => "Use a vfio variant driver that supports migration for this device.",
         VfioError.StateNotSupported => "The device lacks the feature for this state; use the states without it.",
+        VfioError.WrongDevice => "Load the state into a device of the same vendor, model and revision. This one was not changed, or has been reset.",
         VfioError.TransitionFailed => "Look at the kernel log. The data descriptor was dropped; save or restore again.",
         VfioError.DeviceInError => "Reset the device. Its state is lost; restore it from the last good one.",
         VfioError.DataTransferFailed => "Look at the kernel log. The device's state was not moved completely.",

@@ -72,7 +72,8 @@ public static partial class VfioStateReceiver
             Peer = source,
             Archive = options.Archive,
             Duration = device.Duration,
-            Warnings = [.. device.Warnings, .. warnings],
+            Warnings = sink is DeviceSink && device.ConfigBytes > ConfigState.MarkerBytes
+                ? [.. device.Warnings, VfioStateStore.ConfigNotLoaded, .. warnings] : [.. device.Warnings, .. warnings],
         };
 
     private static void CheckDestination(string? destination)

@@ -19,7 +19,13 @@ public static class VfioStateStore
     private const string DefaultIdStr = "vfio";
     private const int BufferSize = 1024 * 1024;
 
-    /// <summary>Stops the device and saves its state. The device stays stopped.</summary>
+    /// <summary>What a loaded state says of its PCI configuration space.</summary>
+    internal const string ConfigNotLoaded = "The saved PCI configuration space was compared with the device and not loaded: "
+        + "it is the guest's view, which only the guest's VMM can restore.";
+
+    /// <summary>
+    /// Saves the state of a device: while it runs, if it has PRE_COPY, and the rest after it was stopped. It stays stopped.
+    /// </summary>
     /// <param name="device">The device; stays the caller's.</param>
     /// <param name="path">The file.</param>
     /// <param name="idStr">Name of the device in the file; null for one from its path.</param>
@@ -30,23 +36,18 @@ public static class VfioStateStore
         ArgumentNullException.ThrowIfNull(device);
         long start = Stopwatch.GetTimestamp();
         idStr ??= NameOf(device);
-        using var source = new DeviceSource(device, idStr, scope);
-        long bytes, configBytes;
         if (format == VfioStateFormat.Markers)
         {
-            (bytes, configBytes) = SaveMarkers(source, path, scope);
-        }
-        else
-        {
-            using var sink = new StateFileSink(path, idStr, 0, scope);
-            using var target = new SinkStream(sink);
-            byte[] config = source.WriteTo(target);
-            sink.Complete(config);
-            sink.Commit(device.Path);
-            (bytes, configBytes) = (target.Bytes, config.Length);
+            return SaveMarkers(device, path, idStr, scope, start);
         }
 
-        return Result("Save", source.IdStr, bytes, configBytes, source.Sha256, path, device, start);
+        using var source = new DeviceSource(device, idStr, scope) { PreCopies = true };
+        using var sink = new StateFileSink(path, idStr, 0, scope);
+        using var target = new SinkStream(sink);
+        byte[] config = source.WriteTo(target);
+        sink.Complete(config);
+        sink.Commit(device.Path);
+        return Result("Save", idStr, target.Bytes, config.Length, source.Sha256, path, device, start) with { PrecopyBytes = source.PrecopyBytes };
     }
 
     /// <summary>Loads a state into the device, which runs afterwards. The file is verified before the device is touched.</summary>
@@ -62,13 +63,14 @@ public static class VfioStateStore
         long start = Stopwatch.GetTimestamp();
         if (format == VfioStateFormat.Markers)
         {
-            ReadMarkers(path, new NullSink(), scope);
+            device.CheckConfig(ReadMarkers(path, new NullSink(), scope).Config);
             using var loaded = new DeviceSink(device, afterwards, scope);
-            var (total, configLength) = ReadMarkers(path, loaded, scope);
-            return Result("Restore", NameOf(device), total, configLength, loaded.Sha256, path, device, start);
+            var (total, saved) = ReadMarkers(path, loaded, scope);
+            return Result("Restore", NameOf(device), total, saved.Length, loaded.Sha256, path, device, start);
         }
 
         using var source = new StateFileSource(path, scope);
+        device.CheckConfig(source.Config);
         using var sink = new DeviceSink(device, afterwards, scope);
         using var target = new SinkStream(sink);
         byte[] config = source.WriteTo(target);
@@ -83,20 +85,25 @@ public static class VfioStateStore
         return Path.GetFileName(device.Path) is { Length: > 0 } name ? $"{name}/{DefaultIdStr}" : $"device/{DefaultIdStr}";
     }
 
-    private static (long Bytes, long ConfigBytes) SaveMarkers(DeviceSource source, string path, IoScope scope)
+    private static VfioStateTransfer SaveMarkers(VfioDevice device, string path, string idStr, IoScope scope, long start)
     {
         using var file = Storage.AtomicFile.Create(path, scope);
         var writer = new MarkerWriter(file.Stream);
         writer.WriteSetup();
         using var target = new MarkerStream(writer);
+        using var source = new DeviceSource(device, idStr, scope)
+        {
+            PreCopies = true,
+            Iterated = completesInitial => writer.Write(completesInitial ? VfioMarker.InitDataSent : VfioMarker.EndOfState),
+        };
         byte[] config = source.WriteTo(target);
         writer.Write(VfioMarker.EndOfState);
         writer.WriteConfig(config);
         file.Commit();
-        return (target.Bytes, config.Length);
+        return Result("Save", idStr, target.Bytes, config.Length, source.Sha256, path, device, start) with { PrecopyBytes = source.PrecopyBytes };
     }
 
-    private static (long Bytes, long ConfigBytes) ReadMarkers(string path, IDeviceStateSink sink, IoScope scope)
+    private static (long Bytes, byte[] Config) ReadMarkers(string path, IDeviceStateSink sink, IoScope scope)
     {
         using var file = Storage.StateFile.OpenRead(path, scope);
         var observer = new SinkObserver(sink);
@@ -137,7 +144,7 @@ public static class VfioStateStore
             Peer = device.Path,
             Duration = Stopwatch.GetElapsedTime(start),
             Warnings = direction == "Restore" && configBytes > ConfigState.MarkerBytes
-                ? ["The PCI configuration space was not loaded: only the VMM of the guest can do that."] : [],
+                ? [ConfigNotLoaded] : [],
         };
 
     private sealed class SinkObserver(IDeviceStateSink sink) : IMarkerObserver
@@ -157,11 +164,11 @@ public static class VfioStateStore
 
         public void Config(ReadOnlySpan<byte> body) => _config = body.ToArray();
 
-        internal (long Bytes, long ConfigBytes) Finish(string path)
+        internal (long Bytes, byte[] Config) Finish(string path)
         {
             byte[] config = _config ?? throw new VfioException(VfioError.MissingConfig, $"'{path}' ends without a config state.") { Target = path };
             sink.Complete(config);
-            return (_bytes, config.Length);
+            return (_bytes, config);
         }
     }
 }

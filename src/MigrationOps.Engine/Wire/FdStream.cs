@@ -15,6 +15,7 @@ public sealed class FdStream : Stream
     private readonly IoScope _scope;
     private readonly IDisposable? _owner;
     private readonly bool _alwaysReady;
+    private readonly bool _nonBlocking;
 
     /// <summary>Takes over a descriptor.</summary>
     /// <param name="handle">The descriptor; closed with the stream.</param>
@@ -45,12 +46,13 @@ public sealed class FdStream : Stream
         {
             // A blocking write of more than fits would wait in the kernel, out of reach of deadline and cancellation.
             Fcntl.SetNonBlocking(handle, name);
+            _nonBlocking = true;
         }
     }
 
     /// <summary>A stream over a socket, which it disposes in the end.</summary>
-    internal static FdStream Over(Socket socket, IoScope scope, string name)
-        => new(socket.SafeHandle, FileAccess.ReadWrite, scope, name, socket);
+    internal static FdStream Over(Socket socket, IoScope scope, string name, bool expectsData = false)
+        => new(socket.SafeHandle, FileAccess.ReadWrite, scope, name, socket) { ExpectsData = expectsData };
 
     /// <summary>The descriptor; it stays the stream's.</summary>
     public SafeHandle Handle { get; }
@@ -59,6 +61,12 @@ public sealed class FdStream : Stream
     public string Name { get; }
 
     internal FileKind Kind { get; }
+
+    /// <summary>
+    /// True to read before waiting, where that does not block: in the middle of a transfer, with data there nearly always,
+    /// it is one call less.
+    /// </summary>
+    internal bool ExpectsData { get; init; }
 
     /// <inheritdoc/>
     public override bool CanRead { get; }
@@ -120,10 +128,15 @@ public sealed class FdStream : Stream
             return 0;
         }
 
+        ThrowIfCancelled();
         var deadline = StartDeadline();
-        while (true)
+        for (bool ask = ExpectsData && _nonBlocking; ; ask = false)
         {
-            WaitFor(PollEvents.Readable, deadline);
+            if (!ask)
+            {
+                WaitFor(PollEvents.Readable, deadline);
+            }
+
             nint count = FdIo.Read(Handle, buffer);
             if (count >= 0)
             {

@@ -7,8 +7,9 @@ using MigrationOps.Engine.Vfio;
 namespace MigrationOps.Engine.Tests.Vfio;
 
 /// <summary>
-/// The strictest of sources: one thread that writes packets of several devices to several channels in any order, and
-/// waits whenever a channel is full. A receiver that ever waits for a packet on another channel stands still with it.
+/// The strictest of sources: one thread that writes packets of several devices to several channels in any order, whole or
+/// piece by piece, and waits whenever a channel is full. A receiver that ever waits for a packet on another channel, or for
+/// the rest of one, stands still with it.
 /// </summary>
 public class ArrivalTests
 {
@@ -62,9 +63,16 @@ public class ArrivalTests
             pipes[id].Write(init);
         }
 
-        foreach (byte[] packet in packets)
+        // What is written next to which channel: packets, or pieces of them that keep their order within the channel.
+        var writes = packets.Select(packet => (Channel: random.Next(Channels), Bytes: packet)).ToList();
+        if (random.Next(2) == 0)
         {
-            pipes[random.Next(Channels)].Write(packet);
+            writes = Interleave(random, writes);
+        }
+
+        foreach (var (channel, bytes) in writes)
+        {
+            pipes[channel].Write(bytes);
         }
 
         foreach (var pipe in pipes[..Channels])
@@ -78,6 +86,21 @@ public class ArrivalTests
         }
 
         return true;
+    }
+
+    private static List<(int Channel, byte[] Bytes)> Interleave(Random random, List<(int Channel, byte[] Bytes)> packets)
+    {
+        var queues = packets.GroupBy(p => p.Channel, p => p.Bytes)
+            .Select(g => (Channel: g.Key, Pieces: new Queue<byte[]>(g.SelectMany(b => b).Chunk(7000)))).ToList();
+        var pieces = new List<(int, byte[])>();
+        while (queues.Count > 0)
+        {
+            var queue = queues[random.Next(queues.Count)];
+            pieces.Add((queue.Channel, queue.Pieces.Dequeue()));
+            queues.RemoveAll(q => q.Pieces.Count == 0);
+        }
+
+        return pieces;
     }
 
     private static void SendMain(AnonymousPipeServerStream pipe)

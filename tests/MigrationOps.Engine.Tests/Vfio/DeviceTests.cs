@@ -157,6 +157,77 @@ public sealed class DeviceTests : IDisposable
         Assert.Equal(1, driver.Resets);
     }
 
+    [Theory]
+    [InlineData(VfioStateFormat.StateFile)]
+    [InlineData(VfioStateFormat.Markers)]
+    public void A_state_of_another_model_never_reaches_the_device(VfioStateFormat format)
+    {
+        byte[] config = ConfigOfRealDevice();
+        string path = WriteState(format, config);
+        byte[] space = config[12..268];
+        var same = new FakeVfioDriver(Stop) { ConfigSpace = space };
+        using (var device = new VfioDevice(same))
+        {
+            var result = VfioStateStore.Restore(device, path, format, VfioState.Running, _scope);
+            Assert.Equal(State, same.State);
+            Assert.Contains("not loaded", Assert.Single(result.Warnings));
+        }
+
+        byte[] foreign = [.. space];
+        foreign[2] ^= 1;
+        var other = new FakeVfioDriver(Stop) { ConfigSpace = foreign };
+        using var wrong = new VfioDevice(other);
+        var failure = Assert.Throws<VfioException>(() => VfioStateStore.Restore(wrong, path, format, VfioState.Running, _scope));
+        Assert.Equal(VfioError.WrongDevice, failure.Reason);
+        Assert.Contains($"{PciIdentity.Parse(space)}", failure.Message);
+        Assert.Empty(other.Entered);
+    }
+
+    [Fact]
+    public void A_state_that_turns_out_to_be_of_another_model_while_it_comes_leaves_a_reset_device()
+    {
+        var driver = new FakeVfioDriver(Stop) { ConfigSpace = new byte[256] };
+        using var device = new VfioDevice(driver);
+        using (var sink = new DeviceSink(device, VfioState.Running, _scope))
+        {
+            sink.Write(State);
+            Assert.Equal(VfioError.WrongDevice, Assert.Throws<VfioException>(() => sink.Complete(ConfigOfRealDevice())).Reason);
+        }
+
+        Assert.Equal(1, driver.Resets);
+        Assert.Equal([VfioState.Stop, VfioState.Resuming], driver.Entered);
+    }
+
+    [Fact]
+    public void What_a_device_is_comes_from_the_head_of_its_saved_configuration_space()
+    {
+        Assert.Equal("PCI device 4348:3253 (class 070002, revision 10, header type 0)", PciIdentity.OfConfigState(ConfigOfRealDevice()).ToString());
+        Assert.Null(PciIdentity.OfConfigState(ConfigState.Empty()));
+    }
+
+    private static byte[] ConfigOfRealDevice() => new Capture(Capture.OneDevice).Packets("0000:00:04.0/vfio").Single(p => p.IsConfig).Data;
+
+    private string WriteState(VfioStateFormat format, byte[] config)
+    {
+        string path = _folder.File("state");
+        if (format == VfioStateFormat.Markers)
+        {
+            using var file = File.Create(path);
+            var writer = new MarkerWriter(file);
+            writer.WriteSetup();
+            writer.WriteData(State);
+            writer.Write(VfioMarker.EndOfState);
+            writer.WriteConfig(config);
+            return path;
+        }
+
+        using var sink = new StateFileSink(path, "0000:00:04.0/vfio", 0, _scope);
+        sink.Write(State);
+        sink.Complete(config);
+        sink.Commit("test");
+        return path;
+    }
+
     // An oracle of its own: grows the set of what can be reached step by step, with the rule that a state in the middle of
     // the way has no data unless the data goes on.
     private static int Distance(VfioState from, VfioState to, VfioMigrationFlags flags, VfioState[] states)

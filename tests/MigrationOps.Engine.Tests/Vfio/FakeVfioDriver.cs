@@ -5,11 +5,18 @@ using MigrationOps.Engine.Vfio;
 namespace MigrationOps.Engine.Tests.Vfio;
 
 /// <summary>A device behind the ioctls: keeps the kernel's rules, holds a state, and fails when it is told to.</summary>
+/// <remarks>
+/// A device with pre-copy gives <see cref="Initial"/> first, then one of <see cref="Dirtied"/> after another - it has changed
+/// at every look - and what is left of its state after it was stopped.
+/// </remarks>
 internal sealed class FakeVfioDriver(VfioMigrationFlags flags, byte[]? state = null) : IVfioDriver
 {
     private const int InputOutputError = 5;
+    private const int NoMessage = 42;
 
     private FileStream? _file;
+    private long _initialEnd;
+    private int _changes;
 
     public string Path => "/dev/vfio/devices/vfio0";
 
@@ -24,6 +31,17 @@ internal sealed class FakeVfioDriver(VfioMigrationFlags flags, byte[]? state = n
     internal VfioState AfterRefusal { get; set; } = VfioState.Error;
 
     internal byte[] State { get; private set; } = state ?? [];
+
+    /// <summary>Null for a device that gives everything in pre-copy.</summary>
+    internal byte[]? Initial { get; init; }
+
+    internal byte[][] Dirtied { get; init; } = [];
+
+    /// <summary>Reads fail with this errno from this state on.</summary>
+    internal (VfioState In, int Error)? ReadFails { get; init; }
+
+    /// <summary>The PCI configuration space; empty for a device that is none of PCI.</summary>
+    internal byte[] ConfigSpace { get; init; } = [];
 
     internal int Resets { get; private set; }
 
@@ -51,13 +69,52 @@ internal sealed class FakeVfioDriver(VfioMigrationFlags flags, byte[]? state = n
 
         bool continues = Now is VfioState.PreCopy or VfioState.PreCopyP2P;
         Now = next;
+        if (next == VfioState.StopCopy && continues)
+        {
+            // What was not given while it ran follows in the same stream.
+            Append(Initial is null ? [] : [.. Dirtied.Skip(_changes).SelectMany(d => d), .. State]);
+        }
+
         data = next switch
         {
             VfioState.Resuming => Open([]),
-            VfioState.StopCopy or VfioState.PreCopy or VfioState.PreCopyP2P when !continues => Open(State),
+            VfioState.StopCopy when !continues => Open([.. Initial ?? [], .. Dirtied.SelectMany(d => d), .. State]),
+            VfioState.PreCopy or VfioState.PreCopyP2P when !continues => Open(Initial ?? State),
             _ => null,
         };
+        (_initialEnd, _changes) = data is null ? (_initialEnd, _changes) : (Initial?.Length ?? 0, 0);
         return 0;
+    }
+
+    public int Read(SafeFileHandle data, Span<byte> buffer)
+    {
+        if (ReadFails is { } fails && fails.In == Now)
+        {
+            return -fails.Error;
+        }
+
+        int count = _file!.Read(buffer);
+        return count > 0 || Now is not (VfioState.PreCopy or VfioState.PreCopyP2P) ? count : -NoMessage;
+    }
+
+    public int GetPreCopyInfo(SafeFileHandle data, out PreCopyInfo info)
+    {
+        Assert.True(Now is VfioState.PreCopy or VfioState.PreCopyP2P, $"the kernel answers only in pre-copy, this is {Now}");
+        if (_file!.Position >= _initialEnd && _changes < Dirtied.Length)
+        {
+            Append(Dirtied[_changes++]);
+        }
+
+        long initial = Math.Max(0, _initialEnd - _file.Position);
+        info = new PreCopyInfo(initial, _file.Length - _file.Position - initial);
+        return 0;
+    }
+
+    public int ReadConfig(Span<byte> buffer)
+    {
+        int count = Math.Min(buffer.Length, ConfigSpace.Length);
+        ConfigSpace.AsSpan(0, count).CopyTo(buffer);
+        return count;
     }
 
     public int Reset()
@@ -75,9 +132,16 @@ internal sealed class FakeVfioDriver(VfioMigrationFlags flags, byte[]? state = n
         _file?.Dispose();
         _file = new FileStream(System.IO.Path.GetTempFileName(), FileMode.Open, FileAccess.ReadWrite, FileShare.None, 0);
         File.Delete(_file.Name);
-        _file.Write(content);
-        _file.Position = 0;
+        Append(content);
         return Fcntl.Duplicate(_file.SafeFileHandle, "state");
+    }
+
+    private void Append(byte[] content)
+    {
+        long position = _file!.Position;
+        _file.Position = _file.Length;
+        _file.Write(content);
+        _file.Position = position;
     }
 
     private byte[] TakeContent()

@@ -41,6 +41,13 @@ public class FaultTests
             c.Config.Index = 0;
         }
         ),
+        ["a data packet has the index of the config packet"] = ("VfioDuplicateIndex VfioIndexBehind VfioConfigTooEarly", c =>
+        {
+            var second = c.Data.Clone();
+            second.Index = 1;
+            c.InsertAfter(c.Config, second);
+        }
+        ),
         ["a packet follows the config packet"] = ("VfioPacketAfterConfig VfioConfigTooEarly VfioIndexBehind", c =>
         {
             var trailing = c.Data.Clone();
@@ -57,6 +64,7 @@ public class FaultTests
         ["a channel id is not below the number of channels"] = ("MultifdChannelIdOutOfRange", c => c.Channels[0].Init[24] = 2),
         ["a channel id comes twice"] = ("MultifdDuplicateChannel", c => c.Channels[0].Init[24] = c.Channels[1].Init[24]),
         ["a channel is missing"] = ("MultifdMissingChannel VfioMissingPacket VfioMissingConfig", c => c.Channels.RemoveAt(0)),
+        ["every channel is missing"] = ("MultifdMissingChannel VfioMissingConfig", c => c.Channels.Clear()),
         ["a packet's magic is wrong"] = ("MultifdInvalidPacketMagic", c => c.Data.SetHead(0, 0x11223345)),
         ["a packet's version is wrong"] = ("MultifdUnsupportedVersion", c => c.Data.SetHead(4, 9)),
         ["a RAM packet has more pages than room"] = ("MultifdInvalidRamPacket", c => Ram(c).SetHead(16, 129)),

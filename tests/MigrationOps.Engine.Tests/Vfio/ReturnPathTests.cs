@@ -43,6 +43,62 @@ public sealed class ReturnPathTests : IDisposable
         Assert.DoesNotContain(new ReturnPathMessage(ReturnPathType.Shut), Parse(answers));
     }
 
+    [Theory]
+    [InlineData(null)]
+    [InlineData(2)]
+    public void A_channel_that_connects_after_the_main_streams_end_is_taken(int? channels)
+    {
+        var capture = new EditedCapture(Capture.ConfigFirst);
+        using var watch = new ProgressWatch(TimeSpan.FromSeconds(20), TestContext.Current.CancellationToken);
+        using var scope = new IoScope(Timeout.InfiniteTimeSpan, watch.Token);
+        using var listener = Transport.Listen(new Endpoint.Unix(_folder.File("s")), TransportSecurity.Default, scope);
+        using var devices = new DeviceStateReceiver(new ReassemblyOptions(), (_, _) => new MemorySink(), watch.Token);
+        var receiver = Task.Run(() => MigrationReceiver.Receive(listener, new ReceiveOptions { Channels = channels }, devices, null, watch));
+        using var main = Transport.Connect(listener.Endpoint, TransportSecurity.Default, scope);
+        using var first = Transport.Connect(listener.Endpoint, TransportSecurity.Default, scope);
+        main.Write(capture.Main);
+        first.Write(capture.Bytes(0));
+        long sent = capture.Main.Length + capture.Bytes(0).Length;
+        Assert.True(SpinWait.SpinUntil(() => watch.Moved == sent, TimeSpan.FromSeconds(10)), $"{watch.Moved} of {sent} bytes");
+        using (var late = Transport.Connect(listener.Endpoint, TransportSecurity.Default, scope))
+        {
+            late.Write(capture.Bytes(1));
+        }
+
+        // The source closes the others when it has been told that all is well.
+        byte[] answers = new byte[File.ReadAllBytes(Path.Combine(
+            AppContext.BaseDirectory, "Vectors", "vfio", Capture.ConfigFirst, "conn0.s2c.bin")).Length];
+        main.ReadExactly(answers);
+        Assert.Contains(new ReturnPathMessage(ReturnPathType.Shut), Parse(answers));
+        main.Dispose();
+        first.Dispose();
+        Assert.Equal(2, receiver.Outcome().Channels.Count);
+    }
+
+    [Fact]
+    public void A_channel_that_is_announced_and_never_connects_ends_the_receipt_within_the_deadline()
+    {
+        var capture = new EditedCapture(Capture.ConfigFirst);
+        using var watch = new ProgressWatch(TimeSpan.FromSeconds(1), TestContext.Current.CancellationToken);
+        using var scope = new IoScope(Timeout.InfiniteTimeSpan, watch.Token);
+        using var patient = new IoScope(TimeSpan.FromSeconds(20), TestContext.Current.CancellationToken);
+        using var listener = Transport.Listen(new Endpoint.Unix(_folder.File("s")), TransportSecurity.Default, scope);
+        using var devices = new DeviceStateReceiver(new ReassemblyOptions(), (_, _) => new MemorySink(), watch.Token);
+        var receiver = Task.Run(() => Record.Exception(
+            () => MigrationReceiver.Receive(listener, new ReceiveOptions { Channels = 3 }, devices, null, watch)));
+        byte[][] streams = [capture.Main, capture.Bytes(0), capture.Bytes(1)];
+        List<Stream> connections = [.. streams.Select(_ => Transport.Connect(listener.Endpoint, TransportSecurity.Default, patient))];
+        for (int i = 0; i < streams.Length; i++)
+        {
+            connections[i].Write(streams[i]);
+        }
+
+        var failure = Assert.IsType<MultifdException>(receiver.Outcome());
+        connections.ForEach(c => c.Dispose());
+        Assert.Equal(MultifdError.MissingChannel, failure.Reason);
+        Assert.Equal("Of 3 channels 2 connected; missing: 2.", failure.Message);
+    }
+
     [Fact]
     public void Every_message_of_the_return_path_survives_writing_and_reading()
     {
