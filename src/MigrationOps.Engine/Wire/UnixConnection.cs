@@ -74,7 +74,10 @@ public sealed class UnixConnection : IDisposable
             }
             else if (NativeError.Last == NativeError.EAGAIN)
             {
-                _scope.Wait(Handle, PollEvents.Writable, deadline, $"room to send {what} to {Name}");
+                if (_scope.TryWait(Handle, PollEvents.Writable, deadline) == PollEvents.None)
+                {
+                    throw _scope.Expired($"room to send {what} to {Name}");
+                }
             }
             else if (NativeError.Last != NativeError.EINTR)
             {
@@ -111,7 +114,10 @@ public sealed class UnixConnection : IDisposable
 
             if (NativeError.Last == NativeError.EAGAIN)
             {
-                _scope.Wait(Handle, PollEvents.Readable, deadline, $"{waitingFor} from {Name}");
+                if (_scope.TryWait(Handle, PollEvents.Readable, deadline) == PollEvents.None)
+                {
+                    throw _scope.Expired($"{waitingFor} from {Name}");
+                }
             }
             else if (NativeError.Last != NativeError.EINTR)
             {
