@@ -187,7 +187,7 @@ Describe 'Start-VhostStateSave' {
             $backend.Connections | Should -Be 0
         }
 
-        It 'meets the file size limit of the process' -Skip:(-not (Get-Command prlimit -CommandType Application -ErrorAction Ignore)) {
+        It 'meets the file size limit of the process' {
             $backend = Start-Backend -Size 4MB
             $script = @"
                 Import-Module '$((Get-Module MigrationOps).Path)'

@@ -6,23 +6,9 @@ namespace MigrationOps.Engine.SaveVm;
 /// A connection whose first bytes were read already, and which may be silent for as long as another one is busy: who waits for the
 /// migration's end has the deadline.
 /// </summary>
-internal sealed class PatientStream(Stream inner, byte[] first, IoScope scope) : Stream
+internal sealed class PatientStream(Stream inner, byte[] first, IoScope scope) : ForwardStream
 {
     private int _used;
-
-    public override bool CanRead => true;
-
-    public override bool CanSeek => false;
-
-    public override bool CanWrite => false;
-
-    public override long Length => throw new NotSupportedException();
-
-    public override long Position
-    {
-        get => throw new NotSupportedException();
-        set => throw new NotSupportedException();
-    }
 
     public override int Read(Span<byte> buffer)
     {
@@ -45,17 +31,5 @@ internal sealed class PatientStream(Stream inner, byte[] first, IoScope scope) :
                 scope.CancellationToken.ThrowIfCancellationRequested();
             }
         }
-    }
-
-    public override int Read(byte[] buffer, int offset, int count) => Read(buffer.AsSpan(offset, count));
-
-    public override void Write(byte[] buffer, int offset, int count) => throw new NotSupportedException();
-
-    public override long Seek(long offset, SeekOrigin origin) => throw new NotSupportedException();
-
-    public override void SetLength(long value) => throw new NotSupportedException();
-
-    public override void Flush()
-    {
     }
 }

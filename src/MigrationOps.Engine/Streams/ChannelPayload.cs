@@ -1,3 +1,5 @@
+using MigrationOps.Engine.Wire;
+
 namespace MigrationOps.Engine.Streams;
 
 /// <summary>The payloads of a channel's RAM packets as one stream: what the compressor of that channel wrote.</summary>

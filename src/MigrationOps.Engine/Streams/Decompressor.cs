@@ -1,3 +1,4 @@
+using MigrationOps.Engine.Wire;
 using System.Diagnostics;
 
 namespace MigrationOps.Engine.Streams;

@@ -25,20 +25,19 @@ public class DamagedStreamTests
     [Fact]
     public void Every_flipped_bit_of_the_structure_is_found_or_shows_in_a_value()
     {
-        byte[] stream = StreamVectors.Read("none-tcg.plain.stream");
+        // QEMU 10.0.2, -M none -m 1M: all of its pages are zero, so that every byte of it is structure.
+        byte[] stream = StreamVectors.Read("none-1m.plain.stream");
         string whole = Signature(stream);
         var unnoticed = new List<string>();
-        foreach (int offset in Structure(stream))
+        for (int bit = 0; bit < stream.Length * 8; bit++)
         {
-            for (int bit = 0; bit < 8; bit++)
+            stream[bit / 8] ^= (byte)(1 << (bit % 8));
+            if (Signature(stream) == whole)
             {
-                byte[] damaged = [.. stream];
-                damaged[offset] ^= (byte)(1 << bit);
-                if (Signature(damaged) == whole)
-                {
-                    unnoticed.Add($"{offset}.{bit}");
-                }
+                unnoticed.Add($"{bit / 8}.{bit % 8}");
             }
+
+            stream[bit / 8] ^= (byte)(1 << (bit % 8));
         }
 
         Assert.Empty(unnoticed);
@@ -58,15 +57,6 @@ public class DamagedStreamTests
             damaged[offset] ^= 0x10;
             Assert.True(Signature(damaged) != whole, $"byte {offset}");
         }
-    }
-
-    // The pages of RAM are 9 bytes each; the first, the last and a few between stand for them.
-    private static IEnumerable<int> Structure(byte[] stream)
-    {
-        var info = MigrationStreams.GetInfo(Forward(stream));
-        var pages = info.Sections.First(s => s is { IdStr: "ram", Kind: "Part" or "End" } && s.BodyLength > 10_000);
-        long first = pages.BodyOffset + 64, last = pages.BodyOffset + pages.BodyLength - 64;
-        return Enumerable.Range(0, stream.Length).Where(i => i < first || i > last || i % 997 < 9);
     }
 
     private static (MigrationStreamInfo Info, DeviceStateReport Report) Test(byte[] stream)

@@ -1,4 +1,4 @@
-namespace MigrationOps.Engine.Streams;
+namespace MigrationOps.Engine.Wire;
 
 /// <summary>A stream that can be read once, from its beginning to its end.</summary>
 internal abstract class ForwardStream : Stream
