@@ -48,8 +48,7 @@ internal sealed class ShapedRelay : IDisposable
         {
             using var source = _listener.Accept();
             using var target = _connect();
-            var answers = new Thread(() => Pass(target, source, _ => { })) { IsBackground = true };
-            answers.Start();
+            var answers = Task.Factory.StartNew(() => Pass(target, source, _ => { }), TaskCreationOptions.LongRunning);
             var clock = Stopwatch.StartNew();
             Pass(source, target, count =>
             {
@@ -60,7 +59,7 @@ internal sealed class ShapedRelay : IDisposable
                     Thread.Sleep(due);
                 }
             });
-            answers.Join();
+            answers.Wait();
         }
         catch (Exception e)
         {
@@ -82,9 +81,9 @@ internal sealed class ShapedRelay : IDisposable
 
             to.Shutdown(SocketShutdown.Send);
         }
-        catch (SocketException)
+        catch (Exception e) when (e is SocketException or ObjectDisposedException)
         {
-            // One side has ended its connection; the other one sees it close.
+            // One side has ended its connection; the other one sees it close. The other direction may have closed both.
             to.Close();
         }
     }

@@ -1,5 +1,5 @@
-using MigrationOps.Engine.Wire;
 using System.Diagnostics;
+using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.Streams;
 

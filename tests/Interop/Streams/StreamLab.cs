@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Net;
 using System.Net.Sockets;
 using System.Text.Json.Nodes;
@@ -68,10 +69,10 @@ internal sealed class StreamLab : IDisposable
     /// <summary>Accepts every connection of a migration and keeps what comes, as a target that never answers; or passes it on to a real one.</summary>
     internal sealed class Recorder : IDisposable
     {
-        private readonly TcpListener _listener = new(IPAddress.Loopback, 0);
+        private readonly Socket _listener = new(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
         private readonly CancellationTokenSource _stop = new();
-        private readonly List<Thread> _threads = [];
-        private readonly List<TcpClient> _clients = [];
+        private readonly ConcurrentQueue<(string Name, Task Task)> _work = [];
+        private readonly ConcurrentQueue<Socket> _sockets = [];
         private readonly string _folder;
         private readonly int _connections;
         private readonly int? _target;
@@ -82,46 +83,33 @@ internal sealed class StreamLab : IDisposable
         internal Recorder(string folder, int connections, int? targetPort = null)
         {
             (_folder, _connections, _target) = (Directory.CreateDirectory(folder).FullName, connections, targetPort);
-            _listener.Start();
+            _listener.Bind(new IPEndPoint(IPAddress.Loopback, 0));
+            _listener.Listen();
             Start("accept", Accept);
         }
 
-        internal string Uri => $"tcp:127.0.0.1:{((IPEndPoint)_listener.LocalEndpoint).Port}";
+        internal string Uri => $"tcp:127.0.0.1:{((IPEndPoint)_listener.LocalEndPoint!).Port}";
 
         public void Dispose()
         {
             _stop.CancelAfter(TimeSpan.FromSeconds(30));
-            while (true)
+
+            // Accepting starts the others, so that it has ended before they are all known.
+            while (_work.TryDequeue(out var work))
             {
-                Thread? thread;
-                lock (_threads)
-                {
-                    thread = _threads.Find(t => t.IsAlive);
-                }
-
-                if (thread is null)
-                {
-                    break;
-                }
-
-                Assert.True(thread.Join(TimeSpan.FromSeconds(30)), $"It did not end: {thread.Name}.");
+                Assert.True(work.Task.Wait(TimeSpan.FromSeconds(60)), $"It did not end: {work.Name}.");
             }
 
-            _clients.ForEach(c => c.Dispose());
+            foreach (var socket in _sockets)
+            {
+                socket.Dispose();
+            }
+
             _listener.Dispose();
             _stop.Dispose();
         }
 
-        private void Start(string name, Action work)
-        {
-            var thread = new Thread(() => work()) { IsBackground = true, Name = name };
-            lock (_threads)
-            {
-                _threads.Add(thread);
-            }
-
-            thread.Start();
-        }
+        private void Start(string name, Action work) => _work.Enqueue((name, Task.Factory.StartNew(work, TaskCreationOptions.LongRunning)));
 
         private void Accept()
         {
@@ -129,13 +117,14 @@ internal sealed class StreamLab : IDisposable
             {
                 for (int i = 0; i < _connections; i++)
                 {
-                    var source = _listener.AcceptTcpClientAsync(_stop.Token).AsTask().GetAwaiter().GetResult();
-                    _clients.Add(source);
-                    TcpClient? target = null;
+                    var source = _listener.AcceptAsync(_stop.Token).AsTask().GetAwaiter().GetResult();
+                    _sockets.Enqueue(source);
+                    Socket? target = null;
                     if (_target is { } port)
                     {
-                        target = new TcpClient("127.0.0.1", port);
-                        _clients.Add(target);
+                        target = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
+                        _sockets.Enqueue(target);
+                        target.Connect(IPAddress.Loopback, port);
                         Start($"answers to connection {i}", () => Copy(target, source, null));
                     }
 
@@ -149,22 +138,22 @@ internal sealed class StreamLab : IDisposable
             }
         }
 
-        private static void Copy(TcpClient from, TcpClient? to, string? path)
+        private static void Copy(Socket from, Socket? to, string? path)
         {
             using var file = path is null ? null : File.Create(path);
             var buffer = new byte[65536];
             try
             {
                 int count;
-                while ((count = from.GetStream().Read(buffer)) > 0)
+                while ((count = from.Receive(buffer)) > 0)
                 {
                     file?.Write(buffer, 0, count);
-                    to?.GetStream().Write(buffer, 0, count);
+                    to?.Send(buffer, 0, count, SocketFlags.None);
                 }
 
-                to?.Client.Shutdown(SocketShutdown.Send);
+                to?.Shutdown(SocketShutdown.Send);
             }
-            catch (Exception e) when (e is IOException or SocketException or ObjectDisposedException)
+            catch (SocketException)
             {
                 // One side is gone; what came before is kept.
             }

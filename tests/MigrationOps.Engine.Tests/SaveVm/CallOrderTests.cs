@@ -114,7 +114,7 @@ public class CallOrderTests
     }
 
     [Fact]
-    public void The_switchover_waits_for_every_device_that_needs_to_approve_it()
+    public async Task The_switchover_waits_for_every_device_that_needs_to_approve_it()
     {
         var (_, a) = _pair.Device("a", ScriptedDevice.Live | SaveVmHandler.SwitchoverAckNeeded);
         var (_, b) = _pair.Device("b", ScriptedDevice.Live | SaveVmHandler.SwitchoverAckNeeded);
@@ -130,15 +130,14 @@ public class CallOrderTests
         });
         WithAck();
         _pair.SourceOptions = _pair.SourceOptions with { StopDevice = () => _pair.Log.Add("stop") };
-        var approver = new Thread(() =>
+        var approver = Task.Factory.StartNew(() =>
         {
             ready.Wait();
             _pair.Log.Add("approve");
             late!.ApproveSwitchover();
-        });
-        approver.Start();
+        }, TaskCreationOptions.LongRunning);
         _pair.Succeed();
-        approver.Join();
+        await approver.WaitAsync(TimeSpan.FromSeconds(60));
         string[] calls = _pair.Log.Calls;
         Assert.True(Array.IndexOf(calls, "approve") < Array.IndexOf(calls, "stop"));
         Assert.True(_pair.SourceResult!.SwitchoverAcknowledged && _pair.TargetResult!.SwitchoverAcknowledged);
