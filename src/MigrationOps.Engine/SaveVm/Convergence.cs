@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using Microsoft.Extensions.Logging;
+using MigrationOps.Engine.Streams;
 
 namespace MigrationOps.Engine.SaveVm;
 
@@ -152,7 +153,7 @@ internal sealed class Convergence(SourceSession session, ILogger logger)
                 return (false, body);
             }
 
-            var (done, length) = session.Section(SaveVmSectionType.Part, context, SaveVmHandler.SaveLiveIterate,
+            var (done, length) = session.Section(SectionKind.Part, context, SaveVmHandler.SaveLiveIterate,
                 stream => entry.Handlers.SaveLiveIterate(stream, context));
             allDone &= done;
             body += length;

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using MigrationOps.Engine.Streams;
 
 namespace MigrationOps.Engine.SaveVm;
 
@@ -17,10 +18,10 @@ internal sealed class DowntimeParts
     internal TimeSpan Complete { get; set; }
 
     /// <summary>Measures the loading of a section, if the device has stopped by then.</summary>
-    internal IDisposable? Measure(SaveVmSectionType type, IncomingStream input) => type switch
+    internal IDisposable? Measure(SectionKind type, IncomingStream input) => type switch
     {
-        SaveVmSectionType.End => new Part(input, (work, wait) => (_finalIteration, _waited) = (_finalIteration + work, _waited + wait)),
-        SaveVmSectionType.Full => new Part(input, (work, wait) => (_state, _waited) = (_state + work, _waited + wait)),
+        SectionKind.End => new Part(input, (work, wait) => (_finalIteration, _waited) = (_finalIteration + work, _waited + wait)),
+        SectionKind.Full => new Part(input, (work, wait) => (_state, _waited) = (_state + work, _waited + wait)),
         _ => null,
     };
 

@@ -1,4 +1,5 @@
 using System.Text;
+using MigrationOps.Engine.Streams;
 using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.SaveVm;
@@ -20,10 +21,10 @@ internal static class ElementReader
             return null;
         }
 
-        if (magic != SaveVmFormat.Magic)
+        if (magic != StreamFormat.Magic)
         {
             throw Failure(SaveVmError.NotAStream, reader.Offset,
-                $"This is no migration stream: it starts with 0x{magic:x8}, not with 'QEVM' (0x{SaveVmFormat.Magic:x8})");
+                $"This is no migration stream: it starts with 0x{magic:x8}, not with 'QEVM' (0x{StreamFormat.Magic:x8})");
         }
 
         long offset = r.Offset;
@@ -32,11 +33,11 @@ internal static class ElementReader
             return null;
         }
 
-        if (version != SaveVmFormat.Version)
+        if (version != StreamFormat.Version)
         {
-            throw Failure(SaveVmError.UnsupportedVersion, offset, version == SaveVmFormat.ObsoleteVersion
+            throw Failure(SaveVmError.UnsupportedVersion, offset, version == StreamFormat.ObsoleteVersion
                 ? "This is a version 2 stream, which QEMU gave up long ago"
-                : $"The stream has version {version}; version {SaveVmFormat.Version} is known");
+                : $"The stream has version {version}; version {StreamFormat.Version} is known");
         }
 
         reader = r;
@@ -54,19 +55,19 @@ internal static class ElementReader
         byte type = reader.Rest[0];
         switch (type)
         {
-            case (byte)SaveVmSectionType.Start or (byte)SaveVmSectionType.Full:
+            case (byte)SectionKind.Start or (byte)SectionKind.Full:
                 return TryReadSectionStart(ref reader);
-            case (byte)SaveVmSectionType.Part or (byte)SaveVmSectionType.End:
-                return TryReadNumbered(ref reader, id => new StreamElement.SectionPart((SaveVmSectionType)type, id));
-            case SaveVmFormat.Footer:
+            case (byte)SectionKind.Part or (byte)SectionKind.End:
+                return TryReadNumbered(ref reader, id => new StreamElement.SectionPart((SectionKind)type, id));
+            case StreamFormat.Footer:
                 return TryReadNumbered(ref reader, id => new StreamElement.Footer(id));
-            case SaveVmFormat.Description:
+            case StreamFormat.Description:
                 return TryReadDescription(ref reader);
-            case SaveVmFormat.Configuration:
+            case StreamFormat.Configuration:
                 return TryReadConfiguration(ref reader);
-            case SaveVmFormat.Command:
+            case StreamFormat.Command:
                 return TryReadCommand(ref reader);
-            case SaveVmFormat.Eof:
+            case StreamFormat.Eof:
                 reader.ReadByte("the end mark");
                 return new StreamElement.Eof();
             default:
@@ -100,7 +101,7 @@ internal static class ElementReader
 
         string idStr = Text(name, reader.Offset, $"The name of section {id}");
         reader = r;
-        return new StreamElement.SectionStart((SaveVmSectionType)type, id, idStr, instance, version);
+        return new StreamElement.SectionStart((SectionKind)type, id, idStr, instance, version);
     }
 
     private static StreamElement.Description? TryReadDescription(ref WireReader reader)
@@ -111,10 +112,10 @@ internal static class ElementReader
             return null;
         }
 
-        if (length > SaveVmFormat.MaxDescription)
+        if (length > StreamFormat.MaxDescription)
         {
             throw Failure(SaveVmError.UnknownElement, reader.Offset,
-                $"The description announces {length:N0} bytes, more than the {SaveVmFormat.MaxDescription:N0} that are read");
+                $"The description announces {length:N0} bytes, more than the {StreamFormat.MaxDescription:N0} that are read");
         }
 
         reader = r;
@@ -129,13 +130,13 @@ internal static class ElementReader
             return null;
         }
 
-        var command = (SaveVmCommand)number;
+        var command = (StreamCommandId)number;
         int? expected = command switch
         {
-            SaveVmCommand.OpenReturnPath or SaveVmCommand.SwitchoverStart or SaveVmCommand.PostcopyListen or SaveVmCommand.PostcopyRun
-                or SaveVmCommand.EnableColo or SaveVmCommand.PostcopyResume => 0,
-            SaveVmCommand.Ping or SaveVmCommand.Packaged => 4,
-            SaveVmCommand.PostcopyAdvise or SaveVmCommand.PostcopyRamDiscard or SaveVmCommand.ReceivedBitmap => null,
+            StreamCommandId.OpenReturnPath or StreamCommandId.SwitchoverStart or StreamCommandId.PostcopyListen or StreamCommandId.PostcopyRun
+                or StreamCommandId.EnableColo or StreamCommandId.PostcopyResume => 0,
+            StreamCommandId.Ping or StreamCommandId.Packaged => 4,
+            StreamCommandId.PostcopyAdvise or StreamCommandId.PostcopyRamDiscard or StreamCommandId.ReceivedBitmap => null,
             _ => throw Failure(SaveVmError.InvalidCommand, reader.Offset, $"Command {number} is unknown"),
         };
         if (expected is { } bytes && length != bytes)
@@ -160,7 +161,7 @@ internal static class ElementReader
             return null;
         }
 
-        if (length is 0 or > SaveVmFormat.MaxMachineType)
+        if (length is 0 or > StreamFormat.MaxMachineType)
         {
             throw Failure(SaveVmError.ConfigurationMismatch, reader.Offset, $"The configuration announces a machine type of {length:N0} bytes");
         }
@@ -174,7 +175,7 @@ internal static class ElementReader
         while (r.Remaining > 0)
         {
             // The byte behind the configuration tells whether a subsection follows; no section has that type.
-            if (r.Rest[0] != SaveVmFormat.Subsection)
+            if (r.Rest[0] != StreamFormat.Subsection)
             {
                 reader = r;
                 return configuration;
@@ -231,7 +232,7 @@ internal static class ElementReader
             return false;
         }
 
-        if (count > SaveVmFormat.MaxCapabilities)
+        if (count > StreamFormat.MaxCapabilities)
         {
             throw Failure(SaveVmError.ConfigurationMismatch, offset, $"The configuration announces {count:N0} capabilities");
         }

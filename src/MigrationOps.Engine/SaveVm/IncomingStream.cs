@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using MigrationOps.Engine.Streams;
 using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.SaveVm;
@@ -68,10 +69,10 @@ internal sealed class IncomingStream
         }
 
         byte mark = Peek() ?? throw Truncated($"before the footer of {section}");
-        if (mark != SaveVmFormat.Footer)
+        if (mark != StreamFormat.Footer)
         {
             throw Fail(ElementReader.Failure(SaveVmError.FooterMismatch, Offset,
-                $"The footer of {section} is missing: 0x{mark:x2} stands there instead of 0x{SaveVmFormat.Footer:x2}", section));
+                $"The footer of {section} is missing: 0x{mark:x2} stands there instead of 0x{StreamFormat.Footer:x2}", section));
         }
 
         long offset = Offset;

@@ -1,4 +1,5 @@
 using Microsoft.Extensions.Logging;
+using MigrationOps.Engine.Streams;
 
 namespace MigrationOps.Engine.SaveVm;
 
@@ -47,7 +48,7 @@ internal sealed class PostcopySource(SourceSession session, ILogger logger) : ID
     {
         var options = session.Options;
         bool ram = session.Contexts.Any(c => c.Entry.IdStr == SaveVmFormat.Ram);
-        ElementWriter.Command(session.Output, SaveVmCommand.PostcopyAdvise,
+        ElementWriter.Command(session.Output, StreamCommandId.PostcopyAdvise,
             PostcopyCodec.Advice(options.RamPageSizes ?? (ram ? options.PageSize : null), options.PageSize));
     }
 
@@ -62,7 +63,7 @@ internal sealed class PostcopySource(SourceSession session, ILogger logger) : ID
         var switchover = clock.Next();
         if (session.Options.SwitchoverStart)
         {
-            ElementWriter.Command(output, SaveVmCommand.SwitchoverStart);
+            ElementWriter.Command(output, StreamCommandId.SwitchoverStart);
         }
 
         _late.AddRange(session.Contexts.Where(c => session.IsActive(c) && IsLate(c)));
@@ -74,7 +75,7 @@ internal sealed class PostcopySource(SourceSession session, ILogger logger) : ID
             }
         });
         DiscardStale();
-        ElementWriter.Command(output, SaveVmCommand.Ping, [0, 0, 0, (byte)PostcopyCodec.BeforePackage]);
+        ElementWriter.Command(output, StreamCommandId.Ping, [0, 0, 0, (byte)PostcopyCodec.BeforePackage]);
         var finalIteration = clock.Next();
         var package = Package();
         var state = clock.Next();
@@ -98,7 +99,7 @@ internal sealed class PostcopySource(SourceSession session, ILogger logger) : ID
         {
             if (IsLate(context))
             {
-                session.Section(SaveVmSectionType.End, context, SaveVmHandler.SaveLiveCompletePostcopy, stream =>
+                session.Section(SectionKind.End, context, SaveVmHandler.SaveLiveCompletePostcopy, stream =>
                 {
                     context.Entry.Handlers.SaveLiveCompletePostcopy(stream, context);
                     return true;
@@ -131,7 +132,7 @@ internal sealed class PostcopySource(SourceSession session, ILogger logger) : ID
             }
         }
 
-        ElementWriter.Command(session.Output, SaveVmCommand.PostcopyResume);
+        ElementWriter.Command(session.Output, StreamCommandId.PostcopyResume);
         session.Output.Flush();
         session.Await(Answers.Resumed, "whether it goes on");
         _targetFailed = false;
@@ -164,7 +165,7 @@ internal sealed class PostcopySource(SourceSession session, ILogger logger) : ID
             {
                 foreach (var ranges in block.Chunk(PostcopyCodec.RangesPerDiscard))
                 {
-                    ElementWriter.Command(session.Output, SaveVmCommand.PostcopyRamDiscard, PostcopyCodec.Discard(block.Key, ranges));
+                    ElementWriter.Command(session.Output, StreamCommandId.PostcopyRamDiscard, PostcopyCodec.Discard(block.Key, ranges));
                 }
             }
         }
@@ -180,10 +181,10 @@ internal sealed class PostcopySource(SourceSession session, ILogger logger) : ID
         session.Output = main.Detour(memory, main.Position + Head);
         try
         {
-            ElementWriter.Command(session.Output, SaveVmCommand.PostcopyListen);
+            ElementWriter.Command(session.Output, StreamCommandId.PostcopyListen);
             session.Each(SaveVmHandler.SaveState, session.SaveFull);
-            ElementWriter.Command(session.Output, SaveVmCommand.Ping, [0, 0, 0, (byte)PostcopyCodec.PackageLoaded]);
-            ElementWriter.Command(session.Output, SaveVmCommand.PostcopyRun);
+            ElementWriter.Command(session.Output, StreamCommandId.Ping, [0, 0, 0, (byte)PostcopyCodec.PackageLoaded]);
+            ElementWriter.Command(session.Output, StreamCommandId.PostcopyRun);
             session.Output.Flush();
         }
         finally
@@ -207,13 +208,13 @@ internal sealed class PostcopySource(SourceSession session, ILogger logger) : ID
         _started = true;
         SaveVmLog.Phase(logger, "the target may run");
         output.Write(package[^PostcopyCodec.RunLength..]);
-        ElementWriter.Command(output, SaveVmCommand.Ping, [0, 0, 0, 4]);
+        ElementWriter.Command(output, StreamCommandId.Ping, [0, 0, 0, 4]);
         output.Flush();
     }
 
     private byte[] AskReceivedPages(string block)
     {
-        ElementWriter.Command(session.Output, SaveVmCommand.ReceivedBitmap, PostcopyCodec.Name(block));
+        ElementWriter.Command(session.Output, StreamCommandId.ReceivedBitmap, PostcopyCodec.Name(block));
         session.Output.Flush();
         session.Await(Answers.BitmapCame, $"which pages of '{block}' it has");
         var (came, bits) = Answers.Bitmap;

@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using Microsoft.Extensions.Logging;
+using MigrationOps.Engine.Streams;
 using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.SaveVm;
@@ -58,26 +59,26 @@ internal sealed class PostcopyTarget(TargetSession session, SaveVmTargetOptions 
     {
         switch (command.Id)
         {
-            case SaveVmCommand.PostcopyAdvise:
+            case StreamCommandId.PostcopyAdvise:
                 Expect(command, offset, PostcopyState.None);
                 Advise(command.Data, offset);
                 _state = PostcopyState.Advised;
                 break;
-            case SaveVmCommand.PostcopyRamDiscard:
+            case StreamCommandId.PostcopyRamDiscard:
                 Expect(command, offset, PostcopyState.Advised, PostcopyState.Discarding);
                 Discard(command.Data, offset);
                 _state = PostcopyState.Discarding;
                 break;
-            case SaveVmCommand.Packaged:
+            case StreamCommandId.Packaged:
                 Expect(command, offset, PostcopyState.Advised, PostcopyState.Discarding, PostcopyState.Listening);
                 session.Input.EnterPackage(BinaryPrimitives.ReadUInt32BigEndian(command.Data), offset);
                 break;
-            case SaveVmCommand.PostcopyListen:
+            case StreamCommandId.PostcopyListen:
                 Expect(command, offset, PostcopyState.Advised, PostcopyState.Discarding);
                 _state = PostcopyState.Listening;
                 Allow(Request);
                 break;
-            case SaveVmCommand.PostcopyRun:
+            case StreamCommandId.PostcopyRun:
                 Expect(command, offset, PostcopyState.Listening);
                 session.Input.EndPackage(offset, "POSTCOPY_RUN");
                 session.JoinThreads();
@@ -86,11 +87,11 @@ internal sealed class PostcopyTarget(TargetSession session, SaveVmTargetOptions 
                 _state = PostcopyState.Running;
                 SaveVmLog.Phase(logger, "the device runs");
                 break;
-            case SaveVmCommand.ReceivedBitmap:
+            case StreamCommandId.ReceivedBitmap:
                 Expect(command, offset, PostcopyState.Recovering);
                 Report(command.Data, offset);
                 break;
-            case SaveVmCommand.PostcopyResume:
+            case StreamCommandId.PostcopyResume:
                 Expect(command, offset, PostcopyState.Recovering);
                 _state = PostcopyState.Running;
                 session.Answer(offset, path => path.Resumed());
@@ -145,7 +146,7 @@ internal sealed class PostcopyTarget(TargetSession session, SaveVmTargetOptions 
     {
         if (data.Length is not (0 or 16))
         {
-            throw ElementReader.Failure(SaveVmError.InvalidCommand, offset, $"Command {SaveVmCommand.PostcopyAdvise} carries {data.Length} bytes where 0 or 16 belong");
+            throw ElementReader.Failure(SaveVmError.InvalidCommand, offset, $"Command {StreamCommandId.PostcopyAdvise} carries {data.Length} bytes where 0 or 16 belong");
         }
 
         long? sizes = data.Length == 0 ? null : BinaryPrimitives.ReadInt64BigEndian(data);
@@ -163,7 +164,7 @@ internal sealed class PostcopyTarget(TargetSession session, SaveVmTargetOptions 
     private void Discard(byte[] data, long offset)
     {
         var ranges = PostcopyCodec.ReadDiscard(data)
-            ?? throw ElementReader.Failure(SaveVmError.InvalidCommand, offset, $"{SaveVmCommand.PostcopyRamDiscard} does not carry a block and its ranges");
+            ?? throw ElementReader.Failure(SaveVmError.InvalidCommand, offset, $"{StreamCommandId.PostcopyRamDiscard} does not carry a block and its ranges");
         foreach (var range in ranges)
         {
             if (Ask(nameof(ISaveVmPages.DiscardPages), (device, context) => device.DiscardPages(range, context) ? range.Block : null) is null)
@@ -176,7 +177,7 @@ internal sealed class PostcopyTarget(TargetSession session, SaveVmTargetOptions 
     private void Report(byte[] data, long offset)
     {
         string block = PostcopyCodec.ReadName(data)
-            ?? throw ElementReader.Failure(SaveVmError.InvalidCommand, offset, $"{SaveVmCommand.ReceivedBitmap} does not name a block");
+            ?? throw ElementReader.Failure(SaveVmError.InvalidCommand, offset, $"{StreamCommandId.ReceivedBitmap} does not name a block");
         byte[] bitmap = Ask(nameof(ISaveVmPages.ReceivedPages), (device, context) => device.ReceivedPages(block, context)) ?? throw NoSuchBlock(block, offset);
         session.Answer(offset, path => path.Received(block, bitmap));
     }

@@ -1,4 +1,5 @@
 using Microsoft.Extensions.Logging;
+using MigrationOps.Engine.Streams;
 
 namespace MigrationOps.Engine.SaveVm;
 
@@ -9,7 +10,7 @@ internal static partial class SaveVmLog
     internal static partial void Phase(ILogger logger, string phase);
 
     [LoggerMessage(Level = LogLevel.Debug, Message = "{type} of section {id} ({entry}) at byte {offset}")]
-    internal static partial void Section(ILogger logger, SaveVmSectionType type, uint id, string entry, long offset);
+    internal static partial void Section(ILogger logger, SectionKind type, uint id, string entry, long offset);
 
     [LoggerMessage(Level = LogLevel.Debug, Message = "Round {round}: {bytes} bytes sent, {pending} pending, threshold {threshold}")]
     internal static partial void Round(ILogger logger, int round, long bytes, long pending, long threshold);

@@ -2,6 +2,7 @@ using System.Text;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
 using MigrationOps.Engine.Multifd;
+using MigrationOps.Engine.Streams;
 using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.SaveVm;
@@ -56,9 +57,9 @@ public sealed class SaveVmSource
                 : "The switchover's acknowledgement comes over the return path, which is off.", nameof(options));
         }
 
-        if (options.MachineType is { } machine && Encoding.UTF8.GetByteCount(machine) is 0 or > SaveVmFormat.MaxMachineType)
+        if (options.MachineType is { } machine && Encoding.UTF8.GetByteCount(machine) is 0 or > StreamFormat.MaxMachineType)
         {
-            throw new SaveVmException(SaveVmError.InvalidName, $"The machine type has {machine.Length:N0} characters; a stream has room for 1 to {SaveVmFormat.MaxMachineType:N0} bytes.",
+            throw new SaveVmException(SaveVmError.InvalidName, $"The machine type has {machine.Length:N0} characters; a stream has room for 1 to {StreamFormat.MaxMachineType:N0} bytes.",
                 action: "Give the name of a machine type, such as pc-q35-10.0.");
         }
 

@@ -58,12 +58,12 @@ internal sealed class SectionSpool : IDisposable
 
     /// <summary>Stands in for the handlers of a device that nobody registered.</summary>
     internal SaveVmEntry Adopt(StreamElement.SectionStart start, long offset)
-        => ++_adopted <= SaveVmFormat.MaxSections
+        => ++_adopted <= StreamFormat.MaxSections
             ? new(start.IdStr, start.InstanceId, (int)Math.Min(start.VersionId, int.MaxValue), start.Id, 0, new UnknownDevice(this, start.Id), [])
-            : throw ElementReader.Failure(SaveVmError.InvalidSectionId, offset, $"More than {SaveVmFormat.MaxSections:N0} devices that are not registered are started");
+            : throw ElementReader.Failure(SaveVmError.InvalidSectionId, offset, $"More than {StreamFormat.MaxSections:N0} devices that are not registered are started");
 
     /// <summary>Keeps one section of an adopted device, from its head to the footer, until the result is disposed.</summary>
-    internal IDisposable? Keep(SaveVmSectionType type, SaveVmEntry entry, IncomingStream input)
+    internal IDisposable? Keep(SectionKind type, SaveVmEntry entry, IncomingStream input)
     {
         if (entry.Handlers is not UnknownDevice device)
         {
@@ -81,8 +81,8 @@ internal sealed class SectionSpool : IDisposable
     /// <summary>Reads the description behind the end mark, checks the lengths against it, and makes the file durable.</summary>
     internal void Complete(IncomingStream input)
     {
-        Output.WriteByte(SaveVmFormat.Eof);
-        if (input.Peek() == SaveVmFormat.Description)
+        Output.WriteByte(StreamFormat.Eof);
+        if (input.Peek() == StreamFormat.Description)
         {
             byte[] json = ReadDescription(input);
             Check(StreamDescription.Parse(json, new MemoryBudget()), input.Offset);

@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using Microsoft.Extensions.Logging;
+using MigrationOps.Engine.Streams;
 using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.SaveVm;
@@ -106,7 +107,7 @@ internal sealed class SourceSession(EntryContext[] contexts, SaveVmSourceOptions
     /// <summary>Writes one section around a handler's call.</summary>
     /// <returns>What the handler gave, and how long the body became.</returns>
     internal (T Result, long Length) Section<T>(
-        SaveVmSectionType type, EntryContext context, SaveVmHandler handler, Func<SaveVmSaveStream, T> body)
+        SectionKind type, EntryContext context, SaveVmHandler handler, Func<SaveVmSaveStream, T> body)
     {
         var entry = context.Entry;
         string name = HandlerCaller.Name(entry);
@@ -227,8 +228,8 @@ internal sealed class SourceSession(EntryContext[] contexts, SaveVmSourceOptions
 
         if (Options.ReturnPath)
         {
-            ElementWriter.Command(_output, SaveVmCommand.OpenReturnPath);
-            ElementWriter.Command(_output, SaveVmCommand.Ping, [0, 0, 0, 1]);
+            ElementWriter.Command(_output, StreamCommandId.OpenReturnPath);
+            ElementWriter.Command(_output, StreamCommandId.Ping, [0, 0, 0, 1]);
             _returnPath = new ReturnPathListener(stream, _postcopy?.Answers);
             _channels?.Broken = () => _returnPath.Ended.WaitOne(ReasonPatience);
         }
@@ -243,7 +244,7 @@ internal sealed class SourceSession(EntryContext[] contexts, SaveVmSourceOptions
         {
             if (context.Entry.Has(SaveVmHandler.SaveSetup) && IsActive(context))
             {
-                Section(SaveVmSectionType.Start, context, SaveVmHandler.SaveSetup, stream =>
+                Section(SectionKind.Start, context, SaveVmHandler.SaveSetup, stream =>
                 {
                     context.Entry.Handlers.SaveSetup(stream, context);
                     return true;
@@ -264,7 +265,7 @@ internal sealed class SourceSession(EntryContext[] contexts, SaveVmSourceOptions
         var switchover = clock.Next();
         if (Options.SwitchoverStart)
         {
-            ElementWriter.Command(Output, SaveVmCommand.SwitchoverStart);
+            ElementWriter.Command(Output, StreamCommandId.SwitchoverStart);
         }
 
         if (_channels is not null)
@@ -311,7 +312,7 @@ internal sealed class SourceSession(EntryContext[] contexts, SaveVmSourceOptions
         _caller.Device("stopped", Options.StopDevice);
     }
 
-    internal void CompletePrecopy(EntryContext context) => Section(SaveVmSectionType.End, context, SaveVmHandler.SaveLiveCompletePrecopy, stream =>
+    internal void CompletePrecopy(EntryContext context) => Section(SectionKind.End, context, SaveVmHandler.SaveLiveCompletePrecopy, stream =>
     {
         context.Entry.Handlers.SaveLiveCompletePrecopy(stream, context);
         return true;
@@ -319,7 +320,7 @@ internal sealed class SourceSession(EntryContext[] contexts, SaveVmSourceOptions
 
     internal void SaveFull(EntryContext context)
     {
-        var (_, length) = Section(SaveVmSectionType.Full, context, SaveVmHandler.SaveState, stream =>
+        var (_, length) = Section(SectionKind.Full, context, SaveVmHandler.SaveState, stream =>
         {
             context.Entry.Handlers.SaveState(stream, context);
             return true;

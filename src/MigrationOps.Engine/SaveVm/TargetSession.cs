@@ -2,7 +2,9 @@ using System.Buffers.Binary;
 using System.Diagnostics;
 using Microsoft.Extensions.Logging;
 using MigrationOps.Engine.Multifd;
+using MigrationOps.Engine.Streams;
 using MigrationOps.Engine.Wire;
+using SectionKind = MigrationOps.Engine.Streams.SectionKind;
 
 namespace MigrationOps.Engine.SaveVm;
 
@@ -69,7 +71,7 @@ internal sealed class TargetSession : IDisposable
         _spool = _options.SpoolPath is { } path ? new SectionSpool(path, _scope) : null;
         _input.Tap = _spool?.Output;
         _input.ReadHeader();
-        if (_input.Peek() == SaveVmFormat.Configuration)
+        if (_input.Peek() == StreamFormat.Configuration)
         {
             Check((StreamElement.Configuration)_input.ReadElement());
         }
@@ -331,7 +333,7 @@ internal sealed class TargetSession : IDisposable
         return context;
     }
 
-    private void LoadSection(SaveVmSectionType type, LoadedSection section, long offset)
+    private void LoadSection(SectionKind type, LoadedSection section, long offset)
     {
         var entry = section.Context.Entry;
         if (!entry.Has(SaveVmHandler.LoadState))
@@ -363,20 +365,20 @@ internal sealed class TargetSession : IDisposable
     {
         switch (command.Id)
         {
-            case SaveVmCommand.OpenReturnPath when !_options.ReturnPath:
+            case StreamCommandId.OpenReturnPath when !_options.ReturnPath:
                 throw ElementReader.Failure(SaveVmError.NotSupported, offset, "The source asks for a return path, which this connection does not have");
-            case SaveVmCommand.OpenReturnPath:
+            case StreamCommandId.OpenReturnPath:
                 _returnPath ??= new ReturnPathWriter(_stream!);
                 Answer(offset, () => _approval.Open(_returnPath));
                 break;
-            case SaveVmCommand.Ping:
+            case StreamCommandId.Ping:
                 Answer(offset, path => path.Pong(BinaryPrimitives.ReadUInt32BigEndian(command.Data)));
                 break;
-            case SaveVmCommand.PostcopyResume:
+            case StreamCommandId.PostcopyResume:
                 _postcopy.Obey(command, offset);
                 _recoveries++;
                 break;
-            case SaveVmCommand.SwitchoverStart:
+            case StreamCommandId.SwitchoverStart:
                 SwitchoverStart();
                 break;
             default:
@@ -453,7 +455,7 @@ internal sealed class TargetSession : IDisposable
     // A source that is closed upon with its last bytes unread would see its connection reset.
     private void SkipDescription()
     {
-        if (_input.Peek() != SaveVmFormat.Description)
+        if (_input.Peek() != StreamFormat.Description)
         {
             return;
         }

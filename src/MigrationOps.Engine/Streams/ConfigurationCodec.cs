@@ -6,9 +6,6 @@ namespace MigrationOps.Engine.Streams;
 /// <summary>Reads the CONFIGURATION section, whose layout is fixed in every QEMU that writes one.</summary>
 internal static class ConfigurationCodec
 {
-    private const int MaxNameLength = 4096;
-    private const int MaxCapabilities = 256;
-
     /// <summary>Reads it from its type byte on; null, with nothing consumed, while bytes are lacking.</summary>
     internal static StreamConfiguration? TryRead(ref WireReader reader)
     {
@@ -18,7 +15,7 @@ internal static class ConfigurationCodec
             return null;
         }
 
-        if (length > MaxNameLength)
+        if (length > StreamFormat.MaxMachineType)
         {
             throw WalkContext.Failure(StreamError.UnknownElement, null, reader.Offset,
                 $"The configuration announces a machine type of {length:N0} bytes");
@@ -106,7 +103,7 @@ internal static class ConfigurationCodec
             return false;
         }
 
-        if (count > MaxCapabilities)
+        if (count > StreamFormat.MaxCapabilities)
         {
             throw WalkContext.Failure(StreamError.UnknownElement, null, offset, $"The configuration announces {count:N0} capabilities");
         }

@@ -6,8 +6,6 @@ namespace MigrationOps.Engine.Streams;
 /// <summary>Reads the headers of sections, and keeps which handler an id belongs to.</summary>
 internal static class SectionHeaders
 {
-    private const int MaxSections = 65536;
-
     /// <summary>Reads the header of a START or FULL section from its type byte on; null while bytes are lacking.</summary>
     internal static StreamSection? TryReadStart(ref WireReader reader, WalkContext context)
     {
@@ -26,9 +24,9 @@ internal static class SectionHeaders
         var section = new StreamSection((SectionKind)kind, id, Encoding.UTF8.GetString(name), instance, version, reader.Offset, r.Offset);
         if (!context.Sections.TryGetValue(id, out var entry))
         {
-            if (context.Sections.Count == MaxSections)
+            if (context.Sections.Count == StreamFormat.MaxSections)
             {
-                throw WalkContext.Failure(StreamError.LimitExceeded, section, reader.Offset, $"More than {MaxSections:N0} sections are started");
+                throw WalkContext.Failure(StreamError.LimitExceeded, section, reader.Offset, $"More than {StreamFormat.MaxSections:N0} sections are started");
             }
 
             entry = new SectionEntry(section);

@@ -24,6 +24,12 @@ internal static class StreamFormat
     /// <summary>The largest page of any target.</summary>
     internal const int MaxPageSize = 65536;
 
+    internal const int MaxMachineType = 4096;
+    internal const int MaxCapabilities = 256;
+
+    /// <summary>The most sections that are kept in mind: each takes memory.</summary>
+    internal const int MaxSections = 65536;
+
     /// <summary>The longest description that is read: QEMU's own script stops at 10 MiB.</summary>
     internal const int MaxDescription = 16 << 20;
 

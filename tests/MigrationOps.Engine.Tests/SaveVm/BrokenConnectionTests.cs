@@ -1,4 +1,5 @@
 using MigrationOps.Engine.SaveVm;
+using MigrationOps.Engine.Streams;
 using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.Tests.SaveVm;
@@ -15,7 +16,7 @@ public class BrokenConnectionTests
     {
         var whole = Pair();
         whole.Succeed();
-        int end = Array.LastIndexOf(whole.Sent, (byte)SaveVmFormat.Description) - 1;
+        int end = Array.LastIndexOf(whole.Sent, (byte)StreamFormat.Description) - 1;
         Assert.Equal(0x00, whole.Sent[end]);
         int descriptors = CountDescriptors();
         for (int cut = 0; cut <= end; cut++)
@@ -42,7 +43,7 @@ public class BrokenConnectionTests
         var pair = Pair();
         pair.SourceOptions = pair.SourceOptions with { ReturnPath = false };
         byte[] stream = pair.Succeed().Sent;
-        int end = Array.LastIndexOf(stream, (byte)SaveVmFormat.Description);
+        int end = Array.LastIndexOf(stream, (byte)StreamFormat.Description);
         for (int length = end; length < stream.Length; length++)
         {
             var log = new CallLog();

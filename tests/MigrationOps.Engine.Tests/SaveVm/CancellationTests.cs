@@ -1,4 +1,5 @@
 using MigrationOps.Engine.SaveVm;
+using MigrationOps.Engine.Streams;
 
 namespace MigrationOps.Engine.Tests.SaveVm;
 
@@ -14,7 +15,7 @@ public class CancellationTests
     {
         // While a source waits for an acknowledgement it sends any number of sections, so there is none here.
         byte[] stream = Pair(ack: false).Succeed().Sent;
-        int end = Array.LastIndexOf(stream, (byte)SaveVmFormat.Description) - 1;
+        int end = Array.LastIndexOf(stream, (byte)StreamFormat.Description) - 1;
         for (int at = 1; at <= stream.Length; at++)
         {
             var pair = Pair(ack: false);

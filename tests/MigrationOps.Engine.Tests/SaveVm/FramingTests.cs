@@ -17,7 +17,7 @@ public class FramingTests
         var reader = WireReader.BigEndian(stream);
         Assert.NotNull(ElementReader.TryReadHeader(ref reader));
         Assert.StartsWith("pc-", Assert.IsType<StreamElement.Configuration>(ElementReader.TryRead(ref reader)).MachineType, StringComparison.Ordinal);
-        Assert.Equal(SaveVmCommand.OpenReturnPath, Assert.IsType<StreamElement.Command>(ElementReader.TryRead(ref reader)).Id);
+        Assert.Equal(StreamCommandId.OpenReturnPath, Assert.IsType<StreamElement.Command>(ElementReader.TryRead(ref reader)).Id);
         Assert.Equal([0, 0, 0, 1], Assert.IsType<StreamElement.Command>(ElementReader.TryRead(ref reader)).Data);
         Assert.IsType<StreamElement.SectionStart>(ElementReader.TryRead(ref reader));
     }
@@ -49,8 +49,8 @@ public class FramingTests
         var output = new ArrayBufferWriter<byte>();
         var entry = new SaveVmRegistry().Register("acme/nvram", 3, 2, new ScriptedDevice("x", new CallLog(), ScriptedDevice.Whole));
         ElementWriter.Configuration(output, "pc-q35-10.0");
-        ElementWriter.Command(output, SaveVmCommand.Ping, [1, 2, 3, 4]);
-        foreach (var type in Enum.GetValues<SaveVmSectionType>())
+        ElementWriter.Command(output, StreamCommandId.Ping, [1, 2, 3, 4]);
+        foreach (var type in Enum.GetValues<SectionKind>())
         {
             ElementWriter.Section(output, type, entry);
             ElementWriter.Footer(output, entry.SectionId);

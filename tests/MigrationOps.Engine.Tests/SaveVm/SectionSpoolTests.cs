@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using MigrationOps.Engine.SaveVm;
+using MigrationOps.Engine.Streams;
 using MigrationOps.Engine.Tests.Streams;
 using MigrationOps.Engine.Wire;
 
@@ -80,7 +81,7 @@ public sealed class SectionSpoolTests : IDisposable
     {
         Strangers();
         byte[] stream = Recorded();
-        int end = Array.LastIndexOf(stream, (byte)SaveVmFormat.Description);
+        int end = Array.LastIndexOf(stream, (byte)StreamFormat.Description);
         AssertKeepsNothing(stream[..end], SaveVmError.Truncated, "No description follows");
         BinaryPrimitives.WriteInt32BigEndian(stream.AsSpan(end + 1), stream.Length);
         AssertKeepsNothing(stream, SaveVmError.Truncated, "description is cut");

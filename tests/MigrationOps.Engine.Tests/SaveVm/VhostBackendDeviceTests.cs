@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using MigrationOps.Engine.SaveVm;
+using MigrationOps.Engine.Streams;
 using MigrationOps.Engine.Vhost;
 using MigrationOps.Engine.Wire;
 
@@ -38,7 +39,7 @@ public sealed class VhostBackendDeviceTests : IDisposable
         }
 
         Assert.Equal(size, total);
-        Assert.Equal(SaveVmFormat.Footer, body[4]);
+        Assert.Equal(StreamFormat.Footer, body[4]);
     }
 
     [Fact]
