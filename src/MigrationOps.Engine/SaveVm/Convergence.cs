@@ -1,6 +1,5 @@
 using System.Diagnostics;
 using Microsoft.Extensions.Logging;
-using MigrationOps.Engine.Streams;
 
 namespace MigrationOps.Engine.SaveVm;
 
@@ -31,7 +30,7 @@ internal sealed class Convergence(SourceSession session, ILogger logger)
 
     private bool PostcopyIsDue => session.Postcopy is not null && _rounds >= _options.PostcopyAfter;
 
-    private bool AwaitsAck => _readyAt is not null && !session.ReturnPath!.HasAcknowledged;
+    private bool AwaitsAck => _readyAt is not null && !session.ReturnPath.HasAcknowledged;
 
     /// <summary>Iterates until the device may be stopped.</summary>
     /// <returns>True if it goes on as postcopy, false if everything fits into the downtime.</returns>
@@ -62,7 +61,7 @@ internal sealed class Convergence(SourceSession session, ILogger logger)
                 Report(pending, exact);
             }
 
-            session.CheckReturnPath();
+            session.ReturnPath.Check();
             bool fits = exact && pending.Total <= Threshold;
             if (_late)
             {
@@ -153,8 +152,7 @@ internal sealed class Convergence(SourceSession session, ILogger logger)
                 return (false, body);
             }
 
-            var (done, length) = session.Section(SectionKind.Part, context, SaveVmHandler.SaveLiveIterate,
-                stream => entry.Handlers.SaveLiveIterate(stream, context));
+            var (done, length) = session.Sections.Iterate(context);
             allDone &= done;
             body += length;
         }
@@ -194,11 +192,11 @@ internal sealed class Convergence(SourceSession session, ILogger logger)
     }
 
     // After the switch the others are complete.
-    private bool TakesPart(EntryContext context) => session.IsActive(context) && (!_late || session.Postcopy!.IsLate(context));
+    private bool TakesPart(EntryContext context) => session.Sections.IsActive(context) && (!_late || session.Postcopy!.IsLate(context));
 
     private bool MaySwitchOver()
     {
-        if (!_options.SwitchoverAck || session.ReturnPath!.HasAcknowledged)
+        if (!_options.SwitchoverAck || session.ReturnPath.HasAcknowledged)
         {
             return true;
         }
@@ -273,11 +271,6 @@ internal sealed class Convergence(SourceSession session, ILogger logger)
             return;
         }
 
-        var cancelled = session.Scope.CancellationToken.WaitHandle;
-        WaitHandle[] handles = session.ReturnPath is not { } listener ? [cancelled]
-            : AwaitsAck ? [cancelled, listener.Ended, listener.Acknowledged]
-            : [cancelled, listener.Ended];
-        WaitHandle.WaitAny(handles, time);
-        session.Scope.CancellationToken.ThrowIfCancellationRequested();
+        session.ReturnPath.Rest(time, untilAcknowledged: AwaitsAck);
     }
 }

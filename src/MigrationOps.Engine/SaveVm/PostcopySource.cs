@@ -66,12 +66,12 @@ internal sealed class PostcopySource(SourceSession session, ILogger logger) : ID
             ElementWriter.Command(output, StreamCommandId.SwitchoverStart);
         }
 
-        _late.AddRange(session.Contexts.Where(c => session.IsActive(c) && IsLate(c)));
-        session.Each(SaveVmHandler.SaveLiveCompletePrecopy, context =>
+        _late.AddRange(session.Contexts.Where(c => session.Sections.IsActive(c) && IsLate(c)));
+        session.Sections.Each(SaveVmHandler.SaveLiveCompletePrecopy, context =>
         {
             if (!_late.Contains(context))
             {
-                session.CompletePrecopy(context);
+                session.Sections.CompletePrecopy(context);
             }
         });
         DiscardStale();
@@ -95,20 +95,16 @@ internal sealed class PostcopySource(SourceSession session, ILogger logger) : ID
     {
         rounds.RunPostcopy();
         session.Output.EndTurns();
-        session.Each(SaveVmHandler.SaveLiveCompletePostcopy, context =>
+        session.Sections.Each(SaveVmHandler.SaveLiveCompletePostcopy, context =>
         {
             if (IsLate(context))
             {
-                session.Section(SectionKind.End, context, SaveVmHandler.SaveLiveCompletePostcopy, stream =>
-                {
-                    context.Entry.Handlers.SaveLiveCompletePostcopy(stream, context);
-                    return true;
-                });
+                session.Sections.CompletePostcopy(context);
             }
         });
         ElementWriter.Eof(session.Output);
         session.Output.Flush();
-        session.AwaitTarget();
+        session.ReturnPath.AwaitEnd();
         SaveVmLog.Phase(logger, "postcopy completed");
     }
 
@@ -118,7 +114,7 @@ internal sealed class PostcopySource(SourceSession session, ILogger logger) : ID
         SaveVmLog.Phase(logger, "resume postcopy");
         foreach (var context in session.Contexts)
         {
-            if (context.Entry.Has(SaveVmHandler.ResumePrepare) && session.IsActive(context))
+            if (context.Entry.Has(SaveVmHandler.ResumePrepare) && session.Sections.IsActive(context))
             {
                 context.ReceivedPagesAsked = AskReceivedPages;
                 try
@@ -134,7 +130,7 @@ internal sealed class PostcopySource(SourceSession session, ILogger logger) : ID
 
         ElementWriter.Command(session.Output, StreamCommandId.PostcopyResume);
         session.Output.Flush();
-        session.Await(Answers.Resumed, "whether it goes on");
+        session.ReturnPath.Await(Answers.Resumed, "whether it goes on");
         _targetFailed = false;
     }
 
@@ -182,7 +178,7 @@ internal sealed class PostcopySource(SourceSession session, ILogger logger) : ID
         try
         {
             ElementWriter.Command(session.Output, StreamCommandId.PostcopyListen);
-            session.Each(SaveVmHandler.SaveState, session.SaveFull);
+            session.Sections.Each(SaveVmHandler.SaveState, session.Sections.SaveFull);
             ElementWriter.Command(session.Output, StreamCommandId.Ping, [0, 0, 0, (byte)PostcopyCodec.PackageLoaded]);
             ElementWriter.Command(session.Output, StreamCommandId.PostcopyRun);
             session.Output.Flush();
@@ -203,7 +199,7 @@ internal sealed class PostcopySource(SourceSession session, ILogger logger) : ID
         ElementWriter.Packaged(output, (uint)package.Count);
         output.Write(package[..^PostcopyCodec.RunLength]);
         output.Flush();
-        session.Await(Answers.Ready, "whether it has loaded what came before the switch");
+        session.ReturnPath.Await(Answers.Ready, "whether it has loaded what came before the switch");
         Answers.MayRequest = true;
         _started = true;
         SaveVmLog.Phase(logger, "the target may run");
@@ -216,7 +212,7 @@ internal sealed class PostcopySource(SourceSession session, ILogger logger) : ID
     {
         ElementWriter.Command(session.Output, StreamCommandId.ReceivedBitmap, PostcopyCodec.Name(block));
         session.Output.Flush();
-        session.Await(Answers.BitmapCame, $"which pages of '{block}' it has");
+        session.ReturnPath.Await(Answers.BitmapCame, $"which pages of '{block}' it has");
         var (came, bits) = Answers.Bitmap;
         return came == block ? bits
             : throw new SaveVmException(SaveVmError.InvalidReturnPath, $"The target was asked about '{block}' and sent the bitmap of '{came}'.")

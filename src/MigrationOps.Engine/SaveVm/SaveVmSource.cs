@@ -139,14 +139,14 @@ public sealed class SaveVmSource
         var channels = count == 0 ? null : new OutgoingChannels(count, threads, inner);
         session.Begin(channels, inner, threads.Token);
         var (failure, leftBehind) = HandlerWatch.Run("migration source", scope.Timeout, body, threads.Token);
-        failure = session.Reason(threads.Blame(failure));
+        failure = session.ReturnPath.Explain(threads.Blame(failure));
         if (failure is not null)
         {
-            session.Judge(failure);
+            session.ReturnPath.Judge(failure);
         }
 
         end.Cancel();
-        session.Hangup();
+        session.ReturnPath.Close();
         leftBehind |= channels?.End() == false;
         if (!leftBehind)
         {
