@@ -44,7 +44,7 @@ public sealed class MultifdTests : IDisposable
             source.WaitForMigration("completed");
         }
 
-        using var watch = new ProgressWatch(TimeSpan.FromSeconds(20), Cancelled);
+        using var watch = new ProgressWatch(TimeSpan.FromSeconds(60), Cancelled);
         var report = ArchiveVerifier.Test(archive, watch);
         Assert.True(report.Passed, string.Join('\n', report.Checks.AsEnumerable()));
         var index = MigrationArchive.Read(archive);
@@ -191,7 +191,7 @@ public sealed class MultifdTests : IDisposable
         var clock = System.Diagnostics.Stopwatch.StartNew();
         cancel.Cancel();
         Assert.ThrowsAny<OperationCanceledException>(receiver.Finish);
-        Assert.InRange(clock.Elapsed.TotalSeconds, 0, 5);
+        Assert.InRange(clock.Elapsed.TotalSeconds, 0, 40);
         Assert.DoesNotContain(Directory.GetFileSystemEntries(_folder.Path), e => !e.EndsWith(".qmp", StringComparison.Ordinal));
     }
 
@@ -209,7 +209,7 @@ public sealed class MultifdTests : IDisposable
     {
         Endpoint = Endpoint.Parse(uri),
         Archive = archive,
-        Receive = new ReceiveOptions { Timeout = TimeSpan.FromSeconds(20) },
+        Receive = new ReceiveOptions { Timeout = TimeSpan.FromSeconds(60) },
     };
 
     private static string[] Credentials(string folder, string endpoint, string more = "")

@@ -49,7 +49,7 @@ internal class PeerProcess : IDisposable
     }
 
     /// <summary>Polls for a condition that the peer brings about, and fails with its output if it never comes.</summary>
-    internal void WaitUntil(Func<bool> condition, string what, double seconds = 30)
+    internal void WaitUntil(Func<bool> condition, string what, double seconds = 90)
     {
         var clock = Stopwatch.StartNew();
         while (!condition())
@@ -73,7 +73,7 @@ internal class PeerProcess : IDisposable
         () => File.Exists(path) && File.ReadLines("/proc/net/unix").Any(
             line => line.EndsWith(' ' + path) && line.Contains(" 00010000 ")), $"listening on {path}");
 
-    internal int WaitForExit(double seconds = 20)
+    internal int WaitForExit(double seconds = 60)
     {
         Assert.True(_process.WaitForExit(TimeSpan.FromSeconds(seconds)), $"The peer did not end:\n{Output}");
         _process.WaitForExit();

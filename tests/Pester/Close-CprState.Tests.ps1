@@ -27,7 +27,7 @@ Describe 'Close-CprState' {
     It 'tells the sender, who waits for it, that everything was taken over' {
         $socket = New-SocketPath
         $job = Restore-CprState "unix:$socket" -AsJob
-        $sender = New-Shell '$null = Register-CprFd x -MemFd x -Size 1; Save-CprState "unix:$($p.Path)" -Timeout 20' @{ Path = $socket }
+        $sender = New-Shell '$null = Register-CprFd x -MemFd x -Size 1; Save-CprState "unix:$($p.Path)" -Timeout 60' @{ Path = $socket }
         try {
             $sending = $sender.BeginInvoke()
             $null = $job | Receive-Job -Wait -AutoRemoveJob

@@ -80,7 +80,7 @@ Describe 'Get-VhostBackend' {
         Wait-Until { $backend.Connections -eq 1 } 'the connection'
         $clock = [Diagnostics.Stopwatch]::StartNew()
         $shell.Stop()
-        $clock.Elapsed.TotalSeconds | Should -BeLessThan 5
+        $clock.Elapsed.TotalSeconds | Should -BeLessThan 20
         $shell.Dispose()
     }
 

@@ -3,7 +3,7 @@ BeforeAll {
 
     # Another runspace that receives a set, shows it, and lets go of it when told.
     function Start-Receiver([string] $Path) {
-        $shell = New-Shell 'Restore-CprState "unix:$($p.Path)" -Timeout 20; Close-CprState' @{ Path = $Path }
+        $shell = New-Shell 'Restore-CprState "unix:$($p.Path)" -Timeout 60; Close-CprState' @{ Path = $Path }
         $script:shells.Add($shell)
         $script:receiving = $shell.BeginInvoke()
         Wait-Until { Test-Path -LiteralPath $Path } 'the receiver listens'
@@ -79,7 +79,7 @@ Describe 'Save-CprState' {
         $listener.Listen(1)
         $job = Save-CprState "unix:$socket" -AsJob
         $listener.Accept().Dispose()
-        $null = $job | Wait-Job -Timeout 10
+        $null = $job | Wait-Job -Timeout 60
         $listener.Dispose()
         $job.Error[0].FullyQualifiedErrorId | Should -BeLike 'CprNotTakenOver*'
     }

@@ -152,7 +152,7 @@ Describe 'Start-VhostStateRestore' {
             Wait-Until { $backend.BytesLoaded -eq 1000 } 'the stall'
             $clock = [Diagnostics.Stopwatch]::StartNew()
             $shell.Stop()
-            $clock.Elapsed.TotalSeconds | Should -BeLessThan 5
+            $clock.Elapsed.TotalSeconds | Should -BeLessThan 20
             $shell.Dispose()
         }
 
@@ -219,7 +219,7 @@ Describe 'Start-VhostStateRestore' {
             Wait-Until { $receiver.Verbose.Message -match 'listening on' } 'the receiver to listen'
             $clock = [Diagnostics.Stopwatch]::StartNew()
             $receiver | Stop-Job -PassThru | Remove-Job
-            $clock.Elapsed.TotalSeconds | Should -BeLessThan 5
+            $clock.Elapsed.TotalSeconds | Should -BeLessThan 20
             $path | Should -Not -Exist
         }
 

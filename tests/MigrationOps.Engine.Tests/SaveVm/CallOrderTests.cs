@@ -1,4 +1,5 @@
 using MigrationOps.Engine.SaveVm;
+using MigrationOps.Engine.Tests.Support;
 
 namespace MigrationOps.Engine.Tests.SaveVm;
 
@@ -114,7 +115,7 @@ public class CallOrderTests
     }
 
     [Fact]
-    public async Task The_switchover_waits_for_every_device_that_needs_to_approve_it()
+    public void The_switchover_waits_for_every_device_that_needs_to_approve_it()
     {
         var (_, a) = _pair.Device("a", ScriptedDevice.Live | SaveVmHandler.SwitchoverAckNeeded);
         var (_, b) = _pair.Device("b", ScriptedDevice.Live | SaveVmHandler.SwitchoverAckNeeded);
@@ -130,14 +131,14 @@ public class CallOrderTests
         });
         WithAck();
         _pair.SourceOptions = _pair.SourceOptions with { StopDevice = () => _pair.Log.Add("stop") };
-        var approver = Task.Factory.StartNew(() =>
+        var approver = Waiting.OnThread(() =>
         {
             ready.Wait();
             _pair.Log.Add("approve");
             late!.ApproveSwitchover();
-        }, TaskCreationOptions.LongRunning);
+        });
         _pair.Succeed();
-        await approver.WaitAsync(TimeSpan.FromSeconds(60));
+        approver.Join("the approver");
         string[] calls = _pair.Log.Calls;
         Assert.True(Array.IndexOf(calls, "approve") < Array.IndexOf(calls, "stop"));
         Assert.True(_pair.SourceResult!.SwitchoverAcknowledged && _pair.TargetResult!.SwitchoverAcknowledged);
@@ -157,7 +158,7 @@ public class CallOrderTests
     {
         _pair.Device("a", ScriptedDevice.Live | SaveVmHandler.SwitchoverAckNeeded);
         WithAck();
-        _pair.Timeout = TimeSpan.FromSeconds(1);
+        _pair.SourceTimeout = TimeSpan.FromSeconds(1);
         _pair.Run();
         Assert.Equal(SaveVmError.SwitchoverAckTimeout, Assert.IsType<SaveVmException>(_pair.SourceFailure).Reason);
         Assert.Equal((0, 0), (_pair.Log.Count("stop"), _pair.Log.Count("resume")));

@@ -34,7 +34,7 @@ public class ConvergenceTests
         var device = new DirtyingDevice(1 << 20, 0);
         var clock = Stopwatch.StartNew();
         Send(device, new SaveVmSourceOptions { MaxBandwidth = 4 << 20, DowntimeLimit = TimeSpan.Zero, Turn = TimeSpan.FromMilliseconds(10) });
-        Assert.InRange(clock.Elapsed.TotalSeconds, 0.1, 8);
+        Assert.InRange(clock.Elapsed.TotalSeconds, 0.1, 40);
     }
 
     [Fact]
@@ -68,7 +68,7 @@ public class ConvergenceTests
             MaxDuration = TimeSpan.FromMilliseconds(150),
         }));
         Assert.Equal(SaveVmError.DidNotConverge, failure.Reason);
-        Assert.InRange(clock.Elapsed.TotalSeconds, 0.1, 8);
+        Assert.InRange(clock.Elapsed.TotalSeconds, 0.1, 40);
     }
 
     [Fact]
@@ -79,12 +79,12 @@ public class ConvergenceTests
         var clock = Stopwatch.StartNew();
         Assert.ThrowsAny<OperationCanceledException>(() => Send(device, new SaveVmSourceOptions
         {
-            // One turn sends 1,000 bytes and rests for ten seconds.
+            // One turn sends 10,000 bytes and rests for a hundred seconds.
             MaxBandwidth = 100,
-            Turn = TimeSpan.FromSeconds(10),
+            Turn = TimeSpan.FromSeconds(100),
             OnProgress = (_, _) => Assert.Fail("The turn has ended."),
         }, afterFirstWrite: cancel.Cancel, cancel.Token));
-        Assert.True(clock.Elapsed < TimeSpan.FromSeconds(8), $"{clock.Elapsed}");
+        Assert.True(clock.Elapsed < TimeSpan.FromSeconds(40), $"{clock.Elapsed}");
         Assert.Equal(1, device.Cleanups);
     }
 
@@ -143,7 +143,7 @@ public class ConvergenceTests
     private static (MigrationStreamTransfer Result, byte[] Stream) Send(
         SaveVmRegistry registry, SaveVmSourceOptions options, Action? afterFirstWrite = null, CancellationToken cancellationToken = default)
     {
-        using var scope = new IoScope(TimeSpan.FromSeconds(20), cancellationToken);
+        using var scope = new IoScope(TimeSpan.FromSeconds(60), cancellationToken);
         using var output = new NoticingStream(afterFirstWrite);
         var result = new SaveVmSource(registry, options).Run(_ => output, scope);
         return (result, output.ToArray());

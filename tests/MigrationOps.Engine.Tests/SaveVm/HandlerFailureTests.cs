@@ -60,7 +60,7 @@ public class HandlerFailureTests
         using var release = new ManualResetEventSlim();
         var (source, _) = Devices();
         source.On(handler, (_, _) => release.Wait());
-        _pair.Timeout = TimeSpan.FromMilliseconds(300);
+        _pair.SourceTimeout = TimeSpan.FromSeconds(1);
         _pair.Run();
         var failure = Assert.IsType<SaveVmException>(_pair.SourceFailure);
         Assert.Equal((SaveVmError.HandlerTimeout, "section 2 (middle)"), (failure.Reason, failure.Section));
@@ -75,7 +75,7 @@ public class HandlerFailureTests
         using var release = new ManualResetEventSlim();
         var (_, target) = Devices();
         target.On(handler, (_, _) => release.Wait());
-        _pair.Timeout = TimeSpan.FromMilliseconds(300);
+        _pair.TargetTimeout = TimeSpan.FromSeconds(1);
         _pair.Run();
         Assert.Equal(SaveVmError.HandlerTimeout, Assert.IsType<SaveVmException>(_pair.TargetFailure).Reason);
         Assert.IsType<SaveVmException>(_pair.SourceFailure);
@@ -99,7 +99,7 @@ public class HandlerFailureTests
         _pair.Run();
         Assert.IsAssignableFrom<OperationCanceledException>(_pair.SourceFailure);
         AssertTargetLostItsSource();
-        Assert.True(clock.Elapsed < TimeSpan.FromSeconds(8), $"{clock.Elapsed}");
+        Assert.True(clock.Elapsed < TimeSpan.FromSeconds(40), $"{clock.Elapsed}");
         AssertCleanedUp();
         release.Set();
     }
@@ -128,7 +128,7 @@ public class HandlerFailureTests
         var (source, target) = Devices();
         source.On(SaveVmHandler.SaveCleanup, (_, _) => throw new InvalidDataException("broken on purpose"));
         target.On(SaveVmHandler.LoadCleanup, (_, _) => release.Wait());
-        _pair.Timeout = TimeSpan.FromMilliseconds(500);
+        _pair.TargetTimeout = TimeSpan.FromSeconds(1);
         _pair.TargetOptions = _pair.TargetOptions with { SwitchoverAck = false };
         _pair.SourceOptions = _pair.SourceOptions with { SwitchoverAck = false };
         _pair.Succeed();
@@ -172,7 +172,7 @@ public class HandlerFailureTests
         var silent = new Silent(_pair.Log);
         _pair.Source.Register("silent", -1, 1, silent);
         _pair.Target.Register("silent", -1, 1, silent);
-        _pair.Timeout = TimeSpan.FromMilliseconds(400);
+        _pair.SourceTimeout = TimeSpan.FromSeconds(1);
         _pair.Run();
         Assert.Equal(SaveVmError.NoProgress, Assert.IsType<SaveVmException>(_pair.SourceFailure).Reason);
         Assert.Equal(1, _pair.Log.Count("cleanup"));

@@ -20,7 +20,10 @@ internal sealed class MigrationPair
 
     internal SaveVmTargetOptions TargetOptions { get; set; } = new() { ReturnPath = true };
 
-    internal TimeSpan Timeout { get; set; } = TimeSpan.FromSeconds(20);
+    /// <summary>One for each side: if both are short, it is chance which of them is the first to give up.</summary>
+    internal TimeSpan SourceTimeout { get; set; } = TimeSpan.FromSeconds(60);
+
+    internal TimeSpan TargetTimeout { get; set; } = TimeSpan.FromSeconds(60);
 
     internal CancellationToken SourceCancellation { get; set; }
 
@@ -105,16 +108,16 @@ internal sealed class MigrationPair
         (SourceFailure, TargetFailure, SourceResult, TargetResult) = (null, null, null, null);
         using var front = Listen(out var frontEndpoint);
         using var back = Listen(out var backEndpoint);
-        var target = Start("target", () => TargetResult = Drive(receive, backEndpoint, TargetCancellation), e => TargetFailure = e);
-        var source = Start("source", () => SourceResult = Drive(send, frontEndpoint, SourceCancellation), e => SourceFailure = e);
+        var target = Start("target", () => TargetResult = Drive(receive, backEndpoint, TargetTimeout, TargetCancellation), e => TargetFailure = e);
+        var source = Start("source", () => SourceResult = Drive(send, frontEndpoint, SourceTimeout, SourceCancellation), e => SourceFailure = e);
         Relay(front, back);
         Assert.True(source.Join(TimeSpan.FromSeconds(60)) && target.Join(TimeSpan.FromSeconds(60)), "A side hangs.");
         return this;
     }
 
-    private MigrationStreamTransfer Drive(Func<Func<IoScope, Stream>, IoScope, MigrationStreamTransfer> run, Endpoint endpoint, CancellationToken cancellation)
+    private static MigrationStreamTransfer Drive(Func<Func<IoScope, Stream>, IoScope, MigrationStreamTransfer> run, Endpoint endpoint, TimeSpan timeout, CancellationToken cancellation)
     {
-        using var scope = new IoScope(Timeout, cancellation);
+        using var scope = new IoScope(timeout, cancellation);
         Stream? connection = null;
         try
         {
@@ -125,7 +128,7 @@ internal sealed class MigrationPair
             if (connection is null)
             {
                 // The relay waits for a connection even if the driver failed before it opened one.
-                using var late = new IoScope(TimeSpan.FromSeconds(20));
+                using var late = new IoScope(TimeSpan.FromSeconds(60));
                 connection = Transport.Connect(endpoint, TransportSecurity.Default, late);
             }
 

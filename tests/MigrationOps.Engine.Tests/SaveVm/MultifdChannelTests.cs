@@ -133,7 +133,9 @@ public class MultifdChannelTests
     public void A_handler_that_hangs_ends_the_migration_at_the_deadline(string where)
     {
         using var stuck = new ManualResetEventSlim();
-        var pair = new MultifdPair { Timeout = TimeSpan.FromSeconds(1) };
+        var pair = where == "worker"
+            ? new MultifdPair { SourceTimeout = TimeSpan.FromSeconds(1) }
+            : new MultifdPair { TargetTimeout = TimeSpan.FromSeconds(1) };
         Add(pair, "a", 3,
             beforeSend: (_, _) => Hang(where == "worker"),
             beforeTake: (_, _) => Hang(where == "buffer"),
@@ -188,7 +190,7 @@ public class MultifdChannelTests
     [Fact]
     public void A_target_that_waits_for_more_channels_says_how_many_came()
     {
-        var pair = new MultifdPair { SourceChannels = 1, TargetChannels = 4, Timeout = TimeSpan.FromSeconds(1) };
+        var pair = new MultifdPair { SourceChannels = 1, TargetChannels = 4, TargetTimeout = TimeSpan.FromSeconds(2) };
         Add(pair, "a", 5);
         pair.Run();
         var failure = Assert.IsType<MultifdException>(pair.TargetFailure);
@@ -200,7 +202,7 @@ public class MultifdChannelTests
     [Fact]
     public void A_source_with_more_channels_than_the_target_fails()
     {
-        var pair = new MultifdPair { SourceChannels = 3, TargetChannels = 1, Timeout = TimeSpan.FromSeconds(2) };
+        var pair = new MultifdPair { SourceChannels = 3, TargetChannels = 1, SourceTimeout = TimeSpan.FromSeconds(3), TargetTimeout = TimeSpan.FromSeconds(2) };
         Add(pair, "a", 100);
         pair.Run();
         Assert.NotNull(pair.SourceFailure);

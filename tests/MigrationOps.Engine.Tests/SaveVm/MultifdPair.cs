@@ -23,7 +23,10 @@ internal sealed class MultifdPair
     /// <summary>A directory with certificates, for TLS over TCP.</summary>
     internal string? Tls { get; init; }
 
-    internal TimeSpan Timeout { get; init; } = TimeSpan.FromSeconds(20);
+    /// <summary>One for each side: if both are short, it is chance which of them is the first to give up.</summary>
+    internal TimeSpan SourceTimeout { get; init; } = TimeSpan.FromSeconds(60);
+
+    internal TimeSpan TargetTimeout { get; init; } = TimeSpan.FromSeconds(60);
 
     internal CancellationToken SourceCancellation { get; init; }
 
@@ -52,7 +55,7 @@ internal sealed class MultifdPair
 
     internal MultifdPair Run()
     {
-        using var listening = new IoScope(Timeout, TargetCancellation);
+        using var listening = new IoScope(TargetTimeout, TargetCancellation);
         _endpoint = Tls is null ? _endpoint : new Endpoint.Tcp("127.0.0.1", 0);
         using var listener = Transport.Listen(_endpoint, new TransportSecurity(Tls), listening);
         _endpoint = listener.Endpoint;
@@ -87,7 +90,7 @@ internal sealed class MultifdPair
 
     private void RunSource()
     {
-        using var scope = new IoScope(Timeout, SourceCancellation);
+        using var scope = new IoScope(SourceTimeout, SourceCancellation);
         var connections = new List<Stream>();
         Stream Connect(IoScope inner)
         {
@@ -119,7 +122,7 @@ internal sealed class MultifdPair
 
     private void RunTarget(Listener listener)
     {
-        using var scope = new IoScope(Timeout, TargetCancellation);
+        using var scope = new IoScope(TargetTimeout, TargetCancellation);
         var connections = new List<Stream>();
         Queue<Stream>? reordered = null;
         Stream Accept()

@@ -1,6 +1,7 @@
 using System.Buffers;
 using System.Text;
 using MigrationOps.Engine.SaveVm;
+using MigrationOps.Engine.Tests.Support;
 using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.Tests.SaveVm;
@@ -101,25 +102,25 @@ public class TargetErrorTests
     [InlineData("0001 0004 00000000", SaveVmError.InvalidReturnPath)]
     [InlineData("0001 0004 00000001", SaveVmError.TargetFailed)]
     [InlineData("0002 0004 0000", SaveVmError.ConnectionLost)]
-    public async Task What_a_target_answers_wrong_is_named_and_ends_the_source(string hex, SaveVmError reason)
+    public void What_a_target_answers_wrong_is_named_and_ends_the_source(string hex, SaveVmError reason)
     {
-        using var scope = new IoScope(TimeSpan.FromSeconds(10));
+        using var scope = new IoScope(TimeSpan.FromSeconds(60));
         using var listener = Transport.Listen(new Endpoint.Unix("@mo-rp-" + Guid.NewGuid().ToString("N")), TransportSecurity.Default, scope);
         // Iterates until the answer is there: the target speaks while the device runs.
         var device = new ScriptedDevice("d", _log, ScriptedDevice.Live) { Estimate = () => new PendingBytes(long.MaxValue / 4) };
-        var answer = Task.Factory.StartNew(() =>
+        var answer = Waiting.OnThread(() =>
         {
             using var target = listener.Accept("the source");
             target.Write(Bytes(hex));
             ((FdStream)target).EndWriting();
             // The source closes as soon as it has read the answer, whether or not its own bytes have been taken.
             Record.Exception(() => target.CopyTo(Stream.Null));
-        }, TaskCreationOptions.LongRunning);
+        });
         Stream? connection = null;
         var failure = Assert.Throws<SaveVmException>(() => new SaveVmSource(Migrations.Registry(("d", device)), new SaveVmSourceOptions { ReturnPath = true })
             .Run(inner => connection = Transport.Connect(listener.Endpoint, TransportSecurity.Default, inner), scope));
         connection!.Dispose();
-        await answer.WaitAsync(TimeSpan.FromSeconds(60));
+        answer.Join("the target");
         Assert.Equal(reason, failure.Reason);
         Assert.Equal("return path", failure.Section);
         Assert.Equal(1, _log.Count("d.SaveCleanup"));

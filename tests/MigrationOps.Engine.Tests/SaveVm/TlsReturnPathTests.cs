@@ -24,7 +24,7 @@ public sealed class TlsReturnPathTests : IDisposable
     {
         var (source, target) = Device(1_000_000);
         target.On(SaveVmHandler.LoadState, (context, _) => context.ApproveSwitchover());
-        var (sent, received) = Migrate(TimeSpan.FromSeconds(20), new SaveVmSourceOptions { ReturnPath = true, SwitchoverAck = true });
+        var (sent, received) = Migrate(TimeSpan.FromSeconds(60), new SaveVmSourceOptions { ReturnPath = true, SwitchoverAck = true });
         Assert.Equal(source.State, target.Loaded);
         Assert.True(sent!.Confirmed && sent.SwitchoverAcknowledged && received!.SwitchoverAcknowledged);
     }
@@ -32,15 +32,15 @@ public sealed class TlsReturnPathTests : IDisposable
     [Fact]
     public void A_target_that_has_nothing_to_say_for_longer_than_the_deadline_is_still_heard_at_the_end()
     {
-        var timeout = TimeSpan.FromSeconds(1);
+        var timeout = TimeSpan.FromSeconds(2);
         var (source, target) = Device(60_000);
         target.On(SaveVmHandler.LoadState, (context, _) => context.ApproveSwitchover());
-        // Three seconds of sending, during which the source's reads of the answers run out of time again and again.
+        // Six seconds of sending, during which the source's reads of the answers run out of time again and again.
         var (sent, _) = Migrate(timeout, new SaveVmSourceOptions
         {
             ReturnPath = true,
             SwitchoverAck = true,
-            MaxBandwidth = 20_000,
+            MaxBandwidth = 10_000,
             DowntimeLimit = TimeSpan.Zero,
         });
         Assert.Equal(source.State, target.Loaded);
@@ -54,7 +54,7 @@ public sealed class TlsReturnPathTests : IDisposable
         var (_, target) = Device(100_000);
         target.On(SaveVmHandler.SwitchoverStart, (_, _) => throw new InvalidDataException("broken on purpose"));
         target.On(SaveVmHandler.LoadState, (context, _) => context.ApproveSwitchover());
-        var failure = Assert.Throws<SaveVmException>(() => Migrate(TimeSpan.FromSeconds(20), new SaveVmSourceOptions { ReturnPath = true, SwitchoverAck = true }));
+        var failure = Assert.Throws<SaveVmException>(() => Migrate(TimeSpan.FromSeconds(60), new SaveVmSourceOptions { ReturnPath = true, SwitchoverAck = true }));
         Assert.Equal(SaveVmError.TargetFailed, failure.Reason);
         Assert.Equal((1, 1), (_log.Count("d.SaveCleanup"), _log.Count("d.LoadCleanup")));
     }
@@ -74,7 +74,7 @@ public sealed class TlsReturnPathTests : IDisposable
     {
         var security = new TransportSecurity(_authority.WriteBoth(_folder.File("tls")));
         using var scope = new IoScope(timeout);
-        using var targetScope = new IoScope(TimeSpan.FromSeconds(20));
+        using var targetScope = new IoScope(TimeSpan.FromSeconds(60));
         using var listener = Transport.Listen(new Endpoint.Tcp("127.0.0.1", 0), security, targetScope);
         var receiving = Task.Factory.StartNew(() =>
         {

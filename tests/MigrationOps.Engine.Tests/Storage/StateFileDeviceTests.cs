@@ -94,7 +94,7 @@ public sealed class StateFileDeviceTests : IDisposable
     public void A_section_of_something_else_is_no_state_file()
     {
         using var stream = new MemoryStream();
-        using var scope = new IoScope(TimeSpan.FromSeconds(10));
+        using var scope = new IoScope(TimeSpan.FromSeconds(60));
         new SaveVmSource(Migrations.Registry(("file", new ScriptedDevice("x", new CallLog(), ScriptedDevice.Whole) { State = States.RandomBytes(100) })),
             new SaveVmSourceOptions()).Run(_ => stream, scope);
         var failure = Assert.Throws<SaveVmException>(() => Load(stream.ToArray(), "b"));

@@ -6,7 +6,7 @@ namespace MigrationOps.Engine.Tests.Support;
 /// <summary>Saves and loads of the embedded back-end's state.</summary>
 internal static class Transfers
 {
-    internal static readonly TimeSpan Short = TimeSpan.FromMilliseconds(250);
+    internal static readonly TimeSpan Short = TimeSpan.FromMilliseconds(600);
 
     internal static VhostBackend Backend(string path, BackendState state, VhostBackendFault? fault = null, bool ownDescriptor = false)
         => VhostBackend.Start(new VhostBackendOptions

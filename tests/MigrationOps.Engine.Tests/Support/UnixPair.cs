@@ -8,7 +8,7 @@ internal sealed class UnixPair : IDisposable
 {
     internal UnixPair(TimeSpan? timeout = null, CancellationToken cancellationToken = default)
     {
-        Scope = new IoScope(timeout ?? TimeSpan.FromSeconds(10), cancellationToken);
+        Scope = new IoScope(timeout ?? TimeSpan.FromSeconds(60), cancellationToken);
         var (a, b) = Libc.SocketPair();
         SocketA = new Socket(new SafeSocketHandle(a, true));
         SocketB = new Socket(new SafeSocketHandle(b, true));

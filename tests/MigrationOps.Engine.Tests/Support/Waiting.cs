@@ -5,7 +5,7 @@ namespace MigrationOps.Engine.Tests.Support;
 /// <summary>Threads of a test, and conditions that another thread brings about.</summary>
 internal static class Waiting
 {
-    internal static readonly TimeSpan Patience = TimeSpan.FromSeconds(20);
+    internal static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
 
     /// <summary>Runs something on a thread of its own; the task has its result or failure.</summary>
     internal static Task<T> OnThread<T>(Func<T> run)

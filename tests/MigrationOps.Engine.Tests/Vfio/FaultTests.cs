@@ -153,7 +153,7 @@ public class FaultTests
     {
         var capture = new Capture(Capture.ConfigFirst);
         using var pipe = new System.IO.Pipes.AnonymousPipeServerStream(System.IO.Pipes.PipeDirection.Out);
-        using var watch = new ProgressWatch(TimeSpan.FromMilliseconds(300), TestContext.Current.CancellationToken);
+        using var watch = new ProgressWatch(TimeSpan.FromSeconds(1), TestContext.Current.CancellationToken);
         using var scope = new IoScope(Timeout.InfiniteTimeSpan, watch.Token);
         using var devices = new DeviceStateReceiver(new ReassemblyOptions(), (_, _) => new MemorySink(), watch.Token);
         var silent = new FdStream(

@@ -10,7 +10,7 @@ internal sealed record Reception(
     internal static Reception Run(
         IEnumerable<Stream> connections, ReassemblyOptions? reassembly = null, ReceiveOptions? options = null)
     {
-        options ??= new ReceiveOptions { Timeout = TimeSpan.FromSeconds(10) };
+        options ??= new ReceiveOptions { Timeout = TimeSpan.FromSeconds(60) };
         using var watch = new ProgressWatch(options.Timeout, TestContext.Current.CancellationToken);
         using var devices = new DeviceStateReceiver(reassembly ?? new ReassemblyOptions(), (_, _) => new MemorySink(), watch.Token);
         var migration = MigrationReceiver.Receive(connections, options, devices, watch);

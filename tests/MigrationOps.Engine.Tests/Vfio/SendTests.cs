@@ -9,7 +9,7 @@ namespace MigrationOps.Engine.Tests.Vfio;
 public sealed class SendTests : IDisposable
 {
     private readonly TempDirectory _folder = new();
-    private readonly IoScope _scope = new(TimeSpan.FromSeconds(10), TestContext.Current.CancellationToken);
+    private readonly IoScope _scope = new(TimeSpan.FromSeconds(60), TestContext.Current.CancellationToken);
 
     private static CancellationToken Cancelled => TestContext.Current.CancellationToken;
 
@@ -66,7 +66,7 @@ public sealed class SendTests : IDisposable
     public void A_receiver_that_cannot_store_the_state_is_a_failure_of_the_sender_too()
     {
         string file = SaveState("a", 5_000_000, 1);
-        using var watch = new ProgressWatch(TimeSpan.FromSeconds(10), Cancelled);
+        using var watch = new ProgressWatch(TimeSpan.FromSeconds(60), Cancelled);
         using var scope = new IoScope(Timeout.InfiniteTimeSpan, watch.Token);
         using var listener = Transport.Listen(new Endpoint.Unix(_folder.File("s")), TransportSecurity.Default, scope);
         var receiver = Task.Run(() =>
@@ -113,7 +113,7 @@ public sealed class SendTests : IDisposable
         string file = SaveState("a", 2_000_000, 1);
         string archive = _folder.File("archive");
         Transfer([file], "unix:" + _folder.File("s"), null, 2, 65536, archive);
-        using var watch = new ProgressWatch(TimeSpan.FromSeconds(10), Cancelled);
+        using var watch = new ProgressWatch(TimeSpan.FromSeconds(60), Cancelled);
         Assert.True(ArchiveVerifier.Test(archive, watch).Passed);
 
         foreach (string name in new[] { "main.stream", "channel-0.stream", "channel-1.stream" })

@@ -109,7 +109,7 @@ public sealed class VhostFaultTests : IDisposable
         var clock = Stopwatch.StartNew();
         cancel.Cancel();
         Assert.IsAssignableFrom<OperationCanceledException>(transfer.Result("the transfer"));
-        Assert.InRange(clock.Elapsed.TotalSeconds, 0, 5);
+        Assert.InRange(clock.Elapsed.TotalSeconds, 0, 40);
         backend.Dispose();
         Assert.Equal(before, _folder.Entries);
         Assert.True(States.Verify(_folder["f"]).Report.Passed);
@@ -130,7 +130,7 @@ public sealed class VhostFaultTests : IDisposable
         var clock = Stopwatch.StartNew();
         cancel.Cancel();
         Assert.IsAssignableFrom<OperationCanceledException>(transfer.Result("the transfer"));
-        Assert.InRange(clock.Elapsed.TotalSeconds, 0, 5);
+        Assert.InRange(clock.Elapsed.TotalSeconds, 0, 40);
         backend.Dispose();
         Assert.Empty(_folder.Entries);
     }
@@ -155,7 +155,7 @@ public sealed class VhostFaultTests : IDisposable
                 () => Transfers.Run(direction, _path, _folder["f"], silent ? Transfers.Short : null));
             Assert.Equal(reason, e.Reason);
             Assert.Equal("Vhost" + reason, e.ErrorId);
-            Assert.InRange(clock.Elapsed.TotalSeconds, 0, 20);
+            Assert.InRange(clock.Elapsed.TotalSeconds, 0, 40);
             Assert.NotEmpty(e.Transcript);
             Assert.NotEmpty(e.RecommendedAction);
             Assert.Contains(_path, e.Message);

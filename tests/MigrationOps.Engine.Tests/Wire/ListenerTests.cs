@@ -9,7 +9,7 @@ public class ListenerTests
     public void A_listener_removes_its_socket_file_when_it_ends_and_not_before()
     {
         using var folder = new TestFolder();
-        using var scope = new IoScope(TimeSpan.FromSeconds(10));
+        using var scope = new IoScope(TimeSpan.FromSeconds(60));
         using (var listener = Transport.Listen(new Endpoint.Unix(folder["s"]), TransportSecurity.Default, scope))
         {
             for (int i = 0; i < 3; i++)
@@ -27,7 +27,7 @@ public class ListenerTests
     public void A_listener_whose_folder_has_gone_ends_all_the_same()
     {
         using var folder = new TestFolder();
-        using var scope = new IoScope(TimeSpan.FromSeconds(10));
+        using var scope = new IoScope(TimeSpan.FromSeconds(60));
         Directory.CreateDirectory(folder["d"]);
         var listener = Transport.Listen(new Endpoint.Unix(folder["d/s"]), TransportSecurity.Default, scope);
         Directory.Delete(folder["d"], recursive: true);
@@ -41,7 +41,7 @@ public class ListenerTests
     public void An_address_that_is_taken_is_an_error_and_stays_as_it_is(string scheme)
     {
         using var folder = new TestFolder();
-        using var scope = new IoScope(TimeSpan.FromSeconds(10));
+        using var scope = new IoScope(TimeSpan.FromSeconds(60));
         var endpoint = scheme == "unix" ? new Endpoint.Unix(folder["s"]) : Endpoint.Parse("tcp:127.0.0.1:0");
         using var first = Transport.Listen(endpoint, TransportSecurity.Default, scope);
         var e = Assert.Throws<WireException>(() => Transport.Listen(first.Endpoint, TransportSecurity.Default, scope));
@@ -79,7 +79,7 @@ public class ListenerTests
     public void A_folder_that_does_not_exist_cannot_be_listened_in()
     {
         using var folder = new TestFolder();
-        using var scope = new IoScope(TimeSpan.FromSeconds(10));
+        using var scope = new IoScope(TimeSpan.FromSeconds(60));
         var e = Assert.Throws<WireException>(
             () => Transport.Listen(new Endpoint.Unix(folder["absent/s"]), TransportSecurity.Default, scope));
         Assert.Equal(WireError.ListenFailed, e.Reason);

@@ -9,7 +9,7 @@ public sealed class TlsTests : IDisposable
 {
     private readonly TestFolder _folder = new();
     private readonly TestCertificates _authority = new();
-    private readonly IoScope _scope = new(TimeSpan.FromSeconds(10));
+    private readonly IoScope _scope = new(TimeSpan.FromSeconds(60));
 
     public void Dispose()
     {
