@@ -128,7 +128,8 @@ public interface ISaveVmHandlers
 
     /// <summary>
     /// Target, once after <see cref="LoadSetup"/>, in a migration with switchover-ack: true if the source must not
-    /// stop its device before this one has called <see cref="SaveVmContext.ApproveSwitchover"/>.
+    /// stop its device before this one has called <see cref="SaveVmContext.ApproveSwitchover"/>. It is not asked where the source counts the
+    /// acknowledgements, <see cref="SwitchoverAckCount.PerDevice"/>: there the source's device asks, with <see cref="PendingBytes.SwitchoverAcks"/>.
     /// </summary>
     bool SwitchoverAckNeeded(SaveVmContext context) => throw NotOffered(nameof(SwitchoverAckNeeded));
 

@@ -46,7 +46,7 @@ public sealed record MigrationStreamTransfer
     /// <summary>Rounds of iteration; 0 on the target, which is not told.</summary>
     public required int Rounds { get; init; }
 
-    /// <summary>True if the switchover waited for, or gave, the target's acknowledgement.</summary>
+    /// <summary>True if the target allowed the switchover; false also where no device had asked for its word.</summary>
     public required bool SwitchoverAcknowledged { get; init; }
 
     /// <summary>True once the other side is known to have everything: always on the target, on the source with a return path.</summary>

@@ -23,7 +23,8 @@ public abstract class SaveVmContext
 
     /// <summary>
     /// Target only: says that this device is ready for the switchover. The source gets its acknowledgement once every device
-    /// that asked for one has said so. A second call changes nothing. Any thread may call it.
+    /// that asked for one has said so, and a second call changes nothing; with <see cref="SwitchoverAckCount.PerDevice"/> each call is one
+    /// acknowledgement, of which the source must have asked for as many. Any thread may call it.
     /// </summary>
     /// <exception cref="InvalidOperationException">On the source.</exception>
     public abstract void ApproveSwitchover();
@@ -68,9 +69,19 @@ public abstract class SaveVmContext
 /// <param name="CanPostcopy">Bytes that may also arrive after it has started.</param>
 public readonly record struct PendingBytes(long MustPrecopy, long CanPostcopy = 0)
 {
+    /// <summary>
+    /// How many acknowledgements of the target's device this one asks for from now on, before its own may be stopped: one at the first
+    /// answer that knows of it, 0 in the answers after that. The target's device gives them with <see cref="SaveVmContext.ApproveSwitchover"/>.
+    /// It counts in a migration with switchover-ack of <see cref="SwitchoverAckCount.PerDevice"/>.
+    /// </summary>
+    public int SwitchoverAcks { get; init; }
+
     /// <summary>Both.</summary>
     public long Total => MustPrecopy + CanPostcopy;
 
-    /// <summary>The sum of two devices' pending bytes.</summary>
-    public PendingBytes Add(PendingBytes other) => new(MustPrecopy + other.MustPrecopy, CanPostcopy + other.CanPostcopy);
+    /// <summary>The sum of what two devices have pending.</summary>
+    public PendingBytes Add(PendingBytes other) => new(MustPrecopy + other.MustPrecopy, CanPostcopy + other.CanPostcopy)
+    {
+        SwitchoverAcks = SwitchoverAcks + other.SwitchoverAcks,
+    };
 }

@@ -259,6 +259,36 @@ Describe 'Receive-MigrationStream' {
         (Get-Failure { Receive-MigrationStream file:$file -MachineType pc-q35-10.0 }).FullyQualifiedErrorId | Should -BeLike 'SaveVmConfigurationMismatch,*'
     }
 
+    It 'refuses a source without the return path that -ReturnPath requires, and takes one with it' {
+        Get-SaveVMHandler | Unregister-SaveVMHandler
+        $null = Register-SaveVMHandler acme/state ([PesterNvram]::new())
+        $socket = New-SocketPath
+        $job = Receive-MigrationStream unix:$socket -AsJob -ReturnPath
+        Wait-Until { Test-Path $socket } 'the target listens'
+        # Without the return path the source may have handed everything over before the target hangs up.
+        try { (Send-MigrationStream unix:$socket).Confirmed | Should -BeFalse } catch { $_.FullyQualifiedErrorId | Should -Match '^(SaveVm|Wire)' }
+        (Get-Failure { $job | Receive-Job -Wait -ErrorAction Stop }).FullyQualifiedErrorId | Should -Be 'SaveVmReturnPathMissing'
+        Remove-Job $job -Force
+        $job = Receive-MigrationStream unix:$socket -AsJob -ReturnPath
+        Wait-Until { Test-Path $socket } 'the target listens'
+        (Send-MigrationStream unix:$socket -ReturnPath).Confirmed | Should -BeTrue
+        ($job | Receive-Job -Wait -AutoRemoveJob).Confirmed | Should -BeTrue
+        (Get-Failure { Receive-MigrationStream file:$file -ReturnPath }).FullyQualifiedErrorId | Should -BeLike 'SaveVmInvalidOption,*'
+    }
+
+    It 'counts the acknowledgements as told, and takes -SwitchoverAckCount only with -SwitchoverAck' {
+        Get-SaveVMHandler | Unregister-SaveVMHandler
+        $null = Register-SaveVMHandler acme/state ([PesterNvram]::new())
+        $socket = New-SocketPath
+        $job = Receive-MigrationStream unix:$socket -AsJob -SwitchoverAck -SwitchoverAckCount PerDevice
+        Wait-Until { Test-Path $socket } 'the target listens'
+        (Send-MigrationStream unix:$socket -SwitchoverAck -SwitchoverAckCount PerDevice).SwitchoverAcknowledged | Should -BeFalse
+        ($job | Receive-Job -Wait -AutoRemoveJob).SwitchoverAcknowledged | Should -BeFalse
+        foreach ($script in { Send-MigrationStream file:$file -SwitchoverAckCount Once }, { Receive-MigrationStream file:$file -SwitchoverAckCount Once }) {
+            (Get-Failure $script).FullyQualifiedErrorId | Should -BeLike 'SaveVmInvalidOption,*'
+        }
+    }
+
     It 'refuses -SwitchoverAck from a file, and a file that does not exist' {
         (Get-Failure { Receive-MigrationStream file:$file -SwitchoverAck }).FullyQualifiedErrorId | Should -BeLike 'SaveVmInvalidOption,*'
         (Get-Failure { Receive-MigrationStream file:$TestDrive/none }).CategoryInfo.Category | Should -Be ObjectNotFound

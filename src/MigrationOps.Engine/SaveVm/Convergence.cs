@@ -30,7 +30,7 @@ internal sealed class Convergence(SourceSession session, ILogger logger)
 
     private bool PostcopyIsDue => session.Postcopy is not null && _rounds >= _options.PostcopyAfter;
 
-    private bool AwaitsAck => _readyAt is not null && !session.ReturnPath.HasAcknowledged;
+    private bool AwaitsAck => _readyAt is not null && !session.ReturnPath.Acks.Complete;
 
     /// <summary>Iterates until the device may be stopped.</summary>
     /// <returns>True if it goes on as postcopy, false if everything fits into the downtime.</returns>
@@ -178,16 +178,17 @@ internal sealed class Convergence(SourceSession session, ILogger logger)
             var pending = session.Caller.Call(entry, handler, () => handler == SaveVmHandler.StatePendingExact
                 ? entry.Handlers.StatePendingExact(context)
                 : entry.Handlers.StatePendingEstimate(context));
-            if (pending.MustPrecopy < 0 || pending.CanPostcopy < 0)
+            if (pending.MustPrecopy < 0 || pending.CanPostcopy < 0 || pending.SwitchoverAcks < 0)
             {
                 throw new SaveVmException(SaveVmError.HandlerFailed,
-                    $"{handler} of {HandlerCaller.Name(entry)} says that {pending.MustPrecopy:N0} and {pending.CanPostcopy:N0} bytes are pending.")
+                    $"{handler} of {HandlerCaller.Name(entry)} says that {pending.MustPrecopy:N0} and {pending.CanPostcopy:N0} bytes and {pending.SwitchoverAcks:N0} acknowledgements are pending.")
                 { Section = HandlerCaller.Name(entry), ByteOffset = session.Output.Position, Target = entry.ToString() };
             }
 
             sum = sum.Add(pending);
         }
 
+        session.ReturnPath.Acks.Request(sum.SwitchoverAcks);
         return sum;
     }
 
@@ -196,7 +197,7 @@ internal sealed class Convergence(SourceSession session, ILogger logger)
 
     private bool MaySwitchOver()
     {
-        if (!_options.SwitchoverAck || session.ReturnPath.HasAcknowledged)
+        if (!_options.SwitchoverAck || session.ReturnPath.Acks.Complete)
         {
             return true;
         }

@@ -12,30 +12,26 @@ internal sealed class ReturnPathListener : IDisposable
     private readonly ReturnPathReader _reader;
     private readonly PostcopyAnswers? _postcopy;
     private readonly Thread _thread;
-    private readonly ManualResetEvent _acknowledged = new(false);
+    private readonly SwitchoverAcks _acks;
     private readonly ManualResetEvent _ended = new(false);
     private volatile Exception? _failure;
     private volatile bool _finished;
 
     /// <summary>Starts to listen.</summary>
     /// <param name="stream">The connection; it stays the caller's.</param>
+    /// <param name="acks">Gets the acknowledgements of the switchover; stays the caller's.</param>
     /// <param name="postcopy">Gets what belongs to postcopy; null in a migration that stays in pre-copy.</param>
-    internal ReturnPathListener(Stream stream, PostcopyAnswers? postcopy)
+    internal ReturnPathListener(Stream stream, SwitchoverAcks acks, PostcopyAnswers? postcopy)
     {
         _reader = new ReturnPathReader(stream);
+        _acks = acks;
         _postcopy = postcopy;
         _thread = new Thread(Listen) { IsBackground = true, Name = "return path" };
         _thread.Start();
     }
 
-    /// <summary>Set once the target allows the switchover.</summary>
-    internal WaitHandle Acknowledged => _acknowledged;
-
     /// <summary>Set once nothing more will come.</summary>
     internal WaitHandle Ended => _ended;
-
-    /// <summary>True once the switchover is allowed.</summary>
-    internal bool HasAcknowledged => _acknowledged.WaitOne(0);
 
     /// <summary>True once the target has said that it has everything.</summary>
     internal bool HasFinished => _finished;
@@ -47,7 +43,6 @@ internal sealed class ReturnPathListener : IDisposable
     public void Dispose()
     {
         _thread.Join();
-        _acknowledged.Dispose();
         _ended.Dispose();
     }
 
@@ -88,7 +83,7 @@ internal sealed class ReturnPathListener : IDisposable
                 _postcopy?.Pong(message.Value);
                 return true;
             case ReturnPathMessageType.SwitchoverAck:
-                _acknowledged.Set();
+                _acks.Receive(_reader.Offset);
                 return true;
             case ReturnPathMessageType.Shut when message.Value == 0:
                 _finished = true;

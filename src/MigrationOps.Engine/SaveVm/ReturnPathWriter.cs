@@ -4,25 +4,14 @@ namespace MigrationOps.Engine.SaveVm;
 internal sealed class ReturnPathWriter(Stream stream)
 {
     private readonly Lock _gate = new();
-    private bool _acknowledged;
     private bool _shut;
     private string? _lastBlock;
 
     /// <summary>Answers a ping.</summary>
     internal void Pong(uint value) => Send(ReturnPathMessageType.Pong, value);
 
-    /// <summary>Allows the switchover, once.</summary>
-    internal void Acknowledge()
-    {
-        lock (_gate)
-        {
-            if (!_acknowledged)
-            {
-                _acknowledged = true;
-                Send(ReturnPathMessageType.SwitchoverAck, null);
-            }
-        }
-    }
+    /// <summary>Allows the switchover.</summary>
+    internal void Acknowledge() => Send(ReturnPathMessageType.SwitchoverAck, null);
 
     /// <summary>Says how it ended: 0 for well. The last word; a second one is not sent.</summary>
     internal void Shut(uint value)

@@ -69,6 +69,9 @@ public enum SaveVmError
     /// <summary>The target did not allow the switchover within the deadline.</summary>
     SwitchoverAckTimeout,
 
+    /// <summary>The source sends without a return path, which is required.</summary>
+    ReturnPathMissing,
+
     /// <summary>The target says that it failed to load.</summary>
     TargetFailed,
 
@@ -114,7 +117,7 @@ public sealed class SaveVmException : MigrationOpsException
         SaveVmError.InvalidName or SaveVmError.InvalidHandlers or SaveVmError.InvalidOption => FailureKind.InvalidArgument,
         SaveVmError.DuplicateEntry or SaveVmError.DidNotConverge or SaveVmError.WrongPhase => FailureKind.InvalidState,
         SaveVmError.NotRegistered or SaveVmError.UnknownSection => FailureKind.NotFound,
-        SaveVmError.UnsupportedVersion or SaveVmError.VersionTooNew or SaveVmError.NotSupported => FailureKind.NotSupported,
+        SaveVmError.UnsupportedVersion or SaveVmError.VersionTooNew or SaveVmError.NotSupported or SaveVmError.ReturnPathMissing => FailureKind.NotSupported,
         SaveVmError.HandlerTimeout or SaveVmError.SwitchoverAckTimeout or SaveVmError.PeerSilent or SaveVmError.NoProgress
             => FailureKind.Timeout,
         SaveVmError.TargetFailed or SaveVmError.HandlerFailed => FailureKind.Refused,
@@ -145,6 +148,7 @@ public sealed class SaveVmException : MigrationOpsException
         SaveVmError.NoProgress => "Have the handler return true when it has nothing to send, or send what it reports as pending.",
         SaveVmError.DidNotConverge => "Allow more bandwidth, a longer downtime, more rounds or more time, or slow down what changes the state.",
         SaveVmError.SwitchoverAckTimeout => "Look at the target: a device there has not approved the switchover.",
+        SaveVmError.ReturnPathMissing => "Turn the return path on at the source: Send-MigrationStream -ReturnPath, or QEMU's capability return-path.",
         SaveVmError.TargetFailed => "Look at the target for the reason. The source's device goes on.",
         SaveVmError.ConnectionLost => "Look at the other side: it ended the connection. Migrate again.",
         SaveVmError.PeerSilent => "Look at the other side: it is alive but does not move. A longer -Timeout helps only a slow peer.",

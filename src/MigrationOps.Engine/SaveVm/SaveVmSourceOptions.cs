@@ -27,6 +27,9 @@ public sealed record SaveVmSourceOptions
     /// <summary>The device is not stopped before the target allows it. Needs the return path, and the same on the target.</summary>
     public bool SwitchoverAck { get; init; }
 
+    /// <summary>How many acknowledgements that are.</summary>
+    public SwitchoverAckCount SwitchoverAckCount { get; init; }
+
     /// <summary>Announces the switchover in the stream, as machine types from 10.0 do.</summary>
     public bool SwitchoverStart { get; init; } = true;
 

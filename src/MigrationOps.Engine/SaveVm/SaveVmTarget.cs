@@ -49,6 +49,11 @@ public sealed class SaveVmTarget
             throw new ArgumentException("The switchover's acknowledgement goes over the return path, which the connection does not have.", nameof(options));
         }
 
+        if (options.RequireReturnPath && !options.ReturnPath)
+        {
+            throw new ArgumentException("The return path is required, and the connection does not have it.", nameof(options));
+        }
+
         _entries = registry.Entries;
         _options = options;
         _logger = logger ?? NullLogger.Instance;

@@ -21,6 +21,9 @@ public sealed record SaveVmTargetOptions
     /// </summary>
     public bool SwitchoverAck { get; init; }
 
+    /// <summary>How many acknowledgements that are.</summary>
+    public SwitchoverAckCount SwitchoverAckCount { get; init; }
+
     /// <summary>
     /// Multifd channels that the source opens beside the main connection. As with QEMU nothing in the stream says it, so both
     /// sides are told; the target waits for all of them before it loads.
@@ -29,6 +32,12 @@ public sealed record SaveVmTargetOptions
 
     /// <summary>True if the connection can carry answers: a socket. Without, a stream that asks for the return path is refused.</summary>
     public bool ReturnPath { get; init; }
+
+    /// <summary>
+    /// Refuses a source that has not opened the return path before its first section: such a source never learns whether its state was loaded,
+    /// and gives its device up on its own word.
+    /// </summary>
+    public bool RequireReturnPath { get; init; }
 
     /// <summary>Takes part in postcopy if the source switches to it. Without, a stream that announces it is refused.</summary>
     public bool Postcopy { get; init; }

@@ -11,13 +11,14 @@ internal sealed class SourceReturnPath(SourceSession session) : IDisposable
 
     private ReturnPathListener? _listener;
 
-    /// <summary>True once the target allows the switchover.</summary>
-    internal bool HasAcknowledged => _listener is { HasAcknowledged: true };
+    /// <summary>What the target has still to allow before the device may be stopped.</summary>
+    internal SwitchoverAcks Acks { get; } = new(session.Options.SwitchoverAck
+        && MachineVersion.AcksPerDevice(session.Options.SwitchoverAckCount, session.Options.MachineType));
 
     /// <summary>Listens to the target, on a thread of its own.</summary>
     /// <param name="stream">The connection; it stays the caller's.</param>
     /// <param name="postcopy">Gets what belongs to postcopy; null in a migration that stays in pre-copy.</param>
-    internal void Open(Stream stream, PostcopyAnswers? postcopy) => _listener = new ReturnPathListener(stream, postcopy);
+    internal void Open(Stream stream, PostcopyAnswers? postcopy) => _listener = new ReturnPathListener(stream, Acks, postcopy);
 
     /// <summary>Ends it with its connection, whose waits have been cancelled.</summary>
     internal void Close()
@@ -27,7 +28,11 @@ internal sealed class SourceReturnPath(SourceSession session) : IDisposable
     }
 
     /// <inheritdoc/>
-    public void Dispose() => Close();
+    public void Dispose()
+    {
+        Close();
+        Acks.Dispose();
+    }
 
     /// <summary>Fails if the target has failed, which it may at any moment.</summary>
     internal void Check()
@@ -92,7 +97,7 @@ internal sealed class SourceReturnPath(SourceSession session) : IDisposable
     {
         var cancelled = session.Scope.CancellationToken.WaitHandle;
         WaitHandle[] handles = _listener is not { } listener ? [cancelled]
-            : untilAcknowledged ? [cancelled, listener.Ended, listener.Acknowledged]
+            : untilAcknowledged ? [cancelled, listener.Ended, Acks.All]
             : [cancelled, listener.Ended];
         WaitHandle.WaitAny(handles, time);
         session.Scope.CancellationToken.ThrowIfCancellationRequested();

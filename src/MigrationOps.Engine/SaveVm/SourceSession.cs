@@ -134,7 +134,7 @@ internal sealed class SourceSession : IDisposable
         Sections = Sections.Count,
         Devices = Sections.Devices,
         Rounds = _rounds,
-        SwitchoverAcknowledged = Options.SwitchoverAck,
+        SwitchoverAcknowledged = Options.SwitchoverAck && ReturnPath.Acks.Received > 0,
         Confirmed = Options.ReturnPath,
         StartedAt = _startedAt,
         Duration = _duration,

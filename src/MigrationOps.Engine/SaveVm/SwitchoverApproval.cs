@@ -1,8 +1,9 @@
 namespace MigrationOps.Engine.SaveVm;
 
 /// <summary>
-/// Counts on the target which devices have still to approve the switchover. The acknowledgement goes out when the return path is open,
-/// all devices have been asked, and none is missing - at once, if none needs it.
+/// Tells the source on the target that it may switch over. Where the source waits for one acknowledgement, it goes out when the return
+/// path is open, all devices have been asked, and none is missing - at once, if none needs it. Where the source counts what its
+/// devices ask for, each approval goes out as it comes.
 /// </summary>
 internal sealed class SwitchoverApproval
 {
@@ -11,9 +12,21 @@ internal sealed class SwitchoverApproval
     private readonly HashSet<EntryContext> _early = [];
     private ReturnPathWriter? _path;
     private bool _counted;
+    private bool _perDevice;
+    private int _unsent;
 
-    /// <summary>True once the source may switch over.</summary>
+    /// <summary>True once an acknowledgement has gone out.</summary>
     internal bool Given { get; private set; }
+
+    /// <summary>Each approval is an acknowledgement.</summary>
+    internal void CountPerDevice()
+    {
+        lock (_gate)
+        {
+            _perDevice = true;
+            SendIfDue();
+        }
+    }
 
     /// <summary>A device needs to approve.</summary>
     internal void Need(EntryContext context)
@@ -54,13 +67,27 @@ internal sealed class SwitchoverApproval
         {
             _missing.Remove(context);
             _early.Add(context);
+            _unsent++;
             SendIfDue();
         }
     }
 
     private void SendIfDue()
     {
-        if (_counted && !Given && _path is not null && _missing.Count == 0)
+        if (_path is null)
+        {
+            return;
+        }
+
+        if (_perDevice)
+        {
+            for (; _unsent > 0; _unsent--)
+            {
+                Given = true;
+                _path.Acknowledge();
+            }
+        }
+        else if (_counted && !Given && _missing.Count == 0)
         {
             Given = true;
             _path.Acknowledge();

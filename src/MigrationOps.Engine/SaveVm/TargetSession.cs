@@ -248,6 +248,12 @@ internal sealed class TargetSession : IDisposable
             return;
         }
 
+        if (MachineVersion.AcksPerDevice(_options.SwitchoverAckCount, _machineType))
+        {
+            _approval.CountPerDevice();
+            return;
+        }
+
         foreach (var context in _contexts)
         {
             var entry = context.Entry;
@@ -271,6 +277,7 @@ internal sealed class TargetSession : IDisposable
         long offset = _input.Offset;
         var element = _input.ReadElement();
         _postcopy.CheckElement(element, offset);
+        CheckReturnPath(element, offset);
         switch (element)
         {
             case StreamElement.SectionStart start:
@@ -290,6 +297,16 @@ internal sealed class TargetSession : IDisposable
                 return false;
             case var other:
                 throw ElementReader.Failure(SaveVmError.UnknownElement, offset, $"A {other.GetType().Name} stands where a section must begin");
+        }
+    }
+
+    // Sources open it before their first section. Later it would be too late to stop a source that ends without it.
+    private void CheckReturnPath(StreamElement element, long offset)
+    {
+        if (_options.RequireReturnPath && _returnPath is null && element is not StreamElement.Command)
+        {
+            throw ElementReader.Failure(SaveVmError.ReturnPathMissing, offset,
+                $"{(element is StreamElement.Eof ? "The end mark" : "The first section")} comes, and the source has not opened the return path");
         }
     }
 

@@ -32,6 +32,9 @@ public abstract class MigrationDriverCmdlet : TransferCmdlet
     public SwitchParameter SwitchoverAck { get; set; }
 
     [Parameter(ParameterSetName = StartSet)]
+    public SwitchoverAckCount SwitchoverAckCount { get; set; }
+
+    [Parameter(ParameterSetName = StartSet)]
     [ValidateRange(0, SaveVmSourceOptions.MostMultifdChannels)]
     public int MultifdChannels { get; set; }
 
@@ -55,6 +58,14 @@ public abstract class MigrationDriverCmdlet : TransferCmdlet
         if (Postcopy && MultifdChannels > 0)
         {
             throw new SaveVmException(SaveVmError.InvalidOption, $"-{nameof(Postcopy)} and -{nameof(MultifdChannels)} do not go together.");
+        }
+    }
+
+    private protected void RefuseCountWithoutAck()
+    {
+        if (!SwitchoverAck && MyInvocation.BoundParameters.ContainsKey(nameof(SwitchoverAckCount)))
+        {
+            throw new SaveVmException(SaveVmError.InvalidOption, $"-{nameof(SwitchoverAckCount)} means something only with -{nameof(SwitchoverAck)}.");
         }
     }
 

@@ -9,6 +9,9 @@ namespace MigrationOps.PowerShell.Commands;
 public sealed class ReceiveMigrationStream : MigrationDriverCmdlet
 {
     [Parameter(ParameterSetName = StartSet)]
+    public SwitchParameter ReturnPath { get; set; }
+
+    [Parameter(ParameterSetName = StartSet)]
     [ValidateNotNullOrEmpty]
     public string? SpoolPath { get; set; }
 
@@ -32,13 +35,14 @@ public sealed class ReceiveMigrationStream : MigrationDriverCmdlet
     private Action<IOperationHost>? PrepareStart()
     {
         RefuseChannelsWithPostcopy();
+        RefuseCountWithoutAck();
         RefuseIfPaused<SaveVmTarget>();
         var endpoint = ResolveEndpoint(Uri);
         var security = Security(TlsCredential, AllowPlaintext);
-        if (endpoint is Engine.Wire.Endpoint.File && (SwitchoverAck || Postcopy))
+        if (endpoint is Engine.Wire.Endpoint.File && (SwitchoverAck || Postcopy || ReturnPath))
         {
-            throw new SaveVmException(SaveVmError.InvalidOption,
-                $"{endpoint} has no source that waits for -{(SwitchoverAck ? nameof(SwitchoverAck) : nameof(Postcopy))}.");
+            throw new SaveVmException(SaveVmError.InvalidOption, ReturnPath ? $"{endpoint} has no source that could open the return path."
+                : $"{endpoint} has no source that waits for -{(SwitchoverAck ? nameof(SwitchoverAck) : nameof(Postcopy))}.");
         }
 
         if (Postcopy && SpoolPath is not null)
@@ -54,9 +58,11 @@ public sealed class ReceiveMigrationStream : MigrationDriverCmdlet
             Uri = endpoint.ToString(),
             MachineType = MachineType,
             SwitchoverAck = SwitchoverAck,
+            SwitchoverAckCount = SwitchoverAckCount,
             Postcopy = Postcopy,
             MultifdChannels = MultifdChannels,
             ReturnPath = endpoint is not Engine.Wire.Endpoint.File,
+            RequireReturnPath = ReturnPath,
             SpoolPath = SpoolPath is null ? null : ResolvePath(SpoolPath),
         };
         return ShouldProcess(endpoint.ToString(), "Load the stream into this session's registered devices")

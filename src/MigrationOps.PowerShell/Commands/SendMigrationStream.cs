@@ -68,6 +68,7 @@ public sealed class SendMigrationStream : MigrationDriverCmdlet
     private Action<IOperationHost>? PrepareStart()
     {
         RefuseChannelsWithPostcopy();
+        RefuseCountWithoutAck();
         if (DowntimeLimit < TimeSpan.Zero || MaxDuration <= TimeSpan.Zero)
         {
             throw new SaveVmException(SaveVmError.InvalidOption,
@@ -97,6 +98,7 @@ public sealed class SendMigrationStream : MigrationDriverCmdlet
             DowntimeLimit = DowntimeLimit,
             ReturnPath = ReturnPath || SwitchoverAck || Postcopy,
             SwitchoverAck = SwitchoverAck,
+            SwitchoverAckCount = SwitchoverAckCount,
             Postcopy = Postcopy,
             PostcopyAfter = PostcopyAfter,
             MaxPostcopyBandwidth = MaxPostcopyBandwidth,

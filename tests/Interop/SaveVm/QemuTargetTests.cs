@@ -1,3 +1,4 @@
+using System.Text.Json.Nodes;
 using MigrationOps.Engine.SaveVm;
 using MigrationOps.Engine.Wire;
 
@@ -19,6 +20,19 @@ public class QemuTargetTests
         MigrationGuest.AssertRunsOn(target, counted);
         Assert.True(sent.Confirmed);
         Assert.Equal(recorded.Sections.Count, sent.Sections);
+    }
+
+    [Theory]
+    [InlineData("pc-q35-11.1", false)]
+    [InlineData("pc-q35-11.0", true)]
+    public void A_real_target_with_switchover_ack_allows_it_as_its_machine_type_counts(string machineType, bool acknowledged)
+    {
+        using var guest = new MigrationGuest(MigrationGuest.Program + "-newer", "-M", machineType);
+        var recorded = Record(guest, out ulong counted, paused: true);
+        Assert.Equal(machineType, recorded.MachineType);
+        var target = Relay(guest, recorded, out var sent, null, switchoverAck: true, (GlobalState.IdStr, new GlobalState("running")));
+        MigrationGuest.AssertRunsOn(target, counted);
+        Assert.Equal((true, acknowledged), (sent.Confirmed, sent.SwitchoverAcknowledged));
     }
 
     [Fact]
@@ -50,7 +64,7 @@ public class QemuTargetTests
         using var guest = new MigrationGuest();
         var recorded = Record(guest, out _, paused: true);
         bool resumed = false;
-        var failure = Assert.Throws<SaveVmException>(() => Relay(guest, recorded, out _, () => resumed = true, ("timer", new GlobalState("too long for it"))));
+        var failure = Assert.Throws<SaveVmException>(() => Relay(guest, recorded, out _, () => resumed = true, switchoverAck: false, ("timer", new GlobalState("too long for it"))));
         Assert.True(failure.Reason is SaveVmError.TargetFailed or SaveVmError.ConnectionLost, failure.ToString());
         Assert.True(resumed);
     }
@@ -72,18 +86,22 @@ public class QemuTargetTests
     }
 
     private static QemuProcess Relay(MigrationGuest guest, RecordedStream recorded, out MigrationStreamTransfer sent,
-        params (string IdStr, ISaveVmHandlers Handlers)[] own) => Relay(guest, recorded, out sent, null, own);
+        params (string IdStr, ISaveVmHandlers Handlers)[] own) => Relay(guest, recorded, out sent, null, switchoverAck: false, own);
 
     private static QemuProcess Relay(MigrationGuest guest, RecordedStream recorded, out MigrationStreamTransfer sent, Action? resume,
-        params (string IdStr, ISaveVmHandlers Handlers)[] own)
+        bool switchoverAck, params (string IdStr, ISaveVmHandlers Handlers)[] own)
     {
         string socket = guest.Folder.File("in");
-        var target = guest.StartTarget("unix:" + socket);
+        var target = guest.StartTarget("defer");
+        target.SetCapability("return-path");
+        target.SetCapability("switchover-ack", switchoverAck);
+        target.Command("migrate-incoming", new JsonObject { ["uri"] = "unix:" + socket });
         target.WaitForSocket(socket);
         var options = new SaveVmSourceOptions
         {
             MachineType = recorded.MachineType,
             ReturnPath = true,
+            SwitchoverAck = switchoverAck,
             DowntimeLimit = TimeSpan.Zero,
             ResumeDevice = resume,
         };

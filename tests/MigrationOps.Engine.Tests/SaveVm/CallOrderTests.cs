@@ -173,6 +173,121 @@ public class CallOrderTests
         Assert.Equal(0, _pair.Log.Count("a.SwitchoverAckNeeded"));
     }
 
+    [Theory]
+    [InlineData("pc-q35-11.1", SwitchoverAckCount.ByMachineType)]
+    [InlineData("none", SwitchoverAckCount.PerDevice)]
+    public void Where_acknowledgements_are_counted_the_switchover_waits_for_each_that_a_device_has_asked_for(string machineType, SwitchoverAckCount count)
+    {
+        int asked = 0;
+        var source = new ScriptedDevice("a", _pair.Log, ScriptedDevice.Live)
+        {
+            Estimate = () => new PendingBytes(0) { SwitchoverAcks = Interlocked.Exchange(ref asked, 2) == 0 ? 2 : 0 },
+            Exact = () => new PendingBytes(0),
+        };
+        var target = new ScriptedDevice("a", _pair.Log, ScriptedDevice.Live | SaveVmHandler.SwitchoverAckNeeded);
+        _pair.Source.Register("a", 0, 1, source);
+        _pair.Target.Register("a", 0, 1, target);
+        int approved = 0;
+        target.On(SaveVmHandler.LoadState, (context, _) =>
+        {
+            if (approved < 2)
+            {
+                _pair.Log.Add($"approve {++approved}");
+                context.ApproveSwitchover();
+            }
+        });
+        Count(machineType, count);
+        _pair.Succeed();
+        string[] calls = _pair.Log.Calls;
+        Assert.True(Array.IndexOf(calls, "approve 2") is >= 0 and int last && last < Array.IndexOf(calls, "stop"), string.Join(", ", calls));
+        Assert.True(_pair.SourceResult!.SwitchoverAcknowledged && _pair.TargetResult!.SwitchoverAcknowledged);
+        Assert.Equal(0, _pair.Log.Count("a.SwitchoverAckNeeded"));
+    }
+
+    [Fact]
+    public void Where_acknowledgements_are_counted_and_no_device_asks_nobody_waits_and_none_is_sent()
+    {
+        _pair.Device("a", ScriptedDevice.Live | SaveVmHandler.SwitchoverAckNeeded);
+        Count("pc-i440fx-12.0", SwitchoverAckCount.ByMachineType);
+        _pair.Succeed();
+        Assert.False(_pair.SourceResult!.SwitchoverAcknowledged || _pair.TargetResult!.SwitchoverAcknowledged);
+    }
+
+    [Fact]
+    public void An_acknowledgement_that_is_waited_for_and_does_not_come_fails_by_name_although_another_came()
+    {
+        var source = new ScriptedDevice("a", _pair.Log, ScriptedDevice.Live) { Estimate = () => new PendingBytes(0) { SwitchoverAcks = 1 }, Exact = () => new PendingBytes(0) };
+        _pair.Source.Register("a", 0, 1, source);
+        _pair.Target.Register("a", 0, 1, new ScriptedDevice("a", _pair.Log, ScriptedDevice.Live).On(SaveVmHandler.LoadSetup, (context, _) => context.ApproveSwitchover()));
+        Count("none", SwitchoverAckCount.PerDevice);
+        _pair.SourceTimeout = TimeSpan.FromSeconds(1);
+        _pair.Run();
+        Assert.Equal(SaveVmError.SwitchoverAckTimeout, Assert.IsType<SaveVmException>(_pair.SourceFailure).Reason);
+        Assert.Equal(0, _pair.Log.Count("stop"));
+    }
+
+    [Fact]
+    public void More_acknowledgements_than_devices_have_asked_for_break_the_protocol()
+    {
+        _pair.Device("a", ScriptedDevice.Live).Target.On(SaveVmHandler.LoadSetup, (context, _) => context.ApproveSwitchover());
+        Count("virt-11.1", SwitchoverAckCount.ByMachineType);
+        _pair.Run();
+        var failure = Assert.IsType<SaveVmException>(_pair.SourceFailure);
+        Assert.Equal(SaveVmError.InvalidReturnPath, failure.Reason);
+        Assert.Contains("once more than devices have asked", failure.Message, StringComparison.Ordinal);
+        Assert.NotNull(failure.ByteOffset);
+    }
+
+    [Theory]
+    [InlineData("pc-q35-11.1", true)]
+    [InlineData("pc-i440fx-11.10", true)]
+    [InlineData("s390-ccw-virtio-12.0", true)]
+    [InlineData("pc-q35-11.0", false)]
+    [InlineData("pc-q35-9.2", false)]
+    [InlineData("pc-q35-rhel9.6.0", false)]
+    [InlineData("none", false)]
+    [InlineData("", false)]
+    [InlineData(null, false)]
+    public void The_machine_type_says_whether_acknowledgements_are_counted(string? machineType, bool perDevice)
+    {
+        Assert.Equal(perDevice, MachineVersion.AcksPerDevice(SwitchoverAckCount.ByMachineType, machineType));
+        Assert.False(MachineVersion.AcksPerDevice(SwitchoverAckCount.Once, machineType));
+        Assert.True(MachineVersion.AcksPerDevice(SwitchoverAckCount.PerDevice, machineType));
+    }
+
+    [Theory]
+    [InlineData(true, "The first section")]
+    [InlineData(false, "The end mark")]
+    public void A_source_without_the_return_path_that_is_required_is_refused_before_a_device_loads_anything(bool hasDevice, string where)
+    {
+        if (hasDevice)
+        {
+            _pair.Device("a", ScriptedDevice.Live);
+        }
+
+        _pair.SourceOptions = _pair.SourceOptions with { ReturnPath = false };
+        _pair.TargetOptions = _pair.TargetOptions with { RequireReturnPath = true };
+        _pair.Run();
+        var failure = Assert.IsType<SaveVmException>(_pair.TargetFailure);
+        Assert.Equal((SaveVmError.ReturnPathMissing, MigrationOwner.Source), (failure.Reason, failure.Owner));
+        Assert.StartsWith(where, failure.Message, StringComparison.Ordinal);
+        Assert.NotNull(failure.ByteOffset);
+        Assert.Equal((0, hasDevice ? 1 : 0), (_pair.Log.Count("a.LoadState"), _pair.Log.Count("a.LoadCleanup")));
+    }
+
+    [Fact]
+    public void A_source_with_the_return_path_that_is_required_completes()
+    {
+        _pair.Device("a", ScriptedDevice.Live);
+        _pair.TargetOptions = _pair.TargetOptions with { RequireReturnPath = true };
+        _pair.Succeed();
+        Assert.True(_pair.SourceResult!.Confirmed);
+    }
+
+    [Fact]
+    public void A_return_path_cannot_be_required_of_a_connection_that_has_none()
+        => Assert.Throws<ArgumentException>(() => new SaveVmTarget(_pair.Target, new SaveVmTargetOptions { RequireReturnPath = true }));
+
     [Fact]
     public void Sections_go_by_priority()
     {
@@ -210,6 +325,13 @@ public class CallOrderTests
         var received = _pair.TargetResult!.Downtime;
         Assert.True(sent.FinalIteration >= spin && sent.State >= spin && sent.Complete >= spin && sent.Total < _pair.SourceResult.Duration, sent.ToString());
         Assert.True(received.Switchover >= spin && received.State >= spin, received.ToString());
+    }
+
+    private void Count(string machineType, SwitchoverAckCount count)
+    {
+        WithAck();
+        _pair.SourceOptions = _pair.SourceOptions with { MachineType = machineType, SwitchoverAckCount = count };
+        _pair.TargetOptions = _pair.TargetOptions with { SwitchoverAckCount = count };
     }
 
     private void WithAck()

@@ -71,7 +71,8 @@ public class PostcopyPagesTests
         var registry = Migrations.Registry(("ram", new PagedMemory(4)));
         EntryContext[] contexts = [.. registry.Entries.Select(e => new EntryContext(e, true, null, default))];
         using var answers = new PostcopyAnswers(contexts) { MayRequest = true };
-        using var listener = new ReturnPathListener(new MemoryStream(bytes), answers);
+        using var acks = new SwitchoverAcks(perDevice: false);
+        using var listener = new ReturnPathListener(new MemoryStream(bytes), acks, answers);
         Assert.True(listener.Ended.WaitOne(TimeSpan.FromSeconds(30)));
         var failure = Assert.IsType<SaveVmException>(listener.Failure);
         Assert.Equal((SaveVmError.InvalidReturnPath, "return path"), (failure.Reason, failure.Section));
@@ -98,7 +99,8 @@ public class PostcopyPagesTests
             var memory = new PagedMemory(4);
             var registry = Migrations.Registry(("any", memory));
             using var answers = new PostcopyAnswers([.. registry.Entries.Select(e => new EntryContext(e, true, null, default))]) { MayRequest = true };
-            using var listener = new ReturnPathListener(new Split(bytes, split), answers);
+            using var acks = new SwitchoverAcks(perDevice: false);
+            using var listener = new ReturnPathListener(new Split(bytes, split), acks, answers);
             Assert.True(listener.Ended.WaitOne(TimeSpan.FromSeconds(30)));
             Assert.True(listener.HasFinished, listener.Failure?.ToString());
             Assert.Equal(asked, memory.Wishes);
