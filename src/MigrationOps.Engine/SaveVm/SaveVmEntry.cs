@@ -54,6 +54,8 @@ public sealed class SaveVmEntry
 
     internal bool Has(SaveVmHandler handler) => Offered.HasFlag(handler);
 
-    internal bool IsKnownAs(string idStr, uint instanceId)
-        => (IdStr == idStr && InstanceId == instanceId) || Aliases.Contains(new SaveVmAlias(idStr, instanceId));
+    /// <summary>Every name under which its sections are accepted, its own first.</summary>
+    internal IEnumerable<SaveVmAlias> Names => Aliases.Prepend(new SaveVmAlias(IdStr, InstanceId));
+
+    internal bool IsKnownAs(string idStr, uint instanceId) => Names.Contains(new SaveVmAlias(idStr, instanceId));
 }

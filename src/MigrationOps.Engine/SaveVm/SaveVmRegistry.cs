@@ -57,13 +57,16 @@ public sealed class SaveVmRegistry
         CheckHandlers(idStr, handlers.Offered);
         lock (_gate)
         {
-            uint instance = instanceId == AnyInstance ? NextInstance(idStr) : (uint)instanceId;
+            uint instance = instanceId == AnyInstance ? NextInstance(idStr, aliases) : (uint)instanceId;
+            var names = new HashSet<SaveVmAlias>();
             foreach (var name in aliases.Prepend(new SaveVmAlias(idStr, instance)))
             {
-                if (_entries.Find(e => e.IsKnownAs(name.IdStr, name.InstanceId)) is { } other)
+                string? owner = _entries.Find(e => e.IsKnownAs(name.IdStr, name.InstanceId)) is { } other ? $"as section {other.SectionId} of {other}"
+                    : names.Add(name) ? null
+                    : "by the same device";
+                if (owner is not null)
                 {
-                    throw new SaveVmException(SaveVmError.DuplicateEntry,
-                        $"'{name.IdStr}' instance {name.InstanceId} is already registered, as section {other.SectionId} of {other}.")
+                    throw new SaveVmException(SaveVmError.DuplicateEntry, $"'{name.IdStr}' instance {name.InstanceId} is already registered, {owner}.")
                     { Section = name.IdStr, Target = idStr };
                 }
             }
@@ -140,15 +143,14 @@ public sealed class SaveVmRegistry
         }
     }
 
-    private uint NextInstance(string idStr)
+    // One more than the highest, as in QEMU, aliases included; the lowest free one if the highest is the last that there is.
+    private uint NextInstance(string idStr, SaveVmAlias[] aliases)
     {
-        uint next = 0;
-        foreach (var entry in _entries)
+        var taken = _entries.SelectMany(e => e.Names).Concat(aliases).Where(n => n.IdStr == idStr).Select(n => n.InstanceId).ToHashSet();
+        uint next = taken.DefaultIfEmpty(uint.MaxValue).Max() is < uint.MaxValue - 1 and var highest ? highest + 1 : 0;
+        while (taken.Contains(next))
         {
-            if (entry.IdStr == idStr && entry.InstanceId >= next)
-            {
-                next = entry.InstanceId + 1;
-            }
+            next++;
         }
 
         return next;

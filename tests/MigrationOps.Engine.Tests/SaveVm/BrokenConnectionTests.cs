@@ -38,6 +38,23 @@ public class BrokenConnectionTests
     }
 
     [Fact]
+    public void A_connection_cut_at_any_byte_of_the_answers_never_lets_both_sides_run_and_never_hangs()
+    {
+        int answers = Acknowledged().Succeed().Answered.Length;
+        for (int cut = 0; cut <= answers; cut++)
+        {
+            var pair = Acknowledged();
+            pair.CutAnswersAfter = cut;
+            pair.Run();
+            MigrationRules.AssertEnded(pair, ["live", "whole"], $"answers cut at {cut}", answersLost: true);
+            // The last answer is the target's word that all is well.
+            Assert.Equal(cut == answers, pair.SourceFailure is null);
+            // The first one allows the switchover.
+            Assert.True(cut >= 4 || pair.Log.Count("stop") == 0, $"{cut}: stopped without the acknowledgement");
+        }
+    }
+
+    [Fact]
     public void A_cut_behind_the_end_mark_loses_nothing_that_the_target_needs()
     {
         var pair = Pair();
@@ -96,6 +113,14 @@ public class BrokenConnectionTests
         var pair = new MigrationPair();
         pair.Device("live", ScriptedDevice.Live);
         pair.Device("whole", ScriptedDevice.Whole);
+        return pair;
+    }
+
+    private static MigrationPair Acknowledged()
+    {
+        var pair = Pair();
+        pair.SourceOptions = pair.SourceOptions with { SwitchoverAck = true };
+        pair.TargetOptions = pair.TargetOptions with { SwitchoverAck = true };
         return pair;
     }
 

@@ -289,6 +289,29 @@ public class CallOrderTests
         => Assert.Throws<ArgumentException>(() => new SaveVmTarget(_pair.Target, new SaveVmTargetOptions { RequireReturnPath = true }));
 
     [Fact]
+    public void Without_switchover_start_as_before_machine_types_10_the_target_s_devices_are_not_told()
+    {
+        _pair.Device("a", ScriptedDevice.Live);
+        _pair.SourceOptions = _pair.SourceOptions with { SwitchoverStart = false };
+        _pair.Succeed();
+        Assert.Equal(0, _pair.Log.Count("a.SwitchoverStart"));
+    }
+
+    [Fact]
+    public void An_iteration_is_told_when_its_share_of_the_bandwidth_is_used_up()
+    {
+        var budgets = new List<(long Left, bool Exceeded)>();
+        var (device, target) = _pair.Device("d", ScriptedDevice.Live, new byte[1000]);
+        device.On(SaveVmHandler.SaveLiveIterate, (_, stream) => budgets.Add((((SaveVmSaveStream)stream!).RemainingBudget, ((SaveVmSaveStream)stream).BudgetExceeded)));
+        // A turn is long, so that its bytes are used up and not its time.
+        _pair.SourceOptions = _pair.SourceOptions with { DowntimeLimit = TimeSpan.Zero, MaxBandwidth = 1000, Turn = TimeSpan.FromMilliseconds(100) };
+        _pair.Succeed();
+        Assert.Equal(device.State, target.Loaded);
+        Assert.All(budgets, b => Assert.InRange(b.Left, 0, 100));
+        Assert.Contains(budgets, b => b is { Left: > 50, Exceeded: false });
+    }
+
+    [Fact]
     public void Sections_go_by_priority()
     {
         _pair.Device("late", ScriptedDevice.Whole);
@@ -309,22 +332,33 @@ public class CallOrderTests
         Assert.Equal(3, target.LoadedVersion);
     }
 
-    [Fact]
-    public void The_downtime_has_its_named_parts_on_both_sides()
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void The_downtime_has_its_named_parts_on_both_sides(bool postcopy)
     {
-        var (source, target) = _pair.Device("a", ScriptedDevice.Live);
+        if (postcopy)
+        {
+            _pair.Postcopy();
+            _pair.Device("late", ScriptedDevice.Late);
+        }
+
+        var (source, target) = _pair.Device("a", ScriptedDevice.Live & ~SaveVmHandler.SaveLiveIterate & ~SaveVmHandler.StatePendingEstimate & ~SaveVmHandler.StatePendingExact);
         var (whole, loaded) = _pair.Device("b", ScriptedDevice.Whole);
         var spin = TimeSpan.FromMilliseconds(20);
         void Spin(SaveVmContext context, Stream? stream) => Assert.False(context.CancellationToken.WaitHandle.WaitOne(spin));
         source.On(SaveVmHandler.SaveLiveCompletePrecopy, Spin);
-        target.On(SaveVmHandler.SwitchoverStart, Spin);
+        target.On(SaveVmHandler.SwitchoverStart, Spin).On(SaveVmHandler.LoadState, Spin);
         whole.On(SaveVmHandler.SaveState, Spin);
         loaded.On(SaveVmHandler.LoadState, Spin);
+        _pair.SourceOptions = _pair.SourceOptions with { StopDevice = () => Assert.False(CancellationToken.None.WaitHandle.WaitOne(spin)) };
         _pair.Succeed();
         var sent = _pair.SourceResult!.Downtime;
         var received = _pair.TargetResult!.Downtime;
-        Assert.True(sent.FinalIteration >= spin && sent.State >= spin && sent.Complete >= spin && sent.Total < _pair.SourceResult.Duration, sent.ToString());
-        Assert.True(received.Switchover >= spin && received.State >= spin, received.ToString());
+        Assert.True(sent.Switchover >= spin && sent.FinalIteration >= spin && sent.State >= spin && sent.Total < _pair.SourceResult.Duration, sent.ToString());
+        // In postcopy the source waits for the state to be loaded before it gives the VM away, otherwise at the end.
+        Assert.True((postcopy ? sent.Send : sent.Complete) >= spin, sent.ToString());
+        Assert.True(received.Switchover >= spin && received.FinalIteration >= spin && received.State >= spin && received.Total < _pair.TargetResult.Duration, received.ToString());
     }
 
     private void Count(string machineType, SwitchoverAckCount count)

@@ -1,5 +1,6 @@
 using MigrationOps.Engine.SaveVm;
 using MigrationOps.Engine.Streams;
+using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.Tests.SaveVm;
 
@@ -78,11 +79,47 @@ public class CancellationTests
         Assert.InRange(at, 25, 1000);
     }
 
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void At_every_byte_of_a_postcopy_migration(bool cancelSource)
+    {
+        byte[] stream = Late().Succeed().Sent;
+        int answered = stream.AsSpan().IndexOf((ReadOnlySpan<byte>)[8, 0, 2, 0, 4, 0, 0, 0, 2]) + 9;
+        int run = stream.AsSpan().IndexOf((ReadOnlySpan<byte>)[8, 0, 5, 0, 0]) + 5;
+        for (int at = 1; at <= stream.Length; at++)
+        {
+            var pair = Late();
+            using var cancel = Cancel(pair, cancelSource);
+            (pair.HoldAfter, pair.OnHold) = (at, cancel.Cancel);
+            pair.Run();
+            string what = $"cancelled at byte {at} of {stream.Length}, run at {run}: {pair.SourceFailure} {pair.TargetFailure}";
+            bool sourceRuns = pair.Log.Count("stop") == pair.Log.Count("resume");
+            Assert.False(sourceRuns && pair.Log.Count("start") > 0, "Both run: " + what);
+            // Until the target has answered what comes before the package, the source keeps the device.
+            Assert.True(sourceRuns || at >= answered, what);
+            Assert.True(at >= run || pair.Log.Count("start") == 0, what);
+            Assert.True(at == stream.Length || (pair.SourceFailure is not null && pair.TargetFailure is not null), what);
+            using var scope = new IoScope(TimeSpan.FromSeconds(30));
+            Assert.Empty(pair.SourceDriver!.IsPaused ? pair.SourceDriver.Abandon(scope) : []);
+            Assert.Empty(pair.TargetDriver!.IsPaused ? pair.TargetDriver.Abandon(scope) : []);
+            Assert.True((pair.Log.Count("late.SaveCleanup"), pair.Log.Count("late.LoadCleanup"), pair.Log.Count("whole.SaveCleanup"), pair.Log.Count("whole.LoadCleanup")) == (1, 1, 1, 1), what);
+        }
+    }
+
     private static CancellationTokenSource Cancel(MigrationPair pair, bool cancelSource)
     {
         var cancel = new CancellationTokenSource();
         (pair.SourceCancellation, pair.TargetCancellation) = cancelSource ? (cancel.Token, CancellationToken.None) : (CancellationToken.None, cancel.Token);
         return cancel;
+    }
+
+    private static MigrationPair Late()
+    {
+        var pair = new MigrationPair().Postcopy();
+        pair.Device("late", ScriptedDevice.Late);
+        pair.Device("whole", ScriptedDevice.Whole);
+        return pair;
     }
 
     private static MigrationPair Pair(bool ack = true)

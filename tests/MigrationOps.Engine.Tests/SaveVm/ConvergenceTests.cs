@@ -20,10 +20,11 @@ public class ConvergenceTests
             Turn = TimeSpan.FromMilliseconds(10),
             OnRound = rounds.Add,
         });
-        Assert.InRange(result.Rounds, 2, 20);
+        Assert.True(result.Rounds >= 2, $"{result.Rounds}");
         Assert.Equal(result.Rounds, rounds.Count);
         Assert.True(rounds[^1] is { Exact: true } last && last.MustPrecopy <= last.Threshold, rounds[^1].ToString());
         Assert.All(rounds, r => Assert.InRange(r.Bandwidth, 1, 10_000_000));
+        Assert.All(rounds, r => Assert.Equal((long)(r.Bandwidth * 0.005), r.Threshold));
         Assert.Equal(Enumerable.Range(1, rounds.Count), rounds.Select(r => r.Round));
         Assert.Equal(device.Written, device.Taken);
     }

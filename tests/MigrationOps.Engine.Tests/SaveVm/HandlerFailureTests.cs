@@ -60,6 +60,7 @@ public class HandlerFailureTests
         using var release = new ManualResetEventSlim();
         var (source, _) = Devices();
         source.On(handler, (_, _) => release.Wait());
+        WithoutAck();
         _pair.SourceTimeout = TimeSpan.FromSeconds(1);
         _pair.Run();
         var failure = Assert.IsType<SaveVmException>(_pair.SourceFailure);
@@ -75,7 +76,7 @@ public class HandlerFailureTests
         using var release = new ManualResetEventSlim();
         var (_, target) = Devices();
         target.On(handler, (_, _) => release.Wait());
-        _pair.TargetTimeout = TimeSpan.FromSeconds(1);
+        _pair.TargetTimeout = TimeSpan.FromSeconds(2);
         _pair.Run();
         Assert.Equal(SaveVmError.HandlerTimeout, Assert.IsType<SaveVmException>(_pair.TargetFailure).Reason);
         Assert.IsType<SaveVmException>(_pair.SourceFailure);
@@ -128,9 +129,8 @@ public class HandlerFailureTests
         var (source, target) = Devices();
         source.On(SaveVmHandler.SaveCleanup, (_, _) => throw new InvalidDataException("broken on purpose"));
         target.On(SaveVmHandler.LoadCleanup, (_, _) => release.Wait());
-        _pair.TargetTimeout = TimeSpan.FromSeconds(1);
-        _pair.TargetOptions = _pair.TargetOptions with { SwitchoverAck = false };
-        _pair.SourceOptions = _pair.SourceOptions with { SwitchoverAck = false };
+        _pair.TargetTimeout = TimeSpan.FromSeconds(2);
+        WithoutAck();
         _pair.Succeed();
         Assert.Contains("SaveCleanup of section 2 (middle) failed: broken on purpose", Assert.Single(_pair.SourceResult!.Warnings), StringComparison.Ordinal);
         Assert.Contains("LoadCleanup of section 2 (middle) did not return", Assert.Single(_pair.TargetResult!.Warnings), StringComparison.Ordinal);
@@ -159,8 +159,7 @@ public class HandlerFailureTests
         Stream? kept = null;
         target.On(SaveVmHandler.LoadState, (_, stream) => kept ??= stream);
         target.On(SaveVmHandler.SwitchoverStart, (_, _) => Assert.Throws<SaveVmException>(() => kept!.ReadByte()));
-        _pair.TargetOptions = _pair.TargetOptions with { SwitchoverAck = false };
-        _pair.SourceOptions = _pair.SourceOptions with { SwitchoverAck = false };
+        WithoutAck();
         _pair.Run();
         Assert.Equal(SaveVmError.StreamAfterCall, Assert.IsType<SaveVmException>(_pair.TargetFailure).Reason);
         AssertCleanedUp();
@@ -219,6 +218,12 @@ public class HandlerFailureTests
         _pair.SourceOptions = _pair.SourceOptions with { SwitchoverAck = true };
         _pair.TargetOptions = _pair.TargetOptions with { SwitchoverAck = true };
         return (source, target);
+    }
+
+    private void WithoutAck()
+    {
+        _pair.SourceOptions = _pair.SourceOptions with { SwitchoverAck = false };
+        _pair.TargetOptions = _pair.TargetOptions with { SwitchoverAck = false };
     }
 
     // It notices when it reads on, or when it answers.

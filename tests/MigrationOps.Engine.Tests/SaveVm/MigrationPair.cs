@@ -10,6 +10,8 @@ namespace MigrationOps.Engine.Tests.SaveVm;
 /// </summary>
 internal sealed class MigrationPair
 {
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
+
     internal CallLog Log { get; } = new();
 
     internal SaveVmRegistry Source { get; } = new();
@@ -20,16 +22,22 @@ internal sealed class MigrationPair
 
     internal SaveVmTargetOptions TargetOptions { get; set; } = new() { ReturnPath = true };
 
-    /// <summary>One for each side: if both are short, it is chance which of them is the first to give up.</summary>
-    internal TimeSpan SourceTimeout { get; set; } = TimeSpan.FromSeconds(60);
+    /// <summary>
+    /// The deadline of either side. Only the one that is to run out of time has a short one: on a busy machine the other one would be as
+    /// slow, and fail first.
+    /// </summary>
+    internal TimeSpan SourceTimeout { get; set; } = Patience;
 
-    internal TimeSpan TargetTimeout { get; set; } = TimeSpan.FromSeconds(60);
+    internal TimeSpan TargetTimeout { get; set; } = Patience;
 
     internal CancellationToken SourceCancellation { get; set; }
 
     internal CancellationToken TargetCancellation { get; set; }
 
     internal long? CutAfter { get; set; }
+
+    /// <summary>The connection is cut after this many bytes of the target's answers.</summary>
+    internal long? CutAnswersAfter { get; set; }
 
     /// <summary>From this byte of the source on the relay keeps what comes to itself, and calls <see cref="OnHold"/>.</summary>
     internal long? HoldAfter { get; set; }
@@ -111,7 +119,7 @@ internal sealed class MigrationPair
         var target = Start("target", () => TargetResult = Drive(receive, backEndpoint, TargetTimeout, TargetCancellation), e => TargetFailure = e);
         var source = Start("source", () => SourceResult = Drive(send, frontEndpoint, SourceTimeout, SourceCancellation), e => SourceFailure = e);
         Relay(front, back);
-        Assert.True(source.Join(TimeSpan.FromSeconds(60)) && target.Join(TimeSpan.FromSeconds(60)), "A side hangs.");
+        Assert.True(source.Join(2 * Patience) && target.Join(2 * Patience), "A side hangs.");
         return this;
     }
 
@@ -128,7 +136,7 @@ internal sealed class MigrationPair
             if (connection is null)
             {
                 // The relay waits for a connection even if the driver failed before it opened one.
-                using var late = new IoScope(TimeSpan.FromSeconds(60));
+                using var late = new IoScope(Patience);
                 connection = Transport.Connect(endpoint, TransportSecurity.Default, late);
             }
 
@@ -170,7 +178,15 @@ internal sealed class MigrationPair
         using var target = back.Accept();
         var answered = new MemoryStream();
         Exception? failure = null;
-        var answers = Start("answers", () => Copy(target, source, HoldAnswersAfter, answered, OnHold), e => failure = e);
+        var answers = Start("answers", () =>
+        {
+            Copy(target, source, CutAnswersAfter ?? HoldAnswersAfter, answered, CutAnswersAfter is null ? OnHold : null);
+            if (CutAnswersAfter is not null)
+            {
+                Shut(source, SocketShutdown.Both);
+                Shut(target, SocketShutdown.Both);
+            }
+        }, e => failure = e);
         var sent = new MemoryStream();
         Copy(source, target, CutAfter ?? HoldAfter, sent, CutAfter is null ? OnHold : null);
         Sent = sent.ToArray();

@@ -133,9 +133,8 @@ public class MultifdChannelTests
     public void A_handler_that_hangs_ends_the_migration_at_the_deadline(string where)
     {
         using var stuck = new ManualResetEventSlim();
-        var pair = where == "worker"
-            ? new MultifdPair { SourceTimeout = TimeSpan.FromSeconds(1) }
-            : new MultifdPair { TargetTimeout = TimeSpan.FromSeconds(1) };
+        var (soon, late) = (TimeSpan.FromSeconds(2), TimeSpan.FromSeconds(60));
+        var pair = new MultifdPair { SourceTimeout = where == "worker" ? soon : late, TargetTimeout = where == "worker" ? late : soon };
         Add(pair, "a", 3,
             beforeSend: (_, _) => Hang(where == "worker"),
             beforeTake: (_, _) => Hang(where == "buffer"),
@@ -190,7 +189,7 @@ public class MultifdChannelTests
     [Fact]
     public void A_target_that_waits_for_more_channels_says_how_many_came()
     {
-        var pair = new MultifdPair { SourceChannels = 1, TargetChannels = 4, TargetTimeout = TimeSpan.FromSeconds(2) };
+        var pair = new MultifdPair { SourceChannels = 1, TargetChannels = 4, TargetTimeout = TimeSpan.FromSeconds(3) };
         Add(pair, "a", 5);
         pair.Run();
         var failure = Assert.IsType<MultifdException>(pair.TargetFailure);

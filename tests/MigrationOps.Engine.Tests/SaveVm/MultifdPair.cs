@@ -63,7 +63,7 @@ internal sealed class MultifdPair
         source.Start();
         TargetFailure = Catch(() => RunTarget(listener));
         listener.Dispose();
-        Assert.True(source.Join(TimeSpan.FromSeconds(60)), "The source hangs.");
+        Assert.True(source.Join(TimeSpan.FromSeconds(120)), "The source hangs.");
         return this;
     }
 

@@ -28,6 +28,26 @@ public class SaveVmRegistryTests
     }
 
     [Fact]
+    public void The_next_free_number_leaves_out_what_aliases_take_and_starts_again_after_the_last()
+    {
+        Register("new", 0, aliases: [new SaveVmAlias("old", 0), new SaveVmAlias("new", 4)]);
+        Assert.Equal(1u, Register("old").InstanceId);
+        Assert.Equal(5u, Register("new").InstanceId);
+        Register("new", uint.MaxValue - 1L);
+        Assert.Equal(1u, Register("new").InstanceId);
+        Assert.Equal(2u, Register("new").InstanceId);
+    }
+
+    [Fact]
+    public void A_device_that_has_a_name_twice_is_refused()
+    {
+        Fails(SaveVmError.DuplicateEntry, () => Register("a", 0, aliases: new SaveVmAlias("a", 0)));
+        Fails(SaveVmError.DuplicateEntry, () => Register("a", 0, aliases: [new SaveVmAlias("b", 1), new SaveVmAlias("b", 1)]));
+        Fails(SaveVmError.InvalidName, () => Register("a", 0, aliases: new SaveVmAlias(new string('x', 256), 0)));
+        Assert.Empty(_registry.Entries);
+    }
+
+    [Fact]
     public void A_taken_name_is_refused_also_as_an_alias()
     {
         Register("a", 0, aliases: new SaveVmAlias("old", 3));
