@@ -58,9 +58,9 @@ internal sealed class AnalyzeJson(StreamContents contents, TextWriter output)
         {
             // A subsection that has a field's name takes its place.
             StateNode[] nodes = [.. group];
-            if (nodes.Length > 1 && !nodes[^1].IsSubsection)
+            if ((nodes.Length > 1 || nodes[0].Count > 1) && !nodes[^1].IsSubsection)
             {
-                WriteArray(nodes);
+                WriteArray(nodes.SelectMany(n => n.Elements(contents.Bytes!)));
             }
             else
             {
@@ -114,16 +114,16 @@ internal sealed class AnalyzeJson(StreamContents contents, TextWriter output)
         output.Write('"');
     }
 
-    private void WriteObject<T>(IReadOnlyCollection<T> members, Func<T, string> name, Action<T> value) => WriteList(members, '{', '}', member =>
+    private void WriteObject<T>(IEnumerable<T> members, Func<T, string> name, Action<T> value) => WriteList(members, '{', '}', member =>
     {
         WriteText(name(member));
         output.Write(": ");
         value(member);
     });
 
-    private void WriteArray(StateNode[] nodes) => WriteList(nodes, '[', ']', WriteValue);
+    private void WriteArray(IEnumerable<StateNode> nodes) => WriteList(nodes, '[', ']', WriteValue);
 
-    private void WriteList<T>(IReadOnlyCollection<T> items, char open, char close, Action<T> item)
+    private void WriteList<T>(IEnumerable<T> items, char open, char close, Action<T> item)
     {
         output.Write(open);
         _depth++;

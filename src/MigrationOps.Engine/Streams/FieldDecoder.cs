@@ -9,6 +9,7 @@ namespace MigrationOps.Engine.Streams;
 internal sealed class FieldDecoder(StreamBytes bytes, MemoryBudget budget, string section)
 {
     private const int BytesPerNode = 128;
+    private const int LongArray = 1024;
     private const byte NullPointer = (byte)'0';
 
     private readonly byte[] _window = new byte[4096];
@@ -33,9 +34,10 @@ internal sealed class FieldDecoder(StreamBytes bytes, MemoryBudget budget, strin
         var children = new List<StateNode>(state.Fields.Length);
         foreach (var described in state.Fields)
         {
-            for (long i = 0; i < described.Count; i++)
+            bool isLong = described.Count > LongArray && IsNumber(described);
+            for (long i = 0; i < (isLong ? 1 : described.Count); i++)
             {
-                children.Add(DecodeField(described));
+                children.Add(isLong ? PassArray(described) : DecodeField(described));
             }
         }
 
@@ -45,6 +47,22 @@ internal sealed class FieldDecoder(StreamBytes bytes, MemoryBudget budget, strin
         }
 
         return [.. children];
+    }
+
+    private static bool IsNumber(DescribedField described)
+        => described.Size is > 0 and <= 8 && (FieldTypes.IsInteger(described.Type) || described.Type is "bool" or "timer");
+
+    private StateNode PassArray(DescribedField described)
+    {
+        budget.Take(BytesPerNode, $"the fields of {section}");
+        long start = _position, length = described.Size * described.Count;
+        if (length > _end - start)
+        {
+            throw Mismatch(start, $"the array '{described.Name}' of {length:N0} bytes belongs here, {_end - start:N0} are left");
+        }
+
+        _position += length;
+        return new StateNode { Name = described.Name, Type = described.Type, Offset = start, Size = described.Size, Count = described.Count };
     }
 
     private StateNode DecodeSubsection(DescribedState subsection)
@@ -91,7 +109,7 @@ internal sealed class FieldDecoder(StreamBytes bytes, MemoryBudget budget, strin
             case "QTAILQ" or "qtailq" or "QLIST" or "qlist" when described.States.Length > 0:
                 children = DecodeList(described);
                 break;
-            case var type when described.Size is > 0 and <= 8 && (FieldTypes.IsInteger(type) || type is "bool" or "timer"):
+            case var _ when IsNumber(described):
                 number = ReadNumber((int)described.Size);
                 break;
             case "nullptr":

@@ -27,6 +27,7 @@ internal sealed class RamBody(WalkContext context) : ISectionBody
     private const long MappedRamAlignment = 1 << 20;
 
     private readonly List<RamBlock> _blocks = [];
+    private bool _listed;
     private long _listLeft;
     private RamBlock? _current;
     private RamBlock? _bitmapOf;
@@ -92,12 +93,12 @@ internal sealed class RamBody(WalkContext context) : ISectionBody
             case MultifdFlush when flags == MultifdFlush && address == 0:
                 context.Visitor.OnMultifdFlush();
                 break;
-            case MemSize when flags == MemSize && _blocks.Count == 0 && address > 0:
-                _listLeft = address;
+            case MemSize when flags == MemSize && !_listed:
+                // A machine without memory of its own has a list of nothing.
+                (_listed, _listLeft) = (true, address);
                 break;
-            case MemSize:
-                throw WalkContext.Failure(StreamError.InvalidRam, section, reader.Offset,
-                    _blocks.Count > 0 ? "A second list of RAM blocks comes" : $"A list of RAM blocks of {address:N0} bytes in all is announced");
+            case MemSize when flags == MemSize:
+                throw WalkContext.Failure(StreamError.InvalidRam, section, reader.Offset, "A second list of RAM blocks comes");
             case Hook:
                 throw WalkContext.Failure(StreamError.InvalidRam, section, reader.Offset, "An RDMA hook comes, which has no meaning outside RDMA");
             default:

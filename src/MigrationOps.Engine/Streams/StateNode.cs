@@ -10,7 +10,14 @@ internal sealed class StateNode
     /// <summary>Where it lies in the stream.</summary>
     internal required long Offset { get; init; }
 
+    /// <summary>In bytes; of one element, if there are several.</summary>
     internal long Size { get; set; }
+
+    /// <summary>More than one for a long array of integers: it is one node, and its elements are read when they are asked for.</summary>
+    internal long Count { get; init; } = 1;
+
+    /// <summary>In bytes, with all elements.</summary>
+    internal long Length => Size * Count;
 
     /// <summary>True if the description lists it as an element of an array.</summary>
     internal bool IsElement { get; init; }
@@ -26,6 +33,34 @@ internal sealed class StateNode
     internal string? Text { get; init; }
 
     internal StateNode? Child(string name) => Children is null ? null : Array.Find(Children, c => c.Name == name);
+
+    /// <summary>The elements of an array, one after another; anything else is its own only element.</summary>
+    internal IEnumerable<StateNode> Elements(StreamBytes bytes)
+    {
+        if (Count == 1)
+        {
+            yield return this;
+            yield break;
+        }
+
+        var window = new byte[Math.Min(Count, 1024) * Size];
+        for (long i = 0; i < Count; i++)
+        {
+            int at = (int)(i * Size % window.Length);
+            if (at == 0)
+            {
+                bytes.Read(Offset + (i * Size), window.AsSpan(0, (int)Math.Min(window.Length, (Count - i) * Size)));
+            }
+
+            ulong number = 0;
+            for (int b = 0; b < Size; b++)
+            {
+                number = (number << 8) | window[at + b];
+            }
+
+            yield return new StateNode { Name = Name, Type = Type, Offset = Offset + (i * Size), Size = Size, IsElement = true, Number = number };
+        }
+    }
 
     /// <summary>This node and everything below it.</summary>
     internal IEnumerable<StateNode> All() => (Children ?? []).SelectMany(c => c.All()).Prepend(this);

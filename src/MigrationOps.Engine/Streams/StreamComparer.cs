@@ -169,10 +169,35 @@ internal sealed class StreamComparer(StreamContents reference, StreamContents di
         }
 
         string a = StreamInfoMapper.ValueText(reference, mine), b = StreamInfoMapper.ValueText(difference, theirs);
-        if (a != b)
+        string detail = a != b ? "the value differs" : FirstDifference(mine, theirs) is { } at ? $"the value differs from its byte {at:N0} on" : "";
+        if (detail.Length > 0)
         {
-            Add(Value, device, path, "the value differs", mine.Text is { Length: > 0 } text ? $"{a} ({text})" : a, theirs.Text is { Length: > 0 } other ? $"{b} ({other})" : b);
+            Add(Value, device, path, detail, mine.Text is { Length: > 0 } text ? $"{a} ({text})" : a, theirs.Text is { Length: > 0 } other ? $"{b} ({other})" : b);
         }
+    }
+
+    // The texts of long values are only their beginning.
+    private long? FirstDifference(StateNode mine, StateNode theirs)
+    {
+        if (mine.Length != theirs.Length)
+        {
+            return Math.Min(mine.Length, theirs.Length);
+        }
+
+        var (a, b) = (new byte[StreamInfoMapper.MaxShownBytes], new byte[StreamInfoMapper.MaxShownBytes]);
+        for (long done = StreamInfoMapper.MaxShownBytes; done < mine.Length; done += a.Length)
+        {
+            int count = (int)Math.Min(a.Length, mine.Length - done);
+            reference.Bytes!.Read(mine.Offset + done, a.AsSpan(0, count));
+            difference.Bytes!.Read(theirs.Offset + done, b.AsSpan(0, count));
+            int same = a.AsSpan(0, count).CommonPrefixLength(b);
+            if (same < count)
+            {
+                return done + same;
+            }
+        }
+
+        return null;
     }
 
     private void CompareText(string severity, string device, string field, string? a, string? b)

@@ -6,7 +6,7 @@ namespace MigrationOps.Engine.Streams;
 internal static class StreamInfoMapper
 {
     private const int FooterLength = 5;
-    private const int MaxShownBytes = 4096;
+    internal const int MaxShownBytes = 4096;
 
     internal static MigrationStreamInfo Map(StreamContents contents, string path) => new()
     {
@@ -116,11 +116,11 @@ internal static class StreamInfoMapper
             fields[i] = new MigrationStreamField
             {
                 Name = node.IsElement && !node.Name.EndsWith(']') ? $"{node.Name}[{index}]" : node.Name,
-                Type = node.Type,
+                Type = node.Count == 1 ? node.Type : $"{node.Type}[{node.Count}]",
                 Value = node.Children is null ? Value(contents, node) : null,
                 Meaning = node.Text ?? "",
                 Offset = node.Offset,
-                Size = node.Size,
+                Size = node.Length,
                 Fields = node.Children is { } children ? MapFields(contents, children) : [],
             };
         }
@@ -130,6 +130,7 @@ internal static class StreamInfoMapper
 
     private static object Value(StreamContents contents, StateNode node) => node.Type switch
     {
+        _ when node.Count > 1 => Hex(contents, node),
         "bool" => node.Number != 0,
         "nullptr" => "nullptr",
         "timer" when node.Size is > 0 and <= 8 => FieldTypes.Signed(node.Number, node.Size),
@@ -141,10 +142,10 @@ internal static class StreamInfoMapper
     // Long buffers are for Export-MigrationDeviceState; a tree on the screen shows their beginning.
     private static string Hex(StreamContents contents, StateNode node)
     {
-        int shown = (int)Math.Min(node.Size, MaxShownBytes);
+        int shown = (int)Math.Min(node.Length, MaxShownBytes);
         contents.Budget.Take(2 * shown, "the values of fields");
         var data = new byte[shown];
         contents.Bytes!.Read(node.Offset, data);
-        return Convert.ToHexStringLower(data) + (shown < node.Size ? $"… ({node.Size:N0} bytes)" : "");
+        return Convert.ToHexStringLower(data) + (shown < node.Length ? $"… ({node.Length:N0} bytes)" : "");
     }
 }

@@ -109,6 +109,53 @@ public class FieldTests
         Assert.Contains("\"s\": {}", text.ToString(), StringComparison.Ordinal);
     }
 
+    [Fact]
+    public void A_long_array_is_shown_as_its_bytes_and_listed_in_the_script_s_json()
+    {
+        // As long as the packet buffers of a USB controller that QEMU describes as single bytes.
+        byte[] body = new byte[1 << 20];
+        new Random(1).NextBytes(body);
+        string fields = $$"""{"name":"a","array_len":{{body.Length / 2}},"type":"int16","size":2}""";
+        var field = Assert.Single(Decode(body, fields).Fields);
+        Assert.Equal(("a", $"int16[{body.Length / 2}]", (long)body.Length), (field.Name, field.Type, field.Size));
+        Assert.StartsWith(Convert.ToHexStringLower(body.AsSpan(0, 4096)) + "…", (string)field.Value!, StringComparison.Ordinal);
+        var text = new StringWriter();
+        MigrationStreams.WriteAnalyzeJson(Input(Stream(body, Json("d", fields))), text);
+        var listed = JsonDocument.Parse(text.ToString()).RootElement.GetProperty("d (3)").GetProperty("a");
+        Assert.Equal(body.Length / 2, listed.GetArrayLength());
+        int i = 0;
+        foreach (var element in listed.EnumerateArray())
+        {
+            Assert.StartsWith("0x" + Convert.ToHexStringLower(body.AsSpan(2 * i++, 2)), element.GetString(), StringComparison.Ordinal);
+        }
+    }
+
+    [Fact]
+    public void A_long_array_that_the_section_has_no_room_for_is_named()
+        => Assert.Contains("the array 'a' of 4,000 bytes belongs here, 3,999 are left", Assert.Throws<StreamException>(
+            () => Decode(new byte[3999], """{"name":"a","array_len":2000,"type":"uint16","size":2}""")).Message, StringComparison.Ordinal);
+
+    [Theory]
+    [InlineData("""{"name":"f","array_len":10000,"type":"uint8","size":1}""")]
+    [InlineData("""{"name":"f","type":"buffer","size":10000}""")]
+    public void A_long_value_is_compared_to_its_end(string fields)
+    {
+        byte[] a = new byte[10_000], b = new byte[10_000];
+        b[9_000] = 1;
+        var difference = Assert.Single(MigrationStreams.Compare(Input(Stream(a, Json("d", fields))), Input(Stream(b, Json("d", fields))), values: true));
+        Assert.Equal(("d (3)", "f", "the value differs from its byte 9,000 on"), (difference.Device, difference.Field, difference.Detail));
+    }
+
+    [Fact]
+    public void A_machine_without_memory_lists_no_block()
+    {
+        byte[] stream = new StreamBuilder().Section(1, 1, "ram", 4).U64(4).U64(0x10).Footer(1).Part(3, 1).U64(0x10).Footer(1).End(Json("d", "")).Bytes;
+        var info = MigrationStreams.GetInfo(Input(stream), out var failure);
+        Assert.Null(failure);
+        Assert.Empty(info.RamBlocks);
+        Assert.True(MigrationStreams.Test(Input(stream)).Passed);
+    }
+
     private static MigrationStreamDevice Decode(byte[] body, string fields, string more = "")
         => Assert.Single(MigrationStreams.GetDevices(Input(Stream(body, Json("d", fields, more))), "d"));
 

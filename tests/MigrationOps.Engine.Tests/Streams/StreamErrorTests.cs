@@ -17,7 +17,7 @@ public class StreamErrorTests
         ["an id that is used for two handlers"] = (s => s.Section(4, 1, "a").Footer(1).Section(4, 1, "b").Footer(1).End("{"), StreamError.UnknownSection, "a (1)"),
         ["RAM of another version"] = (s => s.Section(1, 1, "ram", 5), StreamError.UnsupportedVersion, "version 5"),
         ["two block lists"] = (s => s.RamList(("m", 4096)).U64(4096 | 4), StreamError.InvalidRam, "second list"),
-        ["an empty block list"] = (s => s.Section(1, 1, "ram", 4).U64(4), StreamError.InvalidRam, "0 bytes in all"),
+        ["two empty block lists"] = (s => s.Section(1, 1, "ram", 4).U64(4).U64(4), StreamError.InvalidRam, "second list"),
         ["a block that is larger than the list"] = (s => s.Section(1, 1, "ram", 4).U64(4096 | 4).Name("m").U64(8192), StreamError.InvalidRam, "0x2000 bytes"),
         ["a block that is half a page"] = (s => s.Section(1, 1, "ram", 4).U64(8192 | 4).Name("m").U64(2048), StreamError.InvalidRam, "no number of pages"),
         ["a block that is listed twice"] = (s => s.RamList(("m", 4096), ("m", 4096)), StreamError.InvalidRam, "listed twice"),
