@@ -24,6 +24,7 @@ internal static class NativeError
     internal const int ELOOP = 40;
     internal const int ENOTCONN = 107;
     internal const int ECONNREFUSED = 111;
+    internal const int EINPROGRESS = 115;
     internal const int ETOOMANYREFS = 109;
     internal const int EDQUOT = 122;
 

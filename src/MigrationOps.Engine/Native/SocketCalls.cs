@@ -9,7 +9,7 @@ namespace MigrationOps.Engine.Native;
 [StructLayout(LayoutKind.Sequential)]
 public readonly record struct PeerCredentials(int Pid, uint Uid, uint Gid);
 
-/// <summary>sendmsg(2), recvmsg(2), getsockopt(SO_PEERCRED) and shutdown(2).</summary>
+/// <summary>sendmsg(2), recvmsg(2), connect(2), send(2), the socket options that are needed, and shutdown(2).</summary>
 internal static partial class SocketCalls
 {
     internal const int NoSignal = 0x4000;
@@ -19,6 +19,10 @@ internal static partial class SocketCalls
     internal const int SocketLevel = 1;
     internal const int RightsType = 1;
     private const int PeerCredentialsOption = 17;
+    private const int ErrorOption = 4;
+    private const int ReceiveTimeoutOption = 20;
+    private const int ShutReceiving = 0;
+    private const int ShutSending = 1;
 
     [StructLayout(LayoutKind.Sequential)]
     internal unsafe struct IoVector
@@ -57,6 +61,15 @@ internal static partial class SocketCalls
     [LibraryImport("libc", EntryPoint = "getsockopt", SetLastError = true)]
     private static unsafe partial int GetOption(int fd, int level, int option, void* value, uint* length);
 
+    [LibraryImport("libc", EntryPoint = "setsockopt", SetLastError = true)]
+    private static unsafe partial int SetOption(int fd, int level, int option, void* value, uint length);
+
+    [LibraryImport("libc", EntryPoint = "connect", SetLastError = true)]
+    private static unsafe partial int ConnectNative(int fd, byte* address, uint length);
+
+    [LibraryImport("libc", EntryPoint = "send", SetLastError = true)]
+    private static unsafe partial nint SendNative(int fd, byte* buffer, nuint count, int flags);
+
     [LibraryImport("libc", EntryPoint = "shutdown", SetLastError = true)]
     private static partial int ShutdownNative(int fd, int how);
 
@@ -70,11 +83,72 @@ internal static partial class SocketCalls
         return credentials;
     }
 
-    /// <summary>Ends the sending direction; the peer reads an end of stream. A peer that has gone already is no error.</summary>
-    internal static void ShutdownWrite(SafeHandle socket, string what)
+    /// <summary>connect(2) with an address in the system's own form.</summary>
+    /// <returns>0, or the errno.</returns>
+    internal static unsafe int Connect(SafeHandle socket, ReadOnlySpan<byte> address)
     {
         using var fd = new BorrowedFd(socket);
-        if (ShutdownNative(fd.Number, 1) < 0 && NativeError.Last != NativeError.ENOTCONN)
+        fixed (byte* p = address)
+        {
+            return ConnectNative(fd.Number, p, (uint)address.Length) == 0 ? 0 : NativeError.Last;
+        }
+    }
+
+    /// <summary>The errno with which a connection that was begun has ended; 0 if it stands.</summary>
+    internal static unsafe int TakeError(SafeHandle socket, string what)
+    {
+        using var fd = new BorrowedFd(socket);
+        int error;
+        uint length = sizeof(int);
+        NativeError.Check(GetOption(fd.Number, SocketLevel, ErrorOption, &error, &length), "getsockopt(SO_ERROR)", what);
+        return error;
+    }
+
+    /// <summary>The longest that a <see cref="Receive"/> waits; EAGAIN afterwards.</summary>
+    internal static unsafe void SetReceiveTimeout(SafeHandle socket, TimeSpan timeout, string what)
+    {
+        using var fd = new BorrowedFd(socket);
+        long microseconds = Math.Max(1, (long)timeout.TotalMicroseconds);
+        long* time = stackalloc long[] { microseconds / 1_000_000, microseconds % 1_000_000 };
+        NativeError.Check(SetOption(fd.Number, SocketLevel, ReceiveTimeoutOption, time, 2 * sizeof(long)), "setsockopt(SO_RCVTIMEO)", what);
+    }
+
+    /// <summary>recvmsg(2) into one buffer and then, with what is left, into another; a result below zero is returned, not thrown.</summary>
+    internal static unsafe nint Receive(SafeHandle socket, Span<byte> first, Span<byte> second)
+    {
+        using var fd = new BorrowedFd(socket);
+        fixed (byte* p = first, q = second)
+        {
+            var vectors = stackalloc IoVector[]
+            {
+                new() { Base = p, Length = (nuint)first.Length },
+                new() { Base = q, Length = (nuint)second.Length },
+            };
+            var message = new MessageHeader { Vectors = vectors, VectorCount = second.IsEmpty ? 1u : 2u };
+            return ReceiveMessage(fd.Number, &message, 0);
+        }
+    }
+
+    /// <summary>send(2) of what there is room for, without waiting even where the socket would; a result below zero is returned.</summary>
+    internal static unsafe nint SendWithoutWaiting(SafeHandle socket, ReadOnlySpan<byte> buffer)
+    {
+        using var fd = new BorrowedFd(socket);
+        fixed (byte* p = buffer)
+        {
+            return SendNative(fd.Number, p, (nuint)buffer.Length, DontWait | NoSignal);
+        }
+    }
+
+    /// <summary>Ends the sending direction; the peer reads an end of stream. A peer that has gone already is no error.</summary>
+    internal static void ShutdownWrite(SafeHandle socket, string what) => Shutdown(socket, ShutSending, what);
+
+    /// <summary>Ends the receiving direction: whoever waits for data of the socket wakes up and reads an end of stream.</summary>
+    internal static void ShutdownRead(SafeHandle socket, string what) => Shutdown(socket, ShutReceiving, what);
+
+    private static void Shutdown(SafeHandle socket, int how, string what)
+    {
+        using var fd = new BorrowedFd(socket);
+        if (ShutdownNative(fd.Number, how) < 0 && NativeError.Last != NativeError.ENOTCONN)
         {
             throw NativeError.From("shutdown", what, NativeError.Last);
         }

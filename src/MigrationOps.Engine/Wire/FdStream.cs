@@ -15,7 +15,7 @@ public sealed class FdStream : Stream
     private readonly IoScope _scope;
     private readonly IDisposable? _owner;
     private readonly bool _alwaysReady;
-    private readonly bool _nonBlocking;
+    private readonly CancellationTokenRegistration _wake;
 
     /// <summary>Takes over a descriptor.</summary>
     /// <param name="handle">The descriptor; closed with the stream.</param>
@@ -27,7 +27,7 @@ public sealed class FdStream : Stream
     {
     }
 
-    internal FdStream(SafeHandle handle, FileAccess access, IoScope scope, string name, IDisposable? owner)
+    internal FdStream(SafeHandle handle, FileAccess access, IoScope scope, string name, IDisposable? owner, bool waitsInKernel = false)
     {
         ArgumentNullException.ThrowIfNull(handle);
         Handle = handle;
@@ -38,21 +38,33 @@ public sealed class FdStream : Stream
         CanWrite = access.HasFlag(FileAccess.Write);
         Kind = FileKinds.Of(handle, name);
         _alwaysReady = Kind == FileKind.Regular;
+        WaitsInKernel = waitsInKernel;
         if (CanWrite && _alwaysReady)
         {
             FileSizeSignal.BecomesError();
+        }
+        else if (waitsInKernel)
+        {
+            // The platform makes what a non-blocking listener accepts non-blocking too.
+            Fcntl.SetBlocking(handle, name);
+            if (scope.Timeout != Timeout.InfiniteTimeSpan)
+            {
+                SocketCalls.SetReceiveTimeout(handle, scope.Timeout, name);
+            }
+
+            _wake = scope.CancellationToken.UnsafeRegister(
+                static state => SocketCalls.ShutdownRead(((FdStream)state!).Handle, ((FdStream)state).Name), this);
         }
         else if (CanWrite)
         {
             // A blocking write of more than fits would wait in the kernel, out of reach of deadline and cancellation.
             Fcntl.SetNonBlocking(handle, name);
-            _nonBlocking = true;
         }
     }
 
     /// <summary>A stream over a socket, which it disposes in the end.</summary>
-    internal static FdStream Over(Socket socket, IoScope scope, string name, bool expectsData = false)
-        => new(socket.SafeHandle, FileAccess.ReadWrite, scope, name, socket) { ExpectsData = expectsData };
+    internal static FdStream Over(Socket socket, IoScope scope, string name, bool waitsInKernel = false)
+        => new(socket.SafeHandle, FileAccess.ReadWrite, scope, name, socket, waitsInKernel);
 
     /// <summary>The descriptor; it stays the stream's.</summary>
     public SafeHandle Handle { get; }
@@ -63,10 +75,10 @@ public sealed class FdStream : Stream
     internal FileKind Kind { get; }
 
     /// <summary>
-    /// True to read before waiting, where that does not block: in the middle of a transfer, with data there nearly always,
-    /// it is one call less.
+    /// True for a socket that is read as fast as the peer sends: a read is one call, which waits for data itself. The
+    /// deadline is then the socket's own, and a cancellation wakes it by ending the receiving direction.
     /// </summary>
-    internal bool ExpectsData { get; init; }
+    internal bool WaitsInKernel { get; }
 
     /// <inheritdoc/>
     public override bool CanRead { get; }
@@ -128,15 +140,16 @@ public sealed class FdStream : Stream
             return 0;
         }
 
+        if (WaitsInKernel)
+        {
+            return Receive(buffer, default);
+        }
+
         ThrowIfCancelled();
         var deadline = StartDeadline();
-        for (bool ask = ExpectsData && _nonBlocking; ; ask = false)
+        while (true)
         {
-            if (!ask)
-            {
-                WaitFor(PollEvents.Readable, deadline);
-            }
-
+            WaitFor(PollEvents.Readable, deadline);
             nint count = FdIo.Read(Handle, buffer);
             if (count >= 0)
             {
@@ -150,6 +163,34 @@ public sealed class FdStream : Stream
         }
     }
 
+    /// <summary>Reads from a socket that <see cref="WaitsInKernel"/> into one buffer and, with what is left, into another.</summary>
+    /// <returns>Bytes in both together, at least one unless the stream has ended.</returns>
+    internal int Receive(Span<byte> first, Span<byte> second)
+    {
+        while (true)
+        {
+            ThrowIfCancelled();
+            nint count = SocketCalls.Receive(Handle, first, second);
+            if (count > 0)
+            {
+                return (int)count;
+            }
+
+            int error = NativeError.Last;
+            // The cancellation looks like an end of the stream.
+            ThrowIfCancelled();
+            if (count == 0)
+            {
+                return 0;
+            }
+
+            if (error != NativeError.EINTR)
+            {
+                throw error == NativeError.EAGAIN ? _scope.Expired($"data from {Name}", Name) : NativeError.From("recvmsg", Name, error);
+            }
+        }
+    }
+
     /// <summary>Writes everything. The deadline is for each wait, not for the whole.</summary>
     public override void Write(ReadOnlySpan<byte> buffer)
     {
@@ -157,7 +198,7 @@ public sealed class FdStream : Stream
         while (!buffer.IsEmpty)
         {
             ThrowIfCancelled();
-            nint count = FdIo.Write(Handle, buffer);
+            nint count = WaitsInKernel ? SocketCalls.SendWithoutWaiting(Handle, buffer) : FdIo.Write(Handle, buffer);
             if (count >= 0)
             {
                 buffer = buffer[(int)count..];
@@ -205,6 +246,7 @@ public sealed class FdStream : Stream
     {
         if (disposing)
         {
+            _wake.Dispose();
             // The socket, if there is one, closes its handle itself: a socket handle that is disposed alone resets the
             // connection, and what was sent last is lost.
             (_owner ?? Handle).Dispose();

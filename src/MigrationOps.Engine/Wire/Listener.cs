@@ -42,7 +42,7 @@ public sealed class Listener : IDisposable
     /// <param name="accepting">Deadline and cancellation of this wait.</param>
     /// <returns>A stream that the caller disposes, after <see cref="Protect"/>.</returns>
     public FdStream AcceptUnprotected(string waitingFor, IoScope scope, IoScope accepting)
-        => FdStream.Over(AcceptSocket(waitingFor, accepting), scope, Endpoint.ToString(), expectsData: true);
+        => FdStream.Over(AcceptSocket(waitingFor, accepting), scope, Endpoint.ToString(), waitsInKernel: true);
 
     /// <summary>Does the TLS handshake if there are credentials; else the stream stays as it is.</summary>
     public Stream Protect(FdStream stream) => _tls is null ? stream : _tls.Authenticate(stream, "");

@@ -1,5 +1,6 @@
 using System.Net;
 using System.Net.Sockets;
+using System.Runtime.InteropServices;
 using Microsoft.Win32.SafeHandles;
 using MigrationOps.Engine.Native;
 
@@ -27,6 +28,9 @@ public sealed record TransportSecurity(string? TlsDirectory = null, bool AllowPl
 /// <summary>The one way to open endpoints: connect, listen, read a file, write to a descriptor.</summary>
 public static class Transport
 {
+    private static readonly TimeSpan FullQueuePause = TimeSpan.FromMilliseconds(10);
+    private static readonly TimeSpan FullQueuePatience = TimeSpan.FromSeconds(2);
+
     /// <summary>Opens the endpoint to send to it: connects a socket, or takes a descriptor. Files are Storage's.</summary>
     /// <returns>A stream that the caller disposes.</returns>
     public static Stream Connect(Endpoint endpoint, TransportSecurity security, IoScope scope)
@@ -113,7 +117,64 @@ public static class Transport
     /// <summary>True if the peer of a stream can answer on it: a socket, with TLS or without.</summary>
     internal static bool HasReturnPath(Stream stream) => stream is not FdStream fd || fd.Kind == FileKind.Socket;
 
+    // Without the platform's asynchronous connect: a socket that went through it stays with the platform's event loop, which then
+    // wakes at every change of the socket's state for the rest of its life.
     private static Socket ConnectSocket(Endpoint endpoint, IoScope scope)
+    {
+        var deadline = scope.StartDeadline();
+        // A name may have an address on which nobody listens (::1 beside 127.0.0.1): the next one has its turn.
+        int error = 0;
+        foreach (var address in ResolveWithin(endpoint, scope))
+        {
+            var socket = NewSocket(address);
+            try
+            {
+                error = Connect(socket, address, scope, deadline, endpoint);
+                if (error == 0)
+                {
+                    return socket;
+                }
+            }
+            catch
+            {
+                socket.Dispose();
+                throw;
+            }
+
+            socket.Dispose();
+        }
+
+        throw ConnectFailure(endpoint, error);
+    }
+
+    private static int Connect(Socket socket, EndPoint address, IoScope scope, Deadline deadline, Endpoint endpoint)
+    {
+        string name = endpoint.ToString();
+        var native = address.Serialize();
+        Fcntl.SetNonBlocking(socket.SafeHandle, name);
+        var queueIsFull = new Deadline(FullQueuePatience);
+        int error;
+        while ((error = SocketCalls.Connect(socket.SafeHandle, native.Buffer.Span[..native.Size])) == NativeError.EAGAIN
+            && !queueIsFull.HasPassed && !deadline.HasPassed)
+        {
+            // The queue of a UNIX listener is full, and nothing says when it has room again. One that has all the connections
+            // that it wants never has.
+            scope.CancellationToken.WaitHandle.WaitOne(FullQueuePause);
+            scope.CancellationToken.ThrowIfCancellationRequested();
+        }
+
+        if (error == NativeError.EINPROGRESS)
+        {
+            scope.Wait(socket.SafeHandle, PollEvents.Writable, deadline, $"a connection to {endpoint}");
+            error = SocketCalls.TakeError(socket.SafeHandle, name);
+        }
+
+        Fcntl.SetBlocking(socket.SafeHandle, name);
+        return error;
+    }
+
+    // Names are looked up within the deadline of the connection.
+    private static EndPoint[] ResolveWithin(Endpoint endpoint, IoScope scope)
     {
         using var deadline = CancellationTokenSource.CreateLinkedTokenSource(scope.CancellationToken);
         if (scope.Timeout != Timeout.InfiniteTimeSpan)
@@ -123,30 +184,7 @@ public static class Transport
 
         try
         {
-            // A name may have an address on which nobody listens (::1 beside 127.0.0.1): the next one has its turn.
-            var addresses = Resolve(endpoint, WireError.ConnectFailed, deadline.Token);
-            SocketException? failure = null;
-            foreach (var address in addresses)
-            {
-                var socket = NewSocket(address);
-                try
-                {
-                    socket.ConnectAsync(address, deadline.Token).AsTask().GetAwaiter().GetResult();
-                    return socket;
-                }
-                catch (SocketException e)
-                {
-                    socket.Dispose();
-                    failure = e;
-                }
-                catch
-                {
-                    socket.Dispose();
-                    throw;
-                }
-            }
-
-            throw ConnectFailure(endpoint, failure!);
+            return Resolve(endpoint, WireError.ConnectFailed, deadline.Token);
         }
         catch (OperationCanceledException) when (!scope.CancellationToken.IsCancellationRequested)
         {
@@ -154,11 +192,11 @@ public static class Transport
         }
     }
 
-    private static WireException ConnectFailure(Endpoint endpoint, SocketException e)
+    private static WireException ConnectFailure(Endpoint endpoint, int error)
     {
-        var reason = (e.SocketErrorCode, endpoint) switch
+        var reason = (error, endpoint) switch
         {
-            (SocketError.AccessDenied, _) => WireError.AccessDenied,
+            (NativeError.EACCES or NativeError.EPERM, _) => WireError.AccessDenied,
             (_, Endpoint.Unix { Path: not ['@', ..] and var path }) => KindOf(path) switch
             {
                 null => WireError.NotFound,
@@ -171,9 +209,10 @@ public static class Transport
         {
             WireError.NotFound => "there is no such socket",
             WireError.NotASocket => "it is not a socket",
-            _ => e.Message.TrimEnd('.'),
+            _ when error == NativeError.EAGAIN => "its queue of connections is full, and it accepts none",
+            _ => Marshal.GetPInvokeErrorMessage(error),
         };
-        return new WireException(reason, $"Cannot connect to {endpoint}: {what}.", e)
+        return new WireException(reason, $"Cannot connect to {endpoint}: {what}.")
         {
             Peer = endpoint.ToString(),
             Target = (endpoint as Endpoint.Unix)?.Path ?? endpoint.ToString(),

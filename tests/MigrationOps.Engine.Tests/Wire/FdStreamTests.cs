@@ -146,4 +146,54 @@ public class FdStreamTests
         b.Write("answer"u8);
         Assert.Equal(6, a.Read(new byte[100]));
     }
+
+    [Fact]
+    public void A_socket_that_waits_in_the_kernel_gives_what_comes_and_then_its_end()
+    {
+        using var pair = new UnixPair();
+        using var a = FdStream.Over(pair.SocketA, pair.Scope, "a", waitsInKernel: true);
+        using var b = FdStream.Over(pair.SocketB, pair.Scope, "b");
+        byte[] buffer = new byte[100];
+        var waiting = Waiting.OnThread(() => a.Read(buffer));
+        b.Write("abc"u8);
+        Assert.Equal(3, waiting.Result("the read"));
+        a.Write("answer"u8);
+        Assert.Equal(6, b.Read(buffer));
+        b.EndWriting();
+        Assert.Equal(0, a.Read(buffer));
+    }
+
+    [Fact]
+    public void A_socket_that_waits_in_the_kernel_wakes_up_when_it_is_cancelled()
+    {
+        using var pair = new UnixPair();
+        using var cancel = new CancellationTokenSource();
+        using var scope = new IoScope(Timeout.InfiniteTimeSpan, cancel.Token);
+        using var a = FdStream.Over(pair.SocketA, scope, "a", waitsInKernel: true);
+        var started = new TaskCompletionSource();
+        var read = Waiting.OnThread(() => Record.Exception(() =>
+        {
+            started.SetResult();
+            a.ReadByte();
+        }));
+        started.Task.Join("the reader's start");
+        cancel.Cancel();
+        Assert.IsAssignableFrom<OperationCanceledException>(read.Result("the read"));
+        Assert.ThrowsAny<OperationCanceledException>(() => a.ReadByte());
+        Assert.ThrowsAny<OperationCanceledException>(() => a.WriteByte(1));
+    }
+
+    [Fact]
+    public void A_socket_that_waits_in_the_kernel_has_its_deadline_in_both_directions()
+    {
+        using var pair = new UnixPair();
+        using var scope = new IoScope(TimeSpan.FromMilliseconds(100));
+        using var a = FdStream.Over(pair.SocketA, scope, "a quiet socket", waitsInKernel: true);
+        var read = Assert.Throws<WireException>(() => a.ReadByte());
+        Assert.Equal(WireError.Timeout, read.Reason);
+        Assert.Contains("data from a quiet socket", read.Message);
+        var write = Assert.Throws<WireException>(() => a.Write(new byte[4 << 20]));
+        Assert.Equal(WireError.Timeout, write.Reason);
+        Assert.True(a.Caused(write));
+    }
 }

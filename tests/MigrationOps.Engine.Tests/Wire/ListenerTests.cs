@@ -1,3 +1,4 @@
+using System.Net.Sockets;
 using MigrationOps.Engine.Tests.Support;
 using MigrationOps.Engine.Wire;
 
@@ -83,5 +84,30 @@ public class ListenerTests
         var e = Assert.Throws<WireException>(
             () => Transport.Listen(new Endpoint.Unix(folder["absent/s"]), TransportSecurity.Default, scope));
         Assert.Equal(WireError.ListenFailed, e.Reason);
+    }
+
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void A_connection_waits_for_room_in_the_listeners_queue_for_a_while(bool makesRoom)
+    {
+        using var folder = new TestFolder();
+        using var listener = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+        listener.Bind(new UnixDomainSocketEndPoint(folder["s"]));
+        listener.Listen(0);
+        using var scope = new IoScope(makesRoom ? TimeSpan.FromSeconds(20) : TimeSpan.FromMilliseconds(200));
+        using var first = Transport.ConnectUnix(folder["s"], scope);
+        var second = Waiting.OnThread(() => Transport.ConnectUnix(folder["s"], scope));
+        if (makesRoom)
+        {
+            using var accepted = listener.Accept();
+            second.Result("the second connection").Dispose();
+        }
+        else
+        {
+            var e = Assert.Throws<WireException>(() => second.Result("the second connection"));
+            Assert.Equal(WireError.ConnectFailed, e.Reason);
+            Assert.Contains($"unix:{folder["s"]}: its queue of connections is full", e.Message);
+        }
     }
 }
