@@ -51,6 +51,9 @@ internal sealed class ChannelTraffic(int channels, int devices, long bytes)
         new ChannelInit(Guid.Empty, id).Write(buffer);
         stream.Write(buffer.AsSpan(0, ChannelInit.Size));
         string[] names = [.. Enumerable.Range(0, devices).Select(Name)];
+        // Everything before the first packet: what is allocated later would count as the receiver's.
+        byte[] config = ConfigState.Empty();
+        byte[] configPacket = new byte[DeviceStatePacket.Size + VfioPacketHeader.Size + config.Length];
         int packet;
         while ((packet = Interlocked.Increment(ref _packet)) < Packets)
         {
@@ -62,14 +65,12 @@ internal sealed class ChannelTraffic(int channels, int devices, long bytes)
 
         if (id == 0)
         {
-            SendConfigs(stream, names);
+            SendConfigs(stream, names, config, configPacket);
         }
     }
 
-    private void SendConfigs(Stream stream, string[] names)
+    private void SendConfigs(Stream stream, string[] names, byte[] config, byte[] packet)
     {
-        byte[] config = ConfigState.Empty();
-        byte[] packet = new byte[DeviceStatePacket.Size + VfioPacketHeader.Size + config.Length];
         for (int device = 0; device < devices; device++)
         {
             int count = Packets / devices + (device < Packets % devices ? 1 : 0);

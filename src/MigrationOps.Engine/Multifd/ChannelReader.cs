@@ -1,3 +1,5 @@
+using MigrationOps.Engine.Wire;
+
 namespace MigrationOps.Engine.Multifd;
 
 /// <summary>
@@ -8,12 +10,13 @@ public sealed class ChannelReader : IDisposable
 {
     // Enough for the fixed part of any packet, small enough that the data behind it is seldom copied twice.
     private const int HeaderRead = 4096;
+
     // Stays in the processor's cache between the kernel's copy and ours.
     private const int BulkRead = 128 * 1024;
 
     private readonly Stream _stream;
     private readonly Action<int>? _moved;
-    private byte[] _buffer = new byte[16 * 1024];
+    private byte[] _buffer = new byte[BulkRead];
     private int _start;
     private int _end;
     private Stream? _record;
@@ -106,7 +109,7 @@ public sealed class ChannelReader : IDisposable
         int filled = buffered;
         while (filled < total)
         {
-            int read = Read(destination[filled..]);
+            int read = ReadBeyond(destination[filled..]);
             if (read == 0)
             {
                 throw Truncated(what, total, filled);
@@ -164,6 +167,24 @@ public sealed class ChannelReader : IDisposable
         int read = _stream.Read(destination);
         _moved?.Invoke(read);
         _record?.Write(destination[..read]);
+        return read;
+    }
+
+    // What follows the destination's bytes - the head of the next packet - comes along without a call of its own. Nothing is
+    // buffered at this point.
+    private int ReadBeyond(Span<byte> destination)
+    {
+        if (_stream is not FdStream { WaitsInKernel: true } socket)
+        {
+            return Read(destination);
+        }
+
+        int read = socket.Receive(destination, _buffer.AsSpan(0, HeaderRead));
+        _end = Math.Max(0, read - destination.Length);
+        read -= _end;
+        _moved?.Invoke(read + _end);
+        _record?.Write(destination[..read]);
+        _record?.Write(Buffered);
         return read;
     }
 

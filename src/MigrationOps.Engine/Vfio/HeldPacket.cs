@@ -3,7 +3,7 @@ namespace MigrationOps.Engine.Vfio;
 /// <summary>A packet that waits for its turn: in memory, in the spill file, or still on its way.</summary>
 internal readonly struct HeldPacket
 {
-    private HeldPacket(int length, long cost, byte[]? buffer, byte[][]? pieces, long spillOffset, bool isReady)
+    private HeldPacket(int length, long cost, Memory<byte> buffer, Memory<byte>[]? pieces, long spillOffset, bool isReady)
     {
         Length = length;
         Cost = cost;
@@ -23,17 +23,17 @@ internal readonly struct HeldPacket
     /// <summary>What it is charged with in the budget.</summary>
     internal long Cost { get; }
 
-    internal byte[]? Buffer { get; }
+    internal Memory<byte> Buffer { get; }
 
-    internal byte[][]? Pieces { get; }
+    internal Memory<byte>[]? Pieces { get; }
 
     internal long SpillOffset { get; }
 
-    internal bool IsSpilled => IsReady && Length > 0 && Buffer is null && Pieces is null;
+    internal bool IsSpilled => IsReady && Length > 0 && Buffer.IsEmpty && Pieces is null;
 
-    internal static HeldPacket InMemory(byte[]? buffer, int length, long cost) => new(length, cost, buffer, null, 0, true);
+    internal static HeldPacket InMemory(Memory<byte> buffer, int length, long cost) => new(length, cost, buffer, null, 0, true);
 
-    internal static HeldPacket InMemory(byte[][] pieces, int length, long cost) => new(length, cost, null, pieces, 0, true);
+    internal static HeldPacket InMemory(Memory<byte>[] pieces, int length, long cost) => new(length, cost, default, pieces, 0, true);
 
-    internal static HeldPacket InFile(long offset, int length) => new(length, 0, null, null, offset, true);
+    internal static HeldPacket InFile(long offset, int length) => new(length, 0, default, null, offset, true);
 }

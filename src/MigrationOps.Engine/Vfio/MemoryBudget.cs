@@ -1,5 +1,7 @@
 using System.Buffers;
 using System.Numerics;
+using System.Runtime.InteropServices;
+using MigrationOps.Engine.Native;
 
 namespace MigrationOps.Engine.Vfio;
 
@@ -13,13 +15,14 @@ internal sealed class MemoryBudget(long limit)
     internal const int ChunkSize = 1024 * 1024;
 
     private const int SmallLimit = ChunkSize / 2;
+    private const int SlabSize = 16 * ChunkSize;
 
     // What keeping track of one packet costs, wherever its bytes are: a part of the budget is for that alone, or full
     // buffers would leave no room to note what went to the spill file.
     private const int EntryCost = 64;
     private const int FewestEntries = 4096;
 
-    private readonly Stack<byte[]> _chunks = new();
+    private readonly Stack<Memory<byte>> _chunks = new();
     private readonly long _entries = Math.Max(limit / 16 / EntryCost, FewestEntries);
     private long _tracked;
     private long _used;
@@ -57,7 +60,7 @@ internal sealed class MemoryBudget(long limit)
     }
 
     /// <summary>A buffer for one piece of a packet, which has been charged.</summary>
-    internal byte[] Rent(int length)
+    internal Memory<byte> Rent(int length)
     {
         if (length <= SmallLimit)
         {
@@ -66,26 +69,39 @@ internal sealed class MemoryBudget(long limit)
 
         lock (_chunks)
         {
-            if (_chunks.TryPop(out byte[]? chunk))
+            if (_chunks.Count == 0)
             {
-                return chunk;
+                AddChunks();
             }
-        }
 
-        return GC.AllocateUninitializedArray<byte>(ChunkSize);
+            return _chunks.Pop();
+        }
     }
 
-    internal void Return(byte[] buffer)
+    internal void Return(Memory<byte> buffer)
     {
         if (buffer.Length != ChunkSize)
         {
-            ArrayPool<byte>.Shared.Return(buffer);
+            MemoryMarshal.TryGetArray<byte>(buffer, out var array);
+            ArrayPool<byte>.Shared.Return(array.Array!);
             return;
         }
 
+        // The one that was used last is the one that the processor still has.
         lock (_chunks)
         {
             _chunks.Push(buffer);
+        }
+    }
+
+    // Several at once, on large pages: touching fresh memory page by page costs more than copying the data into it.
+    private void AddChunks()
+    {
+        byte[] slab = GC.AllocateUninitializedArray<byte>((int)Math.Clamp(limit / ChunkSize * ChunkSize, ChunkSize, SlabSize), pinned: true);
+        HugePages.TryUse(slab);
+        for (int offset = 0; offset < slab.Length; offset += ChunkSize)
+        {
+            _chunks.Push(slab.AsMemory(offset, ChunkSize));
         }
     }
 }

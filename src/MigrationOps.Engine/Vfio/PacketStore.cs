@@ -18,17 +18,17 @@ internal sealed class PacketStore(MemoryBudget budget, SpillFile spill) : IDispo
         long cost = MemoryBudget.CostOf(length);
         if (length <= MemoryBudget.ChunkSize)
         {
-            byte[]? buffer = length == 0 ? null : budget.Rent(length);
-            channel.ReadExactly(buffer.AsSpan(0, length), What);
+            Memory<byte> buffer = length == 0 ? default : budget.Rent(length);
+            channel.ReadExactly(buffer.Span[..length], What);
             return HeldPacket.InMemory(buffer, length, cost);
         }
 
-        byte[][] pieces = new byte[(length + MemoryBudget.ChunkSize - 1) / MemoryBudget.ChunkSize][];
+        var pieces = new Memory<byte>[(length + MemoryBudget.ChunkSize - 1) / MemoryBudget.ChunkSize];
         for (int i = 0; i < pieces.Length; i++)
         {
             int size = Math.Min(MemoryBudget.ChunkSize, length - i * MemoryBudget.ChunkSize);
             pieces[i] = budget.Rent(size);
-            channel.ReadExactly(pieces[i].AsSpan(0, size), What);
+            channel.ReadExactly(pieces[i].Span[..size], What);
         }
 
         return HeldPacket.InMemory(pieces, length, cost);
@@ -72,12 +72,12 @@ internal sealed class PacketStore(MemoryBudget budget, SpillFile spill) : IDispo
         {
             for (int i = 0; i < pieces.Length; i++)
             {
-                sink.Write(pieces[i].AsSpan(0, Math.Min(MemoryBudget.ChunkSize, packet.Length - i * MemoryBudget.ChunkSize)));
+                sink.Write(pieces[i].Span[..Math.Min(MemoryBudget.ChunkSize, packet.Length - i * MemoryBudget.ChunkSize)]);
             }
         }
-        else if (packet.Buffer is { } buffer)
+        else if (packet.Length > 0)
         {
-            sink.Write(buffer.AsSpan(0, packet.Length));
+            sink.Write(packet.Buffer.Span[..packet.Length]);
         }
     }
 
@@ -89,12 +89,12 @@ internal sealed class PacketStore(MemoryBudget budget, SpillFile spill) : IDispo
             spill.Release(packet.Length);
         }
 
-        if (packet.Buffer is { } buffer)
+        if (!packet.Buffer.IsEmpty)
         {
-            budget.Return(buffer);
+            budget.Return(packet.Buffer);
         }
 
-        foreach (byte[] piece in packet.Pieces ?? [])
+        foreach (var piece in packet.Pieces ?? [])
         {
             budget.Return(piece);
         }

@@ -19,7 +19,7 @@ internal sealed class SpillFile(string directory) : IDisposable
     {
         lock (_lock)
         {
-            _file ??= Guard("create", Create);
+            _file ??= Create();
             long offset = _end;
             _end += length;
             _kept += length;
@@ -64,42 +64,45 @@ internal sealed class SpillFile(string directory) : IDisposable
             if (_kept == 0)
             {
                 _end = 0;
-                Guard("shrink", () =>
-                {
-                    RandomAccess.SetLength(_file!, 0);
-                    return _file!;
-                });
+                Shrink();
             }
         }
     }
 
     public void Dispose() => _file?.Dispose();
 
-    private SafeFileHandle Create()
+    private void Shrink()
     {
-        string path = Path.Combine(directory, $".migrationops-spill-{Guid.NewGuid():N}");
-        var file = File.OpenHandle(path, FileMode.CreateNew, FileAccess.ReadWrite, FileShare.ReadWrite | FileShare.Delete);
         try
         {
-            File.Delete(path);
-            return file;
+            RandomAccess.SetLength(_file!, 0);
         }
-        catch
+        catch (IOException e)
         {
-            file.Dispose();
-            throw;
+            throw Failed("shrink", e);
         }
     }
 
-    private SafeFileHandle Guard(string what, Func<SafeFileHandle> action)
+    private SafeFileHandle Create()
     {
+        string path = Path.Combine(directory, $".migrationops-spill-{Guid.NewGuid():N}");
         try
         {
-            return action();
+            var file = File.OpenHandle(path, FileMode.CreateNew, FileAccess.ReadWrite, FileShare.ReadWrite | FileShare.Delete);
+            try
+            {
+                File.Delete(path);
+                return file;
+            }
+            catch
+            {
+                file.Dispose();
+                throw;
+            }
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            throw Failed(what, e);
+            throw Failed("create", e);
         }
     }
 

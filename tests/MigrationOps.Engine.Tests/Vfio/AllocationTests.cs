@@ -1,0 +1,67 @@
+using MigrationOps.Engine.Multifd;
+using MigrationOps.Engine.Vfio;
+
+namespace MigrationOps.Engine.Tests.Vfio;
+
+/// <summary>What the data path takes from the garbage collector, counted by it, on the one thread that does everything here.</summary>
+public class AllocationTests
+{
+    private const int Packets = 400;
+    private const int Warm = 200;
+
+    [Theory]
+    [InlineData(1, 1 << 20)]
+    [InlineData(8, 1 << 20)]
+    [InlineData(8, 4096)]
+    public void A_packet_allocates_nothing_once_the_buffers_are_there(int outOfOrder, int size)
+    {
+        using var folder = new TempDirectory();
+        using var devices = new DeviceStateReceiver(
+            new ReassemblyOptions { SpillDirectory = folder.Path }, (_, _) => new NullSink(), TestContext.Current.CancellationToken);
+        devices.OpenSection(new SectionInfo(0, "d/vfio", 0, 1));
+        devices.EndPreCopy(allAnnounced: true);
+        using var reader = new ChannelReader(new PacketStream(outOfOrder, size), "channel 0");
+        long before = 0;
+        for (int i = 0; i < Packets; i++)
+        {
+            if (i == Warm)
+            {
+                before = GC.GetAllocatedBytesForCurrentThread();
+            }
+
+            reader.Require(DeviceStatePacket.Size, "a packet");
+            DeviceStatePacket.Parse(reader.Buffered, out var packet, 2 << 20, reader.Name, reader.Offset);
+            devices.Receive(packet, reader);
+        }
+
+        Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
+        var device = Assert.Single(devices.Devices).Summary;
+        Assert.Equal((long)Packets * size, device.Bytes);
+        Assert.Equal(outOfOrder == 1 ? 0 : Packets / outOfOrder * (outOfOrder - 1), device.OutOfOrder);
+    }
+
+    /// <summary>Packets of one device, in groups that come in reverse order.</summary>
+    private sealed class PacketStream(int group, int size) : MemoryStream
+    {
+        private readonly byte[] _packet = new byte[DeviceStatePacket.Size + VfioPacketHeader.Size + size];
+        private int _packets;
+        private int _sent = int.MaxValue;
+
+        public override int Read(Span<byte> buffer)
+        {
+            if (_sent >= _packet.Length)
+            {
+                int index = (_packets / group * group) + group - 1 - (_packets % group);
+                DeviceStatePacket.Write(_packet, "d/vfio", 0, VfioPacketHeader.Size + size);
+                VfioPacketHeader.For((uint)index, false).Write(_packet.AsSpan(DeviceStatePacket.Size));
+                _packets++;
+                _sent = 0;
+            }
+
+            int count = Math.Min(buffer.Length, _packet.Length - _sent);
+            _packet.AsSpan(_sent, count).CopyTo(buffer);
+            _sent += count;
+            return count;
+        }
+    }
+}
