@@ -141,7 +141,9 @@ internal sealed class DumpComparer(StreamContents stream, VmstateDump dump)
 
         return -1;
 
-        bool Fits(DumpedField candidate) => candidate.State is null == (member.States.Length == 0);
+        // Of a list that is empty, a tree and a pointer to nothing, the stream does not tell the structure.
+        bool Fits(DumpedField candidate) => member.States.Length > 0 ? candidate.State is not null
+            : candidate.State is null || member.Type is "gtree" or "nullptr" || FieldTypes.IsList(member.Type);
     }
 
     private static string Display(DescribedState device) => device.InstanceId == 0 ? device.Name : $"{device.Name}#{device.InstanceId}";

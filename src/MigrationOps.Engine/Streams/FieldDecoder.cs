@@ -106,7 +106,7 @@ internal sealed class FieldDecoder(StreamBytes bytes, MemoryBudget budget, strin
             case "struct" or "vstruct" when described.States is [var state]:
                 children = DecodeMembers(state);
                 break;
-            case "QTAILQ" or "qtailq" or "QLIST" or "qlist" when described.States.Length > 0:
+            case var type when FieldTypes.IsList(type) && described.States.Length > 0:
                 children = DecodeList(described);
                 break;
             case var _ when IsNumber(described):

@@ -88,6 +88,8 @@ internal static class FieldTypes
         ["uint16 equal"] = true,
     };
 
+    internal static bool IsList(string type) => type is "QTAILQ" or "qtailq" or "QLIST" or "qlist";
+
     internal static bool IsInteger(string type) => Integers.ContainsKey(type);
 
     internal static bool IsSigned(string type) => Integers[type];

@@ -226,6 +226,7 @@ public sealed class RealStreamTests : IDisposable
     [Theory]
     [InlineData("pc", "-device", "e1000", "-device", "virtio-net-pci")]
     [InlineData("q35", "-device", "virtio-serial-pci", "-device", "qemu-xhci", "-device", "VGA")]
+    [InlineData("q35", "-device", "uefi-vars-x64")]
     [InlineData("microvm")]
     [InlineData("virt")]
     public void A_qemu_can_load_its_own_streams_by_its_own_device_description(string machine, params string[] devices)
