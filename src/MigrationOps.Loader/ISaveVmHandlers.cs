@@ -104,7 +104,8 @@ public interface ISaveVmHandlers
     /// <summary>
     /// Target, for every section of the device (START, PART, END or FULL), in the order of the stream: reads the body to its
     /// last byte and not further. Bodies carry no length; only the device knows where one ends. What follows must be the
-    /// section's footer, or the migration fails.
+    /// section's footer, or the migration fails. In postcopy the state that starts the device is loaded on a thread of its own: it may wait for
+    /// what other devices load at the same time, such as pages that it has asked for.
     /// </summary>
     /// <param name="stream">The body.</param>
     /// <param name="context">The device's part in the migration.</param>

@@ -9,6 +9,7 @@ namespace MigrationOps.Engine.SaveVm;
 /// </summary>
 internal sealed class DowntimeParts
 {
+    private readonly Lock _gate = new();
     private TimeSpan _switchover;
     private TimeSpan _finalIteration;
     private TimeSpan _state;
@@ -20,13 +21,13 @@ internal sealed class DowntimeParts
     /// <summary>Measures the loading of a section, if the device has stopped by then.</summary>
     internal IDisposable? Measure(SectionKind type, IncomingStream input) => type switch
     {
-        SectionKind.End => new Part(input, (work, wait) => (_finalIteration, _waited) = (_finalIteration + work, _waited + wait)),
-        SectionKind.Full => new Part(input, (work, wait) => (_state, _waited) = (_state + work, _waited + wait)),
+        SectionKind.End => new Part(_gate, input, (work, wait) => (_finalIteration, _waited) = (_finalIteration + work, _waited + wait)),
+        SectionKind.Full => new Part(_gate, input, (work, wait) => (_state, _waited) = (_state + work, _waited + wait)),
         _ => null,
     };
 
     /// <summary>Measures the handlers of SWITCHOVER_START.</summary>
-    internal IDisposable MeasureSwitchover(IncomingStream input) => new Part(input, (work, _) => _switchover += work);
+    internal IDisposable MeasureSwitchover(IncomingStream input) => new Part(_gate, input, (work, _) => _switchover += work);
 
     internal MigrationDowntime ToRecord() => new()
     {
@@ -37,7 +38,7 @@ internal sealed class DowntimeParts
         Complete = Complete,
     };
 
-    private sealed class Part(IncomingStream input, Action<TimeSpan, TimeSpan> add) : IDisposable
+    private sealed class Part(Lock gate, IncomingStream input, Action<TimeSpan, TimeSpan> add) : IDisposable
     {
         private readonly long _start = Stopwatch.GetTimestamp();
         private readonly TimeSpan _waitedBefore = input.Waited;
@@ -45,7 +46,10 @@ internal sealed class DowntimeParts
         public void Dispose()
         {
             var waited = input.Waited - _waitedBefore;
-            add(Stopwatch.GetElapsedTime(_start) - waited, waited);
+            lock (gate)
+            {
+                add(Stopwatch.GetElapsedTime(_start) - waited, waited);
+            }
         }
     }
 }

@@ -6,7 +6,7 @@ namespace MigrationOps.Engine.SaveVm;
 
 /// <summary>
 /// The main stream on its way in: feeds the element reader with what there is, and bodies to their handlers. Its buffer is the only
-/// memory that a peer's bytes take. Used by the driver's thread only.
+/// memory that a peer's bytes take, but for a package. Used by one thread only.
 /// </summary>
 internal sealed class IncomingStream
 {
@@ -16,7 +16,7 @@ internal sealed class IncomingStream
     private int _start;
     private int _end;
     private bool _ended;
-    private long _packageEnd = long.MaxValue;
+    private long? _packageEnd;
 
     private delegate T? Parser<T>(ref WireReader reader)
         where T : class;
@@ -36,8 +36,24 @@ internal sealed class IncomingStream
         _end = first.Length;
     }
 
-    /// <summary>The offset of the next byte.</summary>
+    /// <summary>Begins to read a package.</summary>
+    /// <param name="package">Its bytes.</param>
+    /// <param name="offset">Where it begins in the main stream.</param>
+    /// <param name="watch">Knows when its loader waits.</param>
+    internal static IncomingStream OfPackage(MemoryStream package, long offset, HandlerWatch watch)
+        => new(package, watch, []) { Offset = offset, _packageEnd = offset + package.Length };
+
+    /// <summary>The offset of the next byte, in the main stream.</summary>
     internal long Offset { get; private set; }
+
+    /// <summary>True if this is a package, in which nothing may reach beyond its end.</summary>
+    internal bool IsPackage => _packageEnd is not null;
+
+    /// <summary>How much of the package is left; null in the main stream.</summary>
+    internal long? PackageLeft => _packageEnd - Offset;
+
+    /// <summary>Says while the peer cannot be expected to send anything.</summary>
+    internal Func<bool>? MayBeSilent { get; init; }
 
     /// <summary>How long was waited for bytes.</summary>
     internal TimeSpan Waited { get; private set; }
@@ -63,11 +79,6 @@ internal sealed class IncomingStream
     /// <summary>Reads the footer of a section, which is all that may follow its body.</summary>
     internal void ReadFooter(string section, uint id)
     {
-        if (Offset == _packageEnd)
-        {
-            throw BeyondPackage();
-        }
-
         byte mark = Peek() ?? throw Truncated($"before the footer of {section}");
         if (mark != StreamFormat.Footer)
         {
@@ -92,7 +103,7 @@ internal sealed class IncomingStream
             return 0;
         }
 
-        if (_start == _end && buffer.Length >= _buffer.Length / 2 && _packageEnd == long.MaxValue && Tap is null && !_ended)
+        if (_start == _end && buffer.Length >= _buffer.Length / 2 && Tap is null && !_ended)
         {
             // What fills the buffer anyway need not go through it.
             int direct = Receive(buffer);
@@ -105,12 +116,7 @@ internal sealed class IncomingStream
             throw Truncated($"inside the body of {Section}");
         }
 
-        if (Offset == _packageEnd)
-        {
-            throw BeyondPackage();
-        }
-
-        int count = (int)Math.Min(Math.Min(buffer.Length, _end - _start), _packageEnd - Offset);
+        int count = Math.Min(buffer.Length, _end - _start);
         _buffer.AsSpan(_start, count).CopyTo(buffer);
         Take(count);
         return count;
@@ -150,34 +156,24 @@ internal sealed class IncomingStream
         return count - left;
     }
 
-    /// <summary>A package of that many bytes starts here: nothing in it may reach beyond its end.</summary>
-    internal void EnterPackage(uint length, long offset)
+    /// <summary>Takes a package of that many bytes, of which no more memory is taken than has come.</summary>
+    internal MemoryStream ReadPackage(uint length)
     {
-        if (_packageEnd != long.MaxValue)
+        var package = new MemoryStream();
+        while (package.Length < length)
         {
-            throw Fail(ElementReader.Failure(SaveVmError.InvalidPackage, offset, "A package starts inside another one"));
+            if (Peek() is null)
+            {
+                throw Truncated("inside a package");
+            }
+
+            int some = (int)Math.Min(length - package.Length, _end - _start);
+            package.Write(_buffer.AsSpan(_start, some));
+            Take(some);
         }
 
-        _packageEnd = Offset + length;
-    }
-
-    /// <summary>Leaves a package whose last byte has been read.</summary>
-    internal void LeavePackage()
-    {
-        if (Offset == _packageEnd)
-        {
-            _packageEnd = long.MaxValue;
-        }
-    }
-
-    /// <summary>The package, if there is one, must be over: what follows in it would never be read.</summary>
-    internal void EndPackage(long offset, string mark)
-    {
-        LeavePackage();
-        if (_packageEnd != long.MaxValue)
-        {
-            throw Fail(ElementReader.Failure(SaveVmError.InvalidPackage, offset, $"{_packageEnd - Offset:N0} bytes of the package follow {mark}"));
-        }
+        package.Position = 0;
+        return package;
     }
 
     /// <summary>Keeps the first failure.</summary>
@@ -210,17 +206,12 @@ internal sealed class IncomingStream
     {
         while (true)
         {
-            int there = (int)Math.Min(_end - _start, _packageEnd - Offset);
+            int there = _end - _start;
             var reader = WireReader.BigEndian(_buffer.AsSpan(_start, there), Offset);
             if (parse(ref reader) is { } element)
             {
                 Take(reader.Position);
                 return element;
-            }
-
-            if (Offset + there == _packageEnd)
-            {
-                throw BeyondPackage();
             }
 
             if (there >= SaveVmFormat.MaxElement)
@@ -250,13 +241,27 @@ internal sealed class IncomingStream
         Offset += count;
     }
 
-    private Exception BeyondPackage() => Fail(ElementReader.Failure(SaveVmError.InvalidPackage, _packageEnd,
-        $"The package ends inside {Section ?? "an element"}", Section));
-
     private Exception Truncated(string where)
     {
         long end = Offset + (_end - _start);
-        return Fail(new SaveVmException(SaveVmError.Truncated, $"The stream ends at byte {end:N0}, {where}.") { ByteOffset = end, Section = Section });
+        return Fail(IsPackage
+            ? ElementReader.Failure(SaveVmError.InvalidPackage, end, $"The package ends inside {Section ?? "an element"}", Section)
+            : new SaveVmException(SaveVmError.Truncated, $"The stream ends at byte {end:N0}, {where}.") { ByteOffset = end, Section = Section });
+    }
+
+    private int ReadSource(Span<byte> buffer)
+    {
+        while (true)
+        {
+            try
+            {
+                return _source.Read(buffer);
+            }
+            catch (WireException e) when (e.Reason == WireError.Timeout && MayBeSilent?.Invoke() == true)
+            {
+                // Whom the peer waits for has a deadline.
+            }
+        }
     }
 
     private bool Fill()
@@ -282,7 +287,7 @@ internal sealed class IncomingStream
         _watch.BeginWait();
         try
         {
-            int count = _source.Read(buffer);
+            int count = ReadSource(buffer);
             _ended = count == 0;
             return count;
         }

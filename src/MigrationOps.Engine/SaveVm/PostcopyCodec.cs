@@ -19,6 +19,11 @@ internal static class PostcopyCodec
     /// <summary>The PING that the source sends before RUN, inside the package; its PONG says that the package is loaded.</summary>
     internal const uint PackageLoaded = 3;
 
+    /// <summary>
+    /// The PING at the end of a package of QEMU 10.2 and newer. A source whose connection breaks before it has the PONG runs its device again.
+    /// </summary>
+    internal const uint PackageLoadedOrResume = 0x42;
+
     /// <summary>The bytes of POSTCOPY_RUN, the last ones of a package.</summary>
     internal const int RunLength = 5;
 

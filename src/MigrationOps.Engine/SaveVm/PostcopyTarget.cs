@@ -23,6 +23,9 @@ internal enum PostcopyState
     /// <summary>The device is being started.</summary>
     Starting,
 
+    /// <summary>The device could not be started, or nobody knows.</summary>
+    StartFailed,
+
     /// <summary>The device runs.</summary>
     Running,
 
@@ -39,24 +42,35 @@ internal enum PostcopyState
 /// </summary>
 internal sealed class PostcopyTarget(TargetSession session, SaveVmTargetOptions options, ILogger logger)
 {
+    private readonly Lock _gate = new();
     private volatile PostcopyState _state;
+    private bool _startForbidden;
 
     internal PostcopyState State => _state;
 
     /// <summary>True once the device runs here, whatever happens to the connection.</summary>
     internal bool Runs => _state >= PostcopyState.Running;
 
+    /// <summary>How often it went on after a pause.</summary>
+    internal int Recoveries { get; private set; }
+
     /// <summary>Whose the VM is, should the migration fail now.</summary>
     internal MigrationOwner Owner => _state switch
     {
-        PostcopyState.Starting => MigrationOwner.Unknown,
+        PostcopyState.Starting or PostcopyState.StartFailed => MigrationOwner.Unknown,
         >= PostcopyState.Running => MigrationOwner.Target,
         _ => MigrationOwner.Source,
     };
 
     /// <summary>Does what a command of postcopy asks for.</summary>
-    internal void Obey(StreamElement.Command command, long offset)
+    internal void Obey(StreamElement.Command command, long offset, StreamLoader loader)
     {
+        if (!loader.Input.IsPackage)
+        {
+            // The command comes after the package, whatever it is.
+            session.Package.Join();
+        }
+
         switch (command.Id)
         {
             case StreamCommandId.PostcopyAdvise:
@@ -66,40 +80,61 @@ internal sealed class PostcopyTarget(TargetSession session, SaveVmTargetOptions 
                 break;
             case StreamCommandId.PostcopyRamDiscard:
                 Expect(command, offset, PostcopyState.Advised, PostcopyState.Discarding);
-                Discard(command.Data, offset);
+                Discard(command.Data, offset, loader);
                 _state = PostcopyState.Discarding;
                 break;
             case StreamCommandId.Packaged:
                 Expect(command, offset, PostcopyState.Advised, PostcopyState.Discarding, PostcopyState.Listening);
-                session.Input.EnterPackage(BinaryPrimitives.ReadUInt32BigEndian(command.Data), offset);
+                session.Package.Load(loader, BinaryPrimitives.ReadUInt32BigEndian(command.Data), offset);
                 break;
             case StreamCommandId.PostcopyListen:
                 Expect(command, offset, PostcopyState.Advised, PostcopyState.Discarding);
                 _state = PostcopyState.Listening;
-                Allow(Request);
+                Allow(session.ReturnPath.Request);
+                session.Package.Listen();
                 break;
             case StreamCommandId.PostcopyRun:
                 Expect(command, offset, PostcopyState.Listening);
-                session.Input.EndPackage(offset, "POSTCOPY_RUN");
+                loader.EndPackage(offset, "POSTCOPY_RUN");
                 session.JoinThreads();
-                _state = PostcopyState.Starting;
-                session.StartDevice();
-                _state = PostcopyState.Running;
-                SaveVmLog.Phase(logger, "the device runs");
+                Start(loader);
                 break;
             case StreamCommandId.ReceivedBitmap:
                 Expect(command, offset, PostcopyState.Recovering);
-                Report(command.Data, offset);
+                Report(command.Data, offset, loader);
                 break;
             case StreamCommandId.PostcopyResume:
                 Expect(command, offset, PostcopyState.Recovering);
                 _state = PostcopyState.Running;
-                session.Answer(offset, path => path.Resumed());
-                Allow(Request);
+                loader.Answer(offset, path => path.Resumed());
+                Recoveries++;
+                Allow(session.ReturnPath.Request);
                 SaveVmLog.Phase(logger, "postcopy goes on");
                 break;
             default:
                 throw ElementReader.Failure(SaveVmError.NotSupported, offset, $"The command {command.Id} belongs to a feature that this driver does not have");
+        }
+    }
+
+    /// <summary>
+    /// From now on the device is not started any more, because the source is told that it may go on with its own. False if it was started before, or
+    /// is being started.
+    /// </summary>
+    internal bool ForbidStart()
+    {
+        lock (_gate)
+        {
+            _startForbidden |= _state is not PostcopyState.Starting && !Runs;
+            return _startForbidden;
+        }
+    }
+
+    /// <summary>Who was to start the device has ended: if it does not run by now, nobody knows whether it does.</summary>
+    internal void StartEnded()
+    {
+        lock (_gate)
+        {
+            _state = _state == PostcopyState.Starting ? PostcopyState.StartFailed : _state;
         }
     }
 
@@ -127,6 +162,27 @@ internal sealed class PostcopyTarget(TargetSession session, SaveVmTargetOptions 
         {
             throw ElementReader.Failure(SaveVmError.InvalidCommand, offset, $"{(element is StreamElement.Eof ? "The end mark" : "A section")} {wrong}");
         }
+    }
+
+    private void Start(StreamLoader loader)
+    {
+        lock (_gate)
+        {
+            if (_startForbidden)
+            {
+                throw new OperationCanceledException("The source was told that the migration has failed.");
+            }
+
+            _state = PostcopyState.Starting;
+        }
+
+        session.StartDevice(loader);
+        lock (_gate)
+        {
+            _state = _state == PostcopyState.Starting ? PostcopyState.Running : _state;
+        }
+
+        SaveVmLog.Phase(logger, "the device runs");
     }
 
     private void Expect(StreamElement.Command command, long offset, params ReadOnlySpan<PostcopyState> states)
@@ -161,53 +217,40 @@ internal sealed class PostcopyTarget(TargetSession session, SaveVmTargetOptions 
         }
     }
 
-    private void Discard(byte[] data, long offset)
+    private void Discard(byte[] data, long offset, StreamLoader loader)
     {
         var ranges = PostcopyCodec.ReadDiscard(data)
             ?? throw ElementReader.Failure(SaveVmError.InvalidCommand, offset, $"{StreamCommandId.PostcopyRamDiscard} does not carry a block and its ranges");
         foreach (var range in ranges)
         {
-            if (Ask(nameof(ISaveVmPages.DiscardPages), (device, context) => device.DiscardPages(range, context) ? range.Block : null) is null)
+            if (Ask(loader, nameof(ISaveVmPages.DiscardPages), (device, context) => device.DiscardPages(range, context) ? range.Block : null) is null)
             {
                 throw NoSuchBlock(range.Block, offset);
             }
         }
     }
 
-    private void Report(byte[] data, long offset)
+    private void Report(byte[] data, long offset, StreamLoader loader)
     {
         string block = PostcopyCodec.ReadName(data)
             ?? throw ElementReader.Failure(SaveVmError.InvalidCommand, offset, $"{StreamCommandId.ReceivedBitmap} does not name a block");
-        byte[] bitmap = Ask(nameof(ISaveVmPages.ReceivedPages), (device, context) => device.ReceivedPages(block, context)) ?? throw NoSuchBlock(block, offset);
-        session.Answer(offset, path => path.Received(block, bitmap));
+        byte[] bitmap = Ask(loader, nameof(ISaveVmPages.ReceivedPages), (device, context) => device.ReceivedPages(block, context)) ?? throw NoSuchBlock(block, offset);
+        loader.Answer(offset, path => path.Received(block, bitmap));
     }
 
-    private T? Ask<T>(string member, Func<ISaveVmPages, SaveVmContext, T?> question)
+    private T? Ask<T>(StreamLoader loader, string member, Func<ISaveVmPages, SaveVmContext, T?> question)
         where T : class
     {
         foreach (var context in session.Contexts)
         {
             if (context.Entry.Handlers is ISaveVmPages device
-                && session.Caller.Call(context.Entry, member, () => question(device, context)) is { } answer)
+                && loader.Caller.Call(context.Entry, member, () => question(device, context)) is { } answer)
             {
                 return answer;
             }
         }
 
         return null;
-    }
-
-    // A source that is gone is noticed by the driver's thread; who asks for pages is a device that cannot help it.
-    private void Request(SaveVmPages pages)
-    {
-        try
-        {
-            session.ReturnPath?.Request(pages);
-        }
-        catch (Exception e) when (e is WireException or IOException or ObjectDisposedException)
-        {
-            SaveVmLog.Warning(logger, $"Pages of '{pages.Block}' could not be asked for: {e.Message}");
-        }
     }
 
     private void Allow(Action<SaveVmPages> request)

@@ -11,7 +11,8 @@ namespace MigrationOps.Engine.SaveVm;
 /// [all channels connect] → header → [configuration] → load_setup → [who needs the acknowledgement?]
 ///        → ( section, footer | command )*, and beside them packets and load threads → EOF
 ///        → load threads and channels have ended → tell the source → [description] → load_cleanup
-///   postcopy: … ADVISE … PACKAGED( LISTEN, FULL sections, RUN ) → load threads have ended → the device runs → ( section )* → EOF → …
+///   postcopy: … ADVISE … PACKAGED( LISTEN, FULL sections, RUN ) → load threads have ended → the device runs
+///             and beside the package, from LISTEN on: ( section )* → EOF → the package is loaded → …
 ///             a failure after RUN leads to paused → Resume → RESUME → ( section )* … or to Abandon → load_cleanup
 /// </code>
 /// A section of a device that is not registered is an error, or kept in <see cref="SaveVmTargetOptions.SpoolPath"/>.
@@ -33,6 +34,7 @@ public sealed class SaveVmTarget
         ArgumentNullException.ThrowIfNull(registry);
         ArgumentNullException.ThrowIfNull(options);
         ArgumentOutOfRangeException.ThrowIfNegative(options.MultifdChannels);
+        ArgumentOutOfRangeException.ThrowIfLessThan(options.MaxPackage, 1);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(options.MultifdChannels, SaveVmSourceOptions.MostMultifdChannels);
         if (options.Postcopy && options.MultifdChannels > 0)
         {
@@ -127,8 +129,8 @@ public sealed class SaveVmTarget
         failure = threads.Blame(failure);
         if (failure is not null)
         {
+            failure = session.Fail(failure, threads);
             SaveVmLog.Failed(_logger, "target", failure.Message);
-            session.TellFailure();
         }
 
         end.Cancel();

@@ -45,9 +45,12 @@ public sealed record SaveVmTargetOptions
     /// <summary>The page sizes of all memory here, in one mask, which a source must announce; null takes any.</summary>
     public long? RamPageSizes { get; init; }
 
+    /// <summary>The largest package of device state, in bytes, that is taken at the switch to postcopy; it is held in memory.</summary>
+    public int MaxPackage { get; init; } = 256 << 20;
+
     /// <summary>
     /// Runs the device: in postcopy when the source says so, while the rest still arrives; otherwise at the end, after the source was
-    /// told. Called once, on the driver's thread.
+    /// told. Called once, on the thread that has loaded the device state.
     /// </summary>
     public Action? StartDevice { get; init; }
 

@@ -12,6 +12,12 @@ internal sealed class SideThread : IDisposable
     {
     }
 
+    /// <summary>Set once it has ended.</summary>
+    internal WaitHandle Ended => _ended;
+
+    /// <summary>True once it has ended.</summary>
+    internal bool HasEnded => _ended.WaitOne(0);
+
     /// <summary>Starts a thread.</summary>
     /// <param name="name">Its name.</param>
     /// <param name="watch">Keeps its failure.</param>

@@ -178,24 +178,7 @@ public class CallOrderTests
     [InlineData("none", SwitchoverAckCount.PerDevice)]
     public void Where_acknowledgements_are_counted_the_switchover_waits_for_each_that_a_device_has_asked_for(string machineType, SwitchoverAckCount count)
     {
-        int asked = 0;
-        var source = new ScriptedDevice("a", _pair.Log, ScriptedDevice.Live)
-        {
-            Estimate = () => new PendingBytes(0) { SwitchoverAcks = Interlocked.Exchange(ref asked, 2) == 0 ? 2 : 0 },
-            Exact = () => new PendingBytes(0),
-        };
-        var target = new ScriptedDevice("a", _pair.Log, ScriptedDevice.Live | SaveVmHandler.SwitchoverAckNeeded);
-        _pair.Source.Register("a", 0, 1, source);
-        _pair.Target.Register("a", 0, 1, target);
-        int approved = 0;
-        target.On(SaveVmHandler.LoadState, (context, _) =>
-        {
-            if (approved < 2)
-            {
-                _pair.Log.Add($"approve {++approved}");
-                context.ApproveSwitchover();
-            }
-        });
+        AskTwice(approvals: 2);
         Count(machineType, count);
         _pair.Succeed();
         string[] calls = _pair.Log.Calls;
@@ -216,9 +199,7 @@ public class CallOrderTests
     [Fact]
     public void An_acknowledgement_that_is_waited_for_and_does_not_come_fails_by_name_although_another_came()
     {
-        var source = new ScriptedDevice("a", _pair.Log, ScriptedDevice.Live) { Estimate = () => new PendingBytes(0) { SwitchoverAcks = 1 }, Exact = () => new PendingBytes(0) };
-        _pair.Source.Register("a", 0, 1, source);
-        _pair.Target.Register("a", 0, 1, new ScriptedDevice("a", _pair.Log, ScriptedDevice.Live).On(SaveVmHandler.LoadSetup, (context, _) => context.ApproveSwitchover()));
+        AskTwice(approvals: 1);
         Count("none", SwitchoverAckCount.PerDevice);
         _pair.SourceTimeout = TimeSpan.FromSeconds(1);
         _pair.Run();
@@ -359,6 +340,29 @@ public class CallOrderTests
         // In postcopy the source waits for the state to be loaded before it gives the VM away, otherwise at the end.
         Assert.True((postcopy ? sent.Send : sent.Complete) >= spin, sent.ToString());
         Assert.True(received.Switchover >= spin && received.FinalIteration >= spin && received.State >= spin && received.Total < _pair.TargetResult.Duration, received.ToString());
+    }
+
+    // A device that asks for two acknowledgements before its first iteration, and gets some once the target has what it sent.
+    private void AskTwice(int approvals)
+    {
+        int asked = 0;
+        var source = new ScriptedDevice("a", _pair.Log, ScriptedDevice.Live)
+        {
+            Estimate = () => new PendingBytes(0) { SwitchoverAcks = Interlocked.Exchange(ref asked, 2) == 0 ? 2 : 0 },
+            Exact = () => new PendingBytes(0),
+        };
+        var target = new ScriptedDevice("a", _pair.Log, ScriptedDevice.Live | SaveVmHandler.SwitchoverAckNeeded);
+        _pair.Source.Register("a", 0, 1, source);
+        _pair.Target.Register("a", 0, 1, target);
+        int approved = 0;
+        target.On(SaveVmHandler.LoadState, (context, _) =>
+        {
+            if (target.Loaded.Length > 0 && approved < approvals)
+            {
+                _pair.Log.Add($"approve {++approved}");
+                context.ApproveSwitchover();
+            }
+        });
     }
 
     private void Count(string machineType, SwitchoverAckCount count)

@@ -21,9 +21,8 @@ public class PostcopyTests
         Assert.Equal(["late.SaveLiveCompletePostcopy", "late.SaveCleanup", "live.SaveCleanup", "whole.SaveCleanup"], source[^4..]);
         Assert.Equal(["late.SaveLiveIterate", "late.SaveLiveIterate", "late.SaveLiveIterate"], source[8..^4]);
         string[] target = [.. _pair.Log.Calls.Where(c => c == "start" || c.Contains("Load", StringComparison.Ordinal))];
-        int start = Array.IndexOf(target, "start");
-        Assert.Equal("whole.LoadState", target[start - 1]);
-        Assert.Equal("late.LoadState", target[start + 1]);
+        int packaged = Array.IndexOf(target, "whole.LoadState");
+        Assert.InRange(packaged, Array.LastIndexOf(target, "live.LoadState") + 1, Array.IndexOf(target, "start") - 1);
     }
 
     [Fact]

@@ -1,0 +1,142 @@
+using Microsoft.Extensions.Logging;
+using MigrationOps.Engine.Streams;
+using SectionKind = MigrationOps.Engine.Streams.SectionKind;
+
+namespace MigrationOps.Engine.SaveVm;
+
+/// <summary>
+/// The sections of a target: whose they are by name and by the ids that the stream gives them, and the loading of one. In postcopy the package's
+/// thread and the main stream's use it at the same time.
+/// </summary>
+internal sealed class TargetSections
+{
+    private readonly TargetSession _session;
+    private readonly ILogger _logger;
+    private readonly Lock _gate = new();
+    private readonly Dictionary<uint, LoadedSection> _byId = [];
+    private readonly Dictionary<SaveVmAlias, EntryContext> _byName = [];
+    private long _count;
+
+    internal TargetSections(TargetSession session, ILogger logger)
+    {
+        (_session, _logger) = (session, logger);
+        foreach (var context in session.Contexts)
+        {
+            foreach (var name in context.Entry.Aliases.Prepend(new SaveVmAlias(context.Entry.IdStr, context.Entry.InstanceId)))
+            {
+                _byName.Add(name, context);
+            }
+        }
+    }
+
+    /// <summary>How many have been loaded.</summary>
+    internal long Count => Interlocked.Read(ref _count);
+
+    /// <summary>The devices that had one.</summary>
+    internal string[] Devices => [.. _byId.Values.Select(s => s.Context.Entry.ToString()).Distinct()];
+
+    /// <summary>The device of a name, or null.</summary>
+    internal EntryContext? Find(SaveVmAlias name)
+    {
+        lock (_gate)
+        {
+            return _byName.GetValueOrDefault(name);
+        }
+    }
+
+    /// <summary>Loads a START or FULL section, which names its device.</summary>
+    internal void Begin(StreamLoader loader, StreamElement.SectionStart start, long offset)
+    {
+        LoadedSection section;
+        lock (_gate)
+        {
+            section = Assign(loader, start, offset);
+        }
+
+        Load(loader, start.Type, section, offset);
+    }
+
+    /// <summary>Loads a PART or END section, which names the id of one that was started.</summary>
+    internal void Continue(StreamLoader loader, StreamElement.SectionPart part, long offset)
+    {
+        LoadedSection? section;
+        lock (_gate)
+        {
+            section = _byId.GetValueOrDefault(part.Id);
+        }
+
+        Load(loader, part.Type, section ?? throw ElementReader.Failure(SaveVmError.InvalidSectionId, offset,
+            $"A {part.Type} section names id {part.Id}, which no section has started", $"section {part.Id}"), offset);
+    }
+
+    private LoadedSection Assign(StreamLoader loader, StreamElement.SectionStart start, long offset)
+    {
+        string name = $"section {start.Id} ({start.IdStr}" + (start.InstanceId == 0 ? ")" : $"/{start.InstanceId})");
+        if (!_byName.TryGetValue(new SaveVmAlias(start.IdStr, start.InstanceId), out var context) && (context = Adopt(loader, start)) is null)
+        {
+            throw ElementReader.Failure(SaveVmError.UnknownSection, offset,
+                _session.Contexts.Any(c => c.Entry.IdStr == start.IdStr)
+                    ? $"No instance {start.InstanceId} of '{start.IdStr}' is registered here, for {name}"
+                    : $"Nothing is registered here as '{start.IdStr}', for {name}", name);
+        }
+
+        if (start.VersionId > (uint)context.Entry.VersionId)
+        {
+            throw ElementReader.Failure(SaveVmError.VersionTooNew, offset,
+                $"{name} has version {start.VersionId}, and version {context.Entry.VersionId} is the newest that is registered", name);
+        }
+
+        if (_byId.TryGetValue(start.Id, out var other) && other.Context != context)
+        {
+            throw ElementReader.Failure(SaveVmError.InvalidSectionId, offset,
+                $"Section id {start.Id} belongs to {other.Context.Entry}, and is started again for {start.IdStr}", name);
+        }
+
+        _session.Spool?.Know(start);
+        return _byId[start.Id] = new LoadedSection(context, start.Id, (int)start.VersionId, name);
+    }
+
+    // What nobody registered is kept, if there is a place for it.
+    private EntryContext? Adopt(StreamLoader loader, StreamElement.SectionStart start)
+    {
+        if (_session.Spool is not { } spool)
+        {
+            return null;
+        }
+
+        var context = _session.Adopt(spool.Adopt(start, loader.Input.Offset));
+        _byName.Add(new SaveVmAlias(start.IdStr, start.InstanceId), context);
+        return context;
+    }
+
+    private void Load(StreamLoader loader, SectionKind type, LoadedSection section, long offset)
+    {
+        var entry = section.Context.Entry;
+        if (!entry.Has(SaveVmHandler.LoadState))
+        {
+            throw ElementReader.Failure(SaveVmError.InvalidHandlers, offset,
+                $"The handlers of '{entry}' do not offer LoadState, and {section.Name} is to be loaded", section.Name);
+        }
+
+        var input = loader.Input;
+        SaveVmLog.Section(_logger, type, section.Id, entry.IdStr, offset);
+        using var part = _session.Downtime.Measure(type, input);
+        using var kept = _session.Spool?.Keep(type, entry, input);
+        input.Section = section.Name;
+        var stream = new SectionLoadStream(input, section.Name);
+        try
+        {
+            loader.Caller.Call(entry, SaveVmHandler.LoadState, () => entry.Handlers.LoadState(stream, section.Context, section.VersionId));
+        }
+        finally
+        {
+            stream.Revoke();
+        }
+
+        input.ReadFooter(section.Name, section.Id);
+        input.Section = null;
+        Interlocked.Increment(ref _count);
+    }
+
+    private sealed record LoadedSection(EntryContext Context, uint Id, int VersionId, string Name);
+}
