@@ -10,6 +10,8 @@ namespace MigrationOps.Engine.SaveVm;
 /// </summary>
 internal sealed class IncomingStream
 {
+    private const int ReadAheadOfLarge = 4096;
+
     private readonly byte[] _buffer = new byte[128 << 10];
     private readonly Stream _source;
     private readonly HandlerWatch _watch;
@@ -17,6 +19,7 @@ internal sealed class IncomingStream
     private int _end;
     private bool _ended;
     private long? _packageEnd;
+    private bool _large;
 
     private delegate T? Parser<T>(ref WireReader reader)
         where T : class;
@@ -107,6 +110,7 @@ internal sealed class IncomingStream
         {
             // What fills the buffer anyway need not go through it.
             int direct = Receive(buffer);
+            _large = true;
             Offset += direct;
             return direct > 0 ? direct : throw Truncated($"inside the body of {Section}");
         }
@@ -277,7 +281,10 @@ internal sealed class IncomingStream
             (_start, _end) = (0, _end - _start);
         }
 
-        _end += Receive(_buffer.AsSpan(_end));
+        // Among large bodies, what is read ahead of the next one is only copied twice.
+        int ahead = _large ? Math.Min(ReadAheadOfLarge, _buffer.Length - _end) : _buffer.Length - _end;
+        _large = false;
+        _end += Receive(_buffer.AsSpan(_end, ahead));
         return !_ended;
     }
 

@@ -116,9 +116,15 @@ internal sealed class MigrationPair
         (SourceFailure, TargetFailure, SourceResult, TargetResult) = (null, null, null, null);
         using var front = Listen(out var frontEndpoint);
         using var back = Listen(out var backEndpoint);
-        var target = Start("target", () => TargetResult = Drive(receive, backEndpoint, TargetTimeout, TargetCancellation), e => TargetFailure = e);
+        // A target's deadline counts from the source's first bytes, not from how long this machine takes to start a source.
+        using var speaks = new ManualResetEventSlim();
+        var target = Start("target", () =>
+        {
+            speaks.Wait(Patience);
+            TargetResult = Drive(receive, backEndpoint, TargetTimeout, TargetCancellation);
+        }, e => TargetFailure = e);
         var source = Start("source", () => SourceResult = Drive(send, frontEndpoint, SourceTimeout, SourceCancellation), e => SourceFailure = e);
-        Relay(front, back);
+        Relay(front, back, speaks);
         Assert.True(source.Join(2 * Patience) && target.Join(2 * Patience), "A side hangs.");
         return this;
     }
@@ -172,9 +178,11 @@ internal sealed class MigrationPair
         return thread;
     }
 
-    private void Relay(Socket front, Socket back)
+    private void Relay(Socket front, Socket back, ManualResetEventSlim speaks)
     {
         using var source = front.Accept();
+        source.Poll(CutAfter == 0 ? TimeSpan.Zero : Patience, SelectMode.SelectRead);
+        speaks.Set();
         using var target = back.Accept();
         var answered = new MemoryStream();
         Exception? failure = null;

@@ -7,6 +7,7 @@ namespace MigrationOps.Engine.Tests.SaveVm;
 internal sealed class MultifdPair
 {
     private Endpoint _endpoint = new Endpoint.Unix("@mo-multifd-" + Guid.NewGuid().ToString("N"));
+    private readonly TaskCompletionSource _connects = new();
 
     internal CallLog Log { get; } = new();
 
@@ -59,8 +60,15 @@ internal sealed class MultifdPair
         _endpoint = Tls is null ? _endpoint : new Endpoint.Tcp("127.0.0.1", 0);
         using var listener = Transport.Listen(_endpoint, new TransportSecurity(Tls), listening);
         _endpoint = listener.Endpoint;
-        var source = new Thread(() => SourceFailure = Catch(RunSource)) { IsBackground = true };
+        var source = new Thread(() =>
+        {
+            SourceFailure = Catch(RunSource);
+            _connects.TrySetResult();
+        })
+        { IsBackground = true };
         source.Start();
+        // The target's deadline does not count how long this machine takes to start a source.
+        _connects.Task.Wait(TimeSpan.FromSeconds(60));
         TargetFailure = Catch(() => RunTarget(listener));
         listener.Dispose();
         Assert.True(source.Join(TimeSpan.FromSeconds(120)), "The source hangs.");
@@ -94,7 +102,14 @@ internal sealed class MultifdPair
         var connections = new List<Stream>();
         Stream Connect(IoScope inner)
         {
+            if (Tls is not null)
+            {
+                // It ends only with the target's handshake.
+                _connects.TrySetResult();
+            }
+
             connections.Add(Transport.Connect(_endpoint, new TransportSecurity(Tls), inner));
+            _connects.TrySetResult();
             return connections[^1];
         }
 
