@@ -18,6 +18,9 @@ public sealed record SaveVmRegistration
     /// <summary>Devices of a higher priority come first.</summary>
     public required int Priority { get; init; }
 
+    /// <summary>Other names under which its sections are accepted when loading, as "idstr" or "idstr/instance".</summary>
+    public string[] Aliases { get; init; } = [];
+
     /// <summary>Which handlers it offers.</summary>
     public required SaveVmHandler Offered { get; init; }
 

@@ -22,6 +22,19 @@ Describe 'Register-SaveVMHandler' {
         $device.VersionId | Should -Be 4
     }
 
+    It 'loads what a source wrote under an older name' {
+        $loaded = [Collections.Generic.List[int]]::new()
+        0..1 | ForEach-Object { $null = Register-SaveVMHandler acme/old -SaveState { param($Stream) $Stream.WriteUInt16(5) } }
+        $null = Send-MigrationStream "file:$TestDrive/old.stream"
+        Get-SaveVMHandler | Unregister-SaveVMHandler
+        $load = { param($Stream, $Context) $loaded.Add($Stream.ReadUInt16()); $loaded.Add($Context.InstanceId) }
+        (Register-SaveVMHandler acme/new -InstanceId 7 -LoadState $load -Alias acme/old).Aliases | Should -Be acme/old
+        (Register-SaveVMHandler acme/new -Alias acme/old/1, acme/older -LoadState $load).Aliases | Should -Be acme/old/1, acme/older
+        (Receive-MigrationStream "file:$TestDrive/old.stream").Devices | Should -Be acme/new/7, acme/new/8
+        $loaded | Should -Be 5, 7, 5, 8
+        (Get-Failure { Register-SaveVMHandler other -Alias acme/older -LoadState { } }).FullyQualifiedErrorId | Should -BeLike 'SaveVmDuplicateEntry,*'
+    }
+
     It 'lets the state of a vhost-user back-end travel as a section' {
         $source = Start-Backend -State (1..100)
         $target = Start-Backend -State (1, 2)

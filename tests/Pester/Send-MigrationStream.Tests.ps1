@@ -16,6 +16,14 @@ public sealed class PesterPackets : ISaveVmHandlers
     public void LoadState(SaveVmLoadStream stream, SaveVmContext context, int versionId) => stream.ReadUInt16();
     public void LoadStateBuffer(System.ReadOnlyMemory<byte> data, SaveVmContext context) => System.Threading.Interlocked.Increment(ref Taken);
 }
+public sealed class PesterBusy : ISaveVmHandlers
+{
+    public int Pieces, Cleanups;
+    public void SaveSetup(SaveVmSaveStream stream, SaveVmContext context) { }
+    public PendingBytes StatePendingEstimate(SaveVmContext context) => new PendingBytes(1L << 40);
+    public bool SaveLiveIterate(SaveVmSaveStream stream, SaveVmContext context) { stream.WriteUInt32(1); Pieces++; return true; }
+    public void SaveCleanup(SaveVmContext context) => Cleanups++;
+}
 public sealed class PesterNvram : ISaveVmHandlers
 {
     public byte[] State = { 1, 2, 3, 4 };
@@ -109,6 +117,39 @@ Describe 'Send-MigrationStream' {
         $socket | Should -Not -Exist
     }
 
+    It 'sends as a job that reports progress and rounds, and that Stop-Job cancels' {
+        $device = [PesterBusy]::new()
+        $null = Register-SaveVMHandler acme/busy $device
+        $job = Send-MigrationStream file:$file -AsJob -PassThru
+        Wait-Until { $job.Progress.Count -gt 0 -and $job.Output.Count -gt 1 } 'the job reports'
+        $job.State | Should -Be Running
+        $job.Progress[0].Activity | Should -BeLike "Sending a migration to file:*"
+        $job.Output[0] | Should -BeOfType MigrationOps.MigrationRound
+        $job.Output[0].TotalBytes | Should -BeGreaterThan 0
+        $job | Stop-Job
+        $job.State | Should -Be Stopped
+        $job | Remove-Job
+        $device.Pieces | Should -BeGreaterThan 0
+        $device.Cleanups | Should -Be 1
+        $file | Should -Not -Exist
+        Get-Leftover | Should -Not -BeLike '*.part'
+    }
+
+    It 'protects both directions with the certificates of -TlsCredential' {
+        $device = [PesterNvram]::new()
+        $null = Register-SaveVMHandler acme/nvram $device
+        $tls = New-TlsFolder
+        $port = Get-FreePort
+        $job = Receive-MigrationStream tcp:127.0.0.1:$port -AsJob -SwitchoverAck -TlsCredential $tls
+        # A target that does not listen yet refuses the connection.
+        Wait-Until { $script:sent = Send-MigrationStream tcp:127.0.0.1:$port -SwitchoverAck -TlsCredential $tls -ErrorAction SilentlyContinue; $script:sent -or $job.State -ne 'Running' } 'the migration'
+        $script:sent.Confirmed | Should -BeTrue
+        $script:sent.SwitchoverAcknowledged | Should -BeTrue
+        $received = $job | Receive-Job -Wait -AutoRemoveJob
+        $received.Bytes | Should -Be $script:sent.Bytes
+        (Get-Failure { Send-MigrationStream tcp:127.0.0.1:$port -TlsCredential $TestDrive }).FullyQualifiedErrorId | Should -BeLike 'WireTlsFailed,*'
+    }
+
     It 'brings packets of .NET devices over multifd channels' {
         $device = [PesterPackets]::new()
         $null = Register-SaveVMHandler acme/fast $device
@@ -178,6 +219,52 @@ Describe 'Send-MigrationStream' {
         $shared.Cleanups | Should -Be 2
         $file | Should -Not -Exist
         $shell.Dispose()
+    }
+
+    It 'ends a script block that runs when the pipeline is stopped, and calls the cleanups' {
+        $shared = [hashtable]::Synchronized(@{ Cleanups = 0; Started = $false; Went = $false })
+        $shell = New-Shell -Parameters @{ Shared = $shared; File = $file } -Script @'
+            $null = Register-SaveVMHandler acme/stuck -SaveState { $p.Shared.Started = $true; while ($true) { Start-Sleep -Milliseconds 10 }; $p.Shared.Went = $true } `
+                -SaveCleanup { $p.Shared.Cleanups++ }
+            Send-MigrationStream file:$($p.File) -StopDevice { } -ResumeDevice { $p.Shared.Cleanups += 10 }
+'@
+        $running = $shell.BeginInvoke()
+        Wait-Until { $shared.Started } 'the script block runs'
+        $clock = [Diagnostics.Stopwatch]::StartNew()
+        $shell.Stop()
+        $clock.Elapsed.TotalSeconds | Should -BeLessThan 20
+        $running.IsCompleted | Should -BeTrue
+        # One cleanup, and the device goes on.
+        $shared.Cleanups | Should -Be 11
+        $shared.Went | Should -BeFalse
+        $file | Should -Not -Exist
+        $shell.Dispose()
+    }
+
+    It 'runs the script blocks of two sessions at once, each with its own variables, functions and modules'' state' {
+        $shared = [hashtable]::Synchronized(@{ One = ''; Two = '' })
+        $shells = foreach ($name in 'One', 'Two') {
+            New-Shell -Parameters @{ Shared = $shared; Name = $name; File = "$file.$name" } -Script @'
+                $mine = $p.Name
+                $count = @{ Left = 50 }
+                function Get-Mine { "$mine" }
+                $closed = & { $inner = "closed $mine"; { $p.Shared[$mine] += "|$inner|$(Get-Mine)" }.GetNewClosure() }
+                $null = Register-SaveVMHandler acme/log -SaveSetup { } -SaveIterate { param($Stream) $p.Shared[$mine] += 'i'; $Stream.WriteUInt16($count.Left); $count.Left--; $count.Left -eq 0 } `
+                    -PendingEstimate { $count.Left * 2 } -SaveComplete { } -SaveCleanup { $p.Shared[$mine] += "|$(Get-Mine)" }
+                $null = Send-MigrationStream file:$($p.File) -DowntimeLimit 0 -StopDevice $closed
+'@
+        }
+        $running = $shells | ForEach-Object { $_.BeginInvoke() }
+        0..1 | ForEach-Object { $null = $shells[$_].EndInvoke($running[$_]); $shells[$_].Dispose() }
+        foreach ($name in 'One', 'Two') {
+            $shared[$name] | Should -BeLike "$('i' * 50)*|closed $name|*|$name"
+        }
+    }
+
+    It 'names the script block that uses what only a remote session has' {
+        $value = 5
+        $null = Register-SaveVMHandler acme/using -SaveState { param($Stream) $Stream.WriteUInt32($using:value) }
+        (Get-Failure { Send-MigrationStream file:$file }).Exception.Message | Should -BeLike '*SaveState of section * (acme/using) failed*using*'
     }
 
     It 'gives up with the reason when it cannot converge' {

@@ -83,3 +83,30 @@ function Get-FreePort {
     $listener.LocalEndpoint.Port
     $listener.Stop()
 }
+
+# A folder with an authority and both sides' certificates, as QEMU lays them out.
+function New-TlsFolder {
+    $folder = New-Item -ItemType Directory -Path (Join-Path $TestDrive "tls-$([Guid]::NewGuid().ToString('N').Substring(0, 8))")
+    $until = [DateTimeOffset]::Now.AddDays(2)
+    $authorityKey = [Security.Cryptography.ECDsa]::Create([Security.Cryptography.ECCurve+NamedCurves]::nistP256)
+    $authority = [Security.Cryptography.X509Certificates.CertificateRequest]::new('CN=authority', $authorityKey, 'SHA256')
+    $authority.CertificateExtensions.Add([Security.Cryptography.X509Certificates.X509BasicConstraintsExtension]::new($true, $false, 0, $true))
+    $authority = $authority.CreateSelfSigned([DateTimeOffset]::Now.AddDays(-2), $until)
+    Set-Content -LiteralPath "$folder/ca-cert.pem" -Value $authority.ExportCertificatePem()
+    foreach ($side in @{ Name = 'server'; Oid = '1.3.6.1.5.5.7.3.1' }, @{ Name = 'client'; Oid = '1.3.6.1.5.5.7.3.2' }) {
+        $key = [Security.Cryptography.ECDsa]::Create([Security.Cryptography.ECCurve+NamedCurves]::nistP256)
+        $request = [Security.Cryptography.X509Certificates.CertificateRequest]::new("CN=$($side.Name)", $key, 'SHA256')
+        $usage = [Security.Cryptography.OidCollection]::new()
+        $null = $usage.Add([Security.Cryptography.Oid]::new($side.Oid))
+        $request.CertificateExtensions.Add([Security.Cryptography.X509Certificates.X509EnhancedKeyUsageExtension]::new($usage, $true))
+        $names = [Security.Cryptography.X509Certificates.SubjectAlternativeNameBuilder]::new()
+        $names.AddIpAddress([Net.IPAddress]::Loopback)
+        $request.CertificateExtensions.Add($names.Build())
+        $certificate = $request.Create($authority, [DateTimeOffset]::Now.AddDays(-1), $until.AddHours(-1), [Guid]::NewGuid().ToByteArray())
+        Set-Content -LiteralPath "$folder/$($side.Name)-cert.pem" -Value $certificate.ExportCertificatePem()
+        Set-Content -LiteralPath "$folder/$($side.Name)-key.pem" -Value $key.ExportPkcs8PrivateKeyPem()
+        [IO.File]::SetUnixFileMode("$folder/$($side.Name)-key.pem", 'UserRead, UserWrite')
+    }
+
+    $folder.FullName
+}

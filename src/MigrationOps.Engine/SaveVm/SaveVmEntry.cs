@@ -5,7 +5,11 @@ namespace MigrationOps.Engine.SaveVm;
 /// <summary>Another name under which a source may know an entry.</summary>
 /// <param name="IdStr">The name of the sections.</param>
 /// <param name="InstanceId">The number among those of that name.</param>
-public readonly record struct SaveVmAlias(string IdStr, uint InstanceId);
+public readonly record struct SaveVmAlias(string IdStr, uint InstanceId)
+{
+    /// <summary>"idstr", or "idstr/instance" for other instances than the first.</summary>
+    public override string ToString() => InstanceId == 0 ? IdStr : $"{IdStr}/{InstanceId}";
+}
 
 /// <summary>One registered device: what its sections are called, and its handlers.</summary>
 public sealed class SaveVmEntry
@@ -50,7 +54,7 @@ public sealed class SaveVmEntry
     internal byte[] IdStrBytes { get; }
 
     /// <summary>"idstr", or "idstr/instance" for other instances than the first.</summary>
-    public override string ToString() => InstanceId == 0 ? IdStr : $"{IdStr}/{InstanceId}";
+    public override string ToString() => new SaveVmAlias(IdStr, InstanceId).ToString();
 
     internal bool Has(SaveVmHandler handler) => Offered.HasFlag(handler);
 

@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Management.Automation;
 using MigrationOps.Engine.Files;
 using MigrationOps.Engine.SaveVm;
@@ -67,6 +68,10 @@ public sealed class RegisterSaveVMHandler : PSCmdlet
 
     [Parameter]
     public int Priority { get; set; }
+
+    [Parameter]
+    [ValidateNotNullOrEmpty]
+    public string[] Alias { get; set; } = [];
 
     [Parameter(ParameterSetName = ScriptSet)]
     [ValidateNotNull]
@@ -158,7 +163,7 @@ public sealed class RegisterSaveVMHandler : PSCmdlet
 
         try
         {
-            var entry = SessionRegistry.Current.Register(idStr, InstanceId, VersionId, NewHandlers(), Priority);
+            var entry = SessionRegistry.Current.Register(idStr, InstanceId, VersionId, NewHandlers(), Priority, [.. Alias.Select(ToAlias)]);
             WriteObject(SessionRegistry.Describe(entry));
         }
         catch (MigrationOpsException e)
@@ -176,6 +181,12 @@ public sealed class RegisterSaveVMHandler : PSCmdlet
         FileSet => new StateFileDevice(GetUnresolvedProviderPathFromPSPath(StateFile)),
         _ => new ScriptHandlers(Scripts()),
     };
+
+    // As devices are written everywhere: "idstr", or "idstr/instance".
+    private static SaveVmAlias ToAlias(string name)
+        => name.LastIndexOf('/') is > 0 and var slash && uint.TryParse(name.AsSpan(slash + 1), NumberStyles.None, CultureInfo.InvariantCulture, out uint instance)
+            ? new SaveVmAlias(name[..slash], instance)
+            : new SaveVmAlias(name, 0);
 
     // What the device is, not where it is: its section has to have the same name on both hosts.
     private string DefaultIdStr() => ParameterSetName switch

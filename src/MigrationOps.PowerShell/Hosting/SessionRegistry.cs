@@ -25,6 +25,7 @@ internal sealed class SessionRegistry : IDisposable
         VersionId = entry.VersionId,
         SectionId = entry.SectionId,
         Priority = entry.Priority,
+        Aliases = [.. entry.Aliases.Select(a => a.ToString())],
         Offered = entry.Offered,
         Handlers = entry.Handlers is ScriptHandlers ? "ScriptBlock" : entry.Handlers.GetType().Name,
     };
