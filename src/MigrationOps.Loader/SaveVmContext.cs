@@ -21,6 +21,9 @@ public abstract class SaveVmContext
     /// <summary>Multifd channels beside the main stream; 0 if the migration has none, and then nothing travels in packets.</summary>
     public abstract int MultifdChannels { get; }
 
+    /// <summary>True if this side waits with the switchover, or lets the source wait, until the target's devices have approved it.</summary>
+    public abstract bool SwitchoverAck { get; }
+
     /// <summary>
     /// Target only: says that this device is ready for the switchover. The source gets its acknowledgement once every device
     /// that asked for one has said so, and a second call changes nothing; with <see cref="SwitchoverAckCount.PerDevice"/> each call is one

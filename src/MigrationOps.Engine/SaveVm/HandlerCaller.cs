@@ -128,6 +128,9 @@ internal sealed class EntryContext(SaveVmEntry entry, bool isSource, Action<Entr
     /// <summary>How many multifd channels the migration has.</summary>
     internal int Channels { get; init; }
 
+    /// <summary>Whether the switchover waits for the target.</summary>
+    internal bool AwaitsAck { get; init; }
+
     /// <summary>The load threads on the target.</summary>
     internal LoadThreads? LoadThreads { get; set; }
 
@@ -136,6 +139,9 @@ internal sealed class EntryContext(SaveVmEntry entry, bool isSource, Action<Entr
 
     /// <inheritdoc/>
     public override int MultifdChannels => Channels;
+
+    /// <inheritdoc/>
+    public override bool SwitchoverAck => AwaitsAck;
 
     /// <inheritdoc/>
     public override CancellationToken StreamEnded => LoadThreads?.StreamEnded ?? CancellationToken.None;

@@ -96,7 +96,11 @@ public sealed class SaveVmSource
         MustBePaused(false);
         int channels = _options.MultifdChannels;
         var session = new SourceSession(
-            [.. _entries.Select(e => new EntryContext(e, isSource: true, approve: null, scope.CancellationToken) { Channels = channels })], _options, _logger);
+            [.. _entries.Select(e => new EntryContext(e, isSource: true, approve: null, scope.CancellationToken)
+            {
+                Channels = channels,
+                AwaitsAck = _options.SwitchoverAck,
+            })], _options, _logger);
         return Drive(session, channels, scope, watch => session.Migrate(watch, open));
     }
 

@@ -181,7 +181,11 @@ internal sealed class TargetSession : IDisposable
     };
 
     private EntryContext Context(SaveVmEntry entry)
-        => new(entry, isSource: false, ReturnPath.Approve, CancellationToken.None) { Channels = Options.MultifdChannels };
+        => new(entry, isSource: false, ReturnPath.Approve, CancellationToken.None)
+        {
+            Channels = Options.MultifdChannels,
+            AwaitsAck = Options.SwitchoverAck,
+        };
 
     private void Connect(HandlerWatch watch, Func<IoScope, Stream> open)
     {

@@ -60,7 +60,7 @@ public sealed class DeviceSource : IDeviceStateSource
         _device.Enter(VfioState.StopCopy);
         using (var data = _device.OpenData(FileAccess.Read, _scope))
         {
-            while (CopyBlock(data, buffer, target, hash) > 0)
+            while (CopyBlock(data, buffer, target, hash, inPreCopy: false) > 0)
             {
                 // The end of the descriptor is the end of the state.
             }
@@ -89,7 +89,7 @@ public sealed class DeviceSource : IDeviceStateSource
             bool initialSent = false;
             do
             {
-                int count = left.IsEmpty ? 0 : CopyBlock(data, buffer, target, hash);
+                int count = left.IsEmpty ? 0 : CopyBlock(data, buffer, target, hash, inPreCopy: true);
                 PrecopyBytes += count;
                 left = count == 0 ? default : _device.GetPreCopyInfo();
                 bool completesInitial = !initialSent && left.InitialBytes == 0;
@@ -106,9 +106,9 @@ public sealed class DeviceSource : IDeviceStateSource
         }
     }
 
-    private int CopyBlock(FdStream data, byte[] buffer, Stream target, IncrementalHash hash)
+    private int CopyBlock(FdStream data, byte[] buffer, Stream target, IncrementalHash hash, bool inPreCopy)
     {
-        int count = Read(data, buffer);
+        int count = Read(data, buffer, inPreCopy);
         hash.AppendData(buffer.AsSpan(0, count));
         if (count > 0)
         {
@@ -118,11 +118,11 @@ public sealed class DeviceSource : IDeviceStateSource
         return count;
     }
 
-    private int Read(FdStream data, byte[] buffer)
+    private int Read(FdStream data, byte[] buffer, bool inPreCopy)
     {
         try
         {
-            return _device.ReadData(data, buffer);
+            return _device.ReadData(data, buffer, inPreCopy);
         }
         catch (WireException e)
         {

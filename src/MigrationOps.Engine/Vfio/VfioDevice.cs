@@ -91,12 +91,19 @@ public sealed class VfioDevice(IVfioDriver driver) : IDisposable
     /// <summary>Reads from the data descriptor.</summary>
     /// <param name="bounds">A stream over it, for deadline and cancellation.</param>
     /// <param name="buffer">Where the state goes.</param>
+    /// <param name="inPreCopy">True in a pre-copy state: there a read never waits, and some drivers make poll(2) wait for data
+    /// that a device which does not change never has.</param>
     /// <returns>Bytes read; 0 at the end, or where pre-copy has nothing now.</returns>
-    internal int ReadData(FdStream bounds, Span<byte> buffer)
+    internal int ReadData(FdStream bounds, Span<byte> buffer, bool inPreCopy)
     {
         while (true)
         {
-            bounds.WaitFor(PollEvents.Readable, bounds.StartDeadline());
+            bounds.ThrowIfCancelled();
+            if (!inPreCopy)
+            {
+                bounds.WaitFor(PollEvents.Readable, bounds.StartDeadline());
+            }
+
             int count = driver.Read(_data!, buffer);
             switch (-count)
             {

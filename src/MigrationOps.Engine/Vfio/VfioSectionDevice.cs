@@ -1,5 +1,4 @@
 using MigrationOps.Engine.Multifd;
-using MigrationOps.Engine.Native;
 using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.Vfio;
@@ -28,6 +27,7 @@ public sealed class VfioSectionDevice : ISaveVmHandlers, IDisposable
     private DeviceStateReceiver? _receiver;
     private MarkerParser? _sections;
     private bool _switchedOver;
+    private SectionPreCopy? _preCopy;
 
     /// <summary>A device that is not open yet.</summary>
     /// <param name="open">Opens the device; it is disposed at the end of each migration.</param>
@@ -45,39 +45,23 @@ public sealed class VfioSectionDevice : ISaveVmHandlers, IDisposable
     /// <inheritdoc/>
     public void SaveSetup(SaveVmSaveStream stream, SaveVmContext context)
     {
-        if (_device!.Flags.HasFlag(VfioMigrationFlags.PreCopy))
-        {
-            _device.Enter(VfioState.PreCopy);
-        }
-
+        _preCopy!.Begin();
         new MarkerWriter(stream).WriteSetup();
     }
 
     /// <inheritdoc/>
-    public bool IsActiveIterate(SaveVmContext context) => _device!.State is VfioState.PreCopy or VfioState.PreCopyP2P;
+    public bool IsActiveIterate(SaveVmContext context) => _preCopy!.IsActive;
 
     /// <inheritdoc/>
-    public bool SaveLiveIterate(SaveVmSaveStream stream, SaveVmContext context)
-    {
-        ArgumentNullException.ThrowIfNull(stream);
-        var writer = new MarkerWriter(stream);
-        byte[] buffer = new byte[BlockSize];
-        int count = BlockSize;
-        while (!stream.BudgetExceeded && (count = Read(buffer)) > 0)
-        {
-            writer.WriteData(buffer.AsSpan(0, count));
-        }
+    public bool SaveLiveIterate(SaveVmSaveStream stream, SaveVmContext context) => _preCopy!.Iterate(stream, context);
 
-        writer.Write(VfioMarker.EndOfState);
-        return count == 0;
-    }
-
-    /// <summary>Nothing is known cheaply.</summary>
+    /// <summary>What was left in pre-copy after the last turn.</summary>
     /// <inheritdoc/>
-    public PendingBytes StatePendingEstimate(SaveVmContext context) => default;
+    public PendingBytes StatePendingEstimate(SaveVmContext context) => _preCopy!.Estimate(context);
 
+    /// <summary>What is left in pre-copy, and what the device will give once it has stopped.</summary>
     /// <inheritdoc/>
-    public PendingBytes StatePendingExact(SaveVmContext context) => new(_device!.StopCopySize ?? 0);
+    public PendingBytes StatePendingExact(SaveVmContext context) => _preCopy!.Exact(context);
 
     /// <inheritdoc/>
     public void SaveLiveCompletePrecopy(SaveVmSaveStream stream, SaveVmContext context)
@@ -153,6 +137,8 @@ public sealed class VfioSectionDevice : ISaveVmHandlers, IDisposable
     public void LoadState(SaveVmLoadStream stream, SaveVmContext context, int versionId)
     {
         ArgumentNullException.ThrowIfNull(stream);
+        ArgumentNullException.ThrowIfNull(context);
+        bool hadInitialData = _receiver!.HasInitialData;
         byte[] buffer = new byte[64 * 1024];
         int held = 0;
         bool ended = false;
@@ -171,8 +157,16 @@ public sealed class VfioSectionDevice : ISaveVmHandlers, IDisposable
             held -= _sections.Parse(buffer.AsSpan(0, held), out ended);
         }
 
+        if (!hadInitialData && _receiver.HasInitialData)
+        {
+            context.ApproveSwitchover();
+        }
+
         SignalIfComplete();
     }
+
+    /// <inheritdoc/>
+    public bool SwitchoverAckNeeded(SaveVmContext context) => _device!.Flags.HasFlag(VfioMigrationFlags.PreCopy);
 
     /// <inheritdoc/>
     public void SwitchoverStart(SaveVmContext context)
@@ -228,6 +222,7 @@ public sealed class VfioSectionDevice : ISaveVmHandlers, IDisposable
         Close();
         _scope = new IoScope(Timeout.InfiniteTimeSpan, context.CancellationToken);
         _device = new VfioDevice(_open());
+        _preCopy = new SectionPreCopy(_device, _scope);
         try
         {
             RequireStopCopy(_device);
@@ -252,7 +247,7 @@ public sealed class VfioSectionDevice : ISaveVmHandlers, IDisposable
     {
         _device?.Dispose();
         _scope?.Dispose();
-        (_device, _scope, _receiver, _sections) = (null, null, null, null);
+        (_device, _scope, _receiver, _sections, _preCopy) = (null, null, null, null, null);
     }
 
     private void AwaitAll(SaveVmContext context, CancellationToken token)
@@ -279,39 +274,15 @@ public sealed class VfioSectionDevice : ISaveVmHandlers, IDisposable
     {
         _device!.Enter(VfioState.StopCopy);
         byte[] buffer = new byte[BlockSize];
-        int count;
-        while ((count = Read(buffer)) > 0)
+        using (var data = _device.OpenData(FileAccess.Read, _scope!))
         {
-            take(buffer.AsMemory(0, count));
+            int count;
+            while ((count = _device.ReadData(data, buffer, inPreCopy: false)) > 0)
+            {
+                take(buffer.AsMemory(0, count));
+            }
         }
 
         _device.Enter(VfioState.Stop);
-    }
-
-    // A device in pre-copy has no end; it says that there is nothing for now.
-    private int Read(byte[] buffer)
-    {
-        while (true)
-        {
-            _scope!.CancellationToken.ThrowIfCancellationRequested();
-            nint count = FdIo.Read(_device!.Data!, buffer);
-            if (count >= 0)
-            {
-                return (int)count;
-            }
-
-            int error = NativeError.Last;
-            if (error == NativeError.ENOMSG)
-            {
-                return 0;
-            }
-
-            if (error != NativeError.EINTR)
-            {
-                throw new VfioException(VfioError.DataTransferFailed,
-                    $"'{_device.Path}' does not give its state: {NativeError.Describe(error)}.")
-                { Target = _device.Path };
-            }
-        }
     }
 }
