@@ -2,7 +2,8 @@ namespace MigrationOps.Engine.Multifd;
 
 /// <summary>One multifd channel, from its init message to its end.</summary>
 internal sealed class RamAndDeviceChannel(
-    ChannelReader reader, IDevicePacketReceiver devices, ReceiveState state, IMigrationRecorder? recorder, ReceiveOptions options)
+    ChannelReader reader, IDevicePacketReceiver devices, ReceiveState state, IMigrationRecorder? recorder, ReceiveOptions options,
+    IRamPacketReceiver? ram = null)
 {
     internal void Run()
     {
@@ -65,8 +66,16 @@ internal sealed class RamAndDeviceChannel(
         int size = RamPacket.SizeFor(options.PageSize);
         reader.Require(size, "a RAM packet");
         RamPacket.Parse(reader.Buffered, out var packet, options.PageSize, options.PacketLimit, reader.Name, offset);
-        reader.Advance(size);
-        reader.Skip(packet.NextPacketSize, "the pages of a RAM packet");
+        if (ram is null)
+        {
+            reader.Advance(size);
+            reader.Skip(packet.NextPacketSize, "the pages of a RAM packet");
+        }
+        else
+        {
+            ram.Receive(packet, size, reader);
+        }
+
         counters.RamPackets++;
         counters.NormalPages += packet.NormalPages;
         counters.ZeroPages += packet.ZeroPages;
@@ -75,6 +84,7 @@ internal sealed class RamAndDeviceChannel(
         {
             counters.CountSync();
             state.Changed();
+            ram?.Sync();
         }
     }
 }

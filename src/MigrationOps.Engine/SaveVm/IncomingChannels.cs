@@ -26,6 +26,9 @@ internal sealed class IncomingChannels(
 
     internal long Bytes => watch.Moved;
 
+    /// <summary>Takes RAM; without, a channel that carries pages fails the migration at its end. To be set before the start.</summary>
+    internal IRamPacketReceiver? Ram { get; set; }
+
     /// <summary>Called when every channel has ended, as a source ends it.</summary>
     internal Action? AllEnded { get; set; }
 
@@ -96,7 +99,7 @@ internal sealed class IncomingChannels(
     internal void Check()
     {
         _state.CheckChannels();
-        if (_state.Summarize(Bounds.PageSize).Channels.FirstOrDefault(c => c.NormalPages + c.ZeroPages > 0) is { } ram)
+        if (Ram is null && _state.Summarize(Bounds.PageSize).Channels.FirstOrDefault(c => c.NormalPages + c.ZeroPages > 0) is { } ram)
         {
             throw new SaveVmException(SaveVmError.NotSupported,
                 $"Channel {ram.Id} carries {ram.NormalPages + ram.ZeroPages:N0} pages of RAM, which no handler takes.")
@@ -198,7 +201,7 @@ internal sealed class IncomingChannels(
     {
         try
         {
-            new RamAndDeviceChannel(reader, this, _state, null, Bounds).Run();
+            new RamAndDeviceChannel(reader, this, _state, null, Bounds, Ram).Run();
         }
         catch (WireException e)
         {

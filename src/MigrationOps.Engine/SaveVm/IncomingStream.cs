@@ -180,6 +180,20 @@ internal sealed class IncomingStream
         return package;
     }
 
+    /// <summary>Waits for something else than bytes, which has a deadline of its own.</summary>
+    internal void Wait(Action wait)
+    {
+        _watch.BeginWait();
+        try
+        {
+            wait();
+        }
+        finally
+        {
+            _watch.EndWait();
+        }
+    }
+
     /// <summary>Keeps the first failure.</summary>
     internal Exception Fail(Exception failure)
     {

@@ -15,12 +15,29 @@ namespace MigrationOps.Engine.SaveVm;
 internal sealed class SectionSpool : IDisposable
 {
     private readonly AtomicFile _file;
-    private readonly WalkContext _walk = new(new Blind());
+    private readonly object _gate = new();
+    private readonly WalkContext _walk;
+    private readonly SpooledRam? _ram;
+    private readonly RoundBarrier? _rounds;
     private readonly Dictionary<StreamSection, long> _saved = [];
     private readonly SortedSet<string> _devices = new(StringComparer.Ordinal);
     private int _adopted;
 
-    internal SectionSpool(string path, IoScope scope) => _file = AtomicFile.Create(path, scope);
+    /// <summary>Begins a file.</summary>
+    /// <param name="path">Where it appears.</param>
+    /// <param name="channels">Carry the RAM beside the main stream; null if that has it.</param>
+    /// <param name="scope">The deadline of every wait, and cancellation.</param>
+    internal SectionSpool(string path, IncomingChannels? channels, IoScope scope)
+    {
+        _file = AtomicFile.Create(path, scope);
+        if (channels is not null)
+        {
+            _rounds = new RoundBarrier(channels.Count, channels.Moved, scope);
+            channels.Ram = _ram = new SpooledRam(Output, _gate, _rounds);
+        }
+
+        _walk = new WalkContext(_ram is null ? new Blind() : _ram);
+    }
 
     /// <summary>Where the bytes go that are to be kept as they come.</summary>
     internal Stream Output => _file.Stream;
@@ -31,6 +48,7 @@ internal sealed class SectionSpool : IDisposable
     /// <summary>Learns what the configuration says of the bodies' format.</summary>
     internal void Configure(StreamElement.Configuration configuration)
     {
+        _ram?.SyncsAtSectionEnd = MachineVersion.SyncsAtSectionEnd(configuration.MachineType);
         _walk.IgnoreShared = configuration.Capabilities.Contains(StreamFormat.IgnoreSharedCapability);
         if (configuration.PageBits is { } bits)
         {
@@ -70,12 +88,27 @@ internal sealed class SectionSpool : IDisposable
             return null;
         }
 
+        device.Section = _walk.Sections[entry.SectionId].Header with { Kind = type, Offset = input.Offset, BodyOffset = input.Offset };
+        _devices.Add(entry.ToString());
+        if (device.Ram is { } ram)
+        {
+            ram.Begin(entry, input);
+            return null;
+        }
+
         var head = new ArrayBufferWriter<byte>();
         ElementWriter.Section(head, type, entry);
-        Output.Write(head.WrittenSpan);
-        device.Section = _walk.Sections[entry.SectionId].Header with { Kind = (SectionKind)type, Offset = input.Offset, BodyOffset = input.Offset };
-        _devices.Add(entry.ToString());
-        return new Tapping(input, Output);
+        var tapping = new Tapping(input, Output, _gate);
+        try
+        {
+            Output.Write(head.WrittenSpan);
+            return tapping;
+        }
+        catch
+        {
+            tapping.Dispose();
+            throw;
+        }
     }
 
     /// <summary>Reads the description behind the end mark, checks the lengths against it, and makes the file durable.</summary>
@@ -98,7 +131,11 @@ internal sealed class SectionSpool : IDisposable
     }
 
     /// <inheritdoc/>
-    public void Dispose() => _file.Dispose();
+    public void Dispose()
+    {
+        _rounds?.Dispose();
+        _file.Dispose();
+    }
 
     private static byte[] ReadDescription(IncomingStream input)
     {
@@ -163,17 +200,24 @@ internal sealed class SectionSpool : IDisposable
         return element.WrittenSpan.ToArray();
     }
 
+    // Nothing else may come between the head of a section and its footer.
     private sealed class Tapping : IDisposable
     {
         private readonly IncomingStream _input;
+        private readonly object _gate;
 
-        internal Tapping(IncomingStream input, Stream output)
+        internal Tapping(IncomingStream input, Stream output, object gate)
         {
-            _input = input;
+            (_input, _gate) = (input, gate);
+            Monitor.Enter(gate);
             _input.Tap = output;
         }
 
-        public void Dispose() => _input.Tap = null;
+        public void Dispose()
+        {
+            _input.Tap = null;
+            Monitor.Exit(_gate);
+        }
     }
 
     private sealed class Blind : StreamVisitor;
@@ -185,12 +229,16 @@ internal sealed class SectionSpool : IDisposable
 
         internal StreamSection Section { get; set; } = null!;
 
+        /// <summary>Writes what this device sends, if its pages come over channels too.</summary>
+        internal SpooledRam? Ram => Section is { IdStr: SaveVmFormat.Ram, Kind: not SectionKind.Full } ? spool._ram : null;
+
         public void LoadState(SaveVmLoadStream stream, SaveVmContext context, int versionId)
         {
             var input = ((SectionLoadStream)stream).Input;
             long start = input.Offset;
             var body = SectionBodies.For(spool._walk.Sections[id], Section, spool._walk, description: null);
             input.ReadBody((ref WireReader reader, bool last) => body.Read(Section, ref reader, last));
+            Ram?.End(Section.Kind);
             if (Section.Kind == SectionKind.Full)
             {
                 spool._saved[Section with { Offset = 0, BodyOffset = 0 }] = input.Offset - start;

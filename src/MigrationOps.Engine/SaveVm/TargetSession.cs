@@ -68,7 +68,7 @@ internal sealed class TargetSession : IDisposable
     internal void Load(HandlerWatch watch, Func<IoScope, Stream> open)
     {
         Connect(watch, open);
-        Spool = Options.SpoolPath is { } path ? new SectionSpool(path, _scope) : null;
+        Spool = Options.SpoolPath is { } path ? new SectionSpool(path, Sections.Find(new SaveVmAlias(SaveVmFormat.Ram, 0)) is null ? Channels : null, _scope) : null;
         Input.Tap = Spool?.Output;
         Input.ReadHeader();
         if (Input.Peek() == StreamFormat.Configuration)

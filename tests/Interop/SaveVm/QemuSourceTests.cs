@@ -44,6 +44,45 @@ public class QemuSourceTests
         MigrationGuest.AssertRunsOn(guest.StartTarget("file:" + guest.Folder.File("kept.stream")), CountingFirmware.ReadCounter(source));
     }
 
+    [Theory]
+    [InlineData(MigrationGuest.Program, "q35", "multifd")]
+    [InlineData(MigrationGuest.Program, "q35", "legacy")]
+    [InlineData(MigrationGuest.Program, "pc-q35-8.0", "legacy")]
+    [InlineData(MigrationGuest.Program + "-newer", "q35", "multifd")]
+    public void Memory_that_comes_over_multifd_channels_is_kept_round_by_round_and_the_guest_runs_on_from_it(string program, string machine, string zeroPages)
+    {
+        using var guest = new MigrationGuest(program, "-M", machine);
+        var source = guest.StartSource();
+        source.SetCapability("return-path");
+        source.SetCapability("multifd");
+        // Slow enough for several rounds, in which the counter's page comes again.
+        source.SetParameters(new() { ["multifd-channels"] = 2, ["zero-page-detection"] = zeroPages, ["max-bandwidth"] = 4 << 20, ["downtime-limit"] = 5 });
+        string spool = guest.Folder.File("kept.stream");
+        var received = Receive(guest, source, spool, new GlobalState(), channels: 2);
+        Assert.Contains("ram", received.Spooled);
+        Assert.Equal((2, true), (received.MultifdChannels, received.ChannelBytes > 4096));
+        var kept = RecordedStream.Read(spool);
+        Assert.Equal(received.Spooled, kept.Sections.Select(s => s.Header.InstanceId == 0 ? s.Header.IdStr : $"{s.Header.IdStr}/{s.Header.InstanceId}")
+            .Distinct().Order(StringComparer.Ordinal));
+        MigrationGuest.AssertRunsOn(guest.StartTarget("file:" + spool), CountingFirmware.ReadCounter(source));
+    }
+
+    [Fact]
+    public void Memory_that_is_compressed_on_its_channels_is_refused_by_name_and_the_real_source_goes_on()
+    {
+        using var guest = new MigrationGuest(MigrationGuest.Program, "-M", "q35");
+        var source = guest.StartSource();
+        source.SetCapability("return-path");
+        source.SetCapability("multifd");
+        source.SetParameters(new() { ["multifd-channels"] = 2, ["multifd-compression"] = "zlib" });
+        string spool = guest.Folder.File("kept.stream");
+        var failure = Assert.Throws<SaveVmException>(() => Receive(guest, source, spool, new GlobalState(), status: "failed", channels: 2));
+        Assert.Equal(SaveVmError.NotSupported, failure.Reason);
+        Assert.Contains("compressed", failure.Message, StringComparison.Ordinal);
+        Assert.False(File.Exists(spool));
+        source.WaitUntil(() => source.Status == "running", "the guest to run on in the source");
+    }
+
     [Fact]
     public void A_guest_that_writes_faster_than_it_is_sent_is_kept_with_every_round()
     {
@@ -81,13 +120,13 @@ public class QemuSourceTests
     }
 
     private static MigrationStreamTransfer Receive(
-        MigrationGuest guest, QemuProcess source, string? spool, ISaveVmHandlers globalState, string status = "completed")
+        MigrationGuest guest, QemuProcess source, string? spool, ISaveVmHandlers globalState, string status = "completed", int channels = 0)
     {
         var registry = new SaveVmRegistry();
         registry.Register(GlobalState.IdStr, 0, 1, globalState);
         string socket = guest.Folder.File("out");
         using var scope = new IoScope(TimeSpan.FromSeconds(60));
-        var options = new SaveVmTargetOptions { SwitchoverAck = true, SpoolPath = spool };
+        var options = new SaveVmTargetOptions { SwitchoverAck = true, SpoolPath = spool, MultifdChannels = channels };
         var receiving = Task.Factory.StartNew(
             () => SaveVmTransfer.Receive(registry, new Endpoint.Unix(socket), TransportSecurity.Default, options, scope), TaskCreationOptions.LongRunning);
         source.WaitForSocket(socket);

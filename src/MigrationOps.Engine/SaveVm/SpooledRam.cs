@@ -1,0 +1,212 @@
+using System.Buffers;
+using System.Buffers.Binary;
+using System.Text;
+using MigrationOps.Engine.Multifd;
+using MigrationOps.Engine.Streams;
+using MigrationOps.Engine.Wire;
+using RamPacket = MigrationOps.Engine.Multifd.RamPacket;
+using SectionKind = MigrationOps.Engine.Streams.SectionKind;
+
+namespace MigrationOps.Engine.SaveVm;
+
+/// <summary>
+/// RAM that comes over multifd channels, written into the spool as the RAM sections of a stream without multifd: each packet is a
+/// section of its own, and the main stream's RAM sections are written anew between them, because a page names its block by the one before it.
+/// A page may come again in the next round; the channels' SYNC keeps the rounds apart.
+/// </summary>
+internal sealed class SpooledRam(Stream output, object gate, RoundBarrier rounds) : StreamVisitor, IRamPacketReceiver
+{
+    private const ulong Zero = 0x02;
+    private const ulong MemorySize = 0x04;
+    private const ulong Page = 0x08;
+    private const ulong EndOfSection = 0x10;
+    private const ulong Continue = 0x20;
+
+    private const int NameOffset = 64;
+    private const int NameLength = 256;
+    private const int TableOffset = NameOffset + NameLength;
+    private const int MostBuffered = 256 << 10;
+
+    private readonly ArrayBufferWriter<byte> _buffered = new();
+    private readonly Dictionary<string, RamBlock> _blocks = new(StringComparer.Ordinal);
+    private SaveVmEntry? _entry;
+    private IncomingStream _input = null!;
+    private RamBlock? _last;
+    private bool _hasList;
+
+    /// <summary>True if the source syncs at each section's end instead of saying so by a word: machine types before 8.1.</summary>
+    internal bool SyncsAtSectionEnd { get; set; }
+
+    /// <summary>A RAM section of the main stream begins.</summary>
+    internal void Begin(SaveVmEntry entry, IncomingStream input) => (_entry, _input) = (entry, input);
+
+    /// <summary>It has ended.</summary>
+    internal void End(SectionKind kind)
+    {
+        if (SyncsAtSectionEnd)
+        {
+            OnMultifdFlush();
+        }
+
+        Write(kind == SectionKind.End);
+    }
+
+    /// <inheritdoc/>
+    public override void OnRamBlock(RamBlock block) => _blocks.Add(block.Name, block);
+
+    /// <inheritdoc/>
+    public override void OnRamPage(RamBlock block, long pageOffset, RamPageKind kind, ReadOnlySpan<byte> data)
+    {
+        ulong flag = kind switch
+        {
+            RamPageKind.Normal => Page,
+            RamPageKind.Fill => Zero,
+            _ => throw new SaveVmException(SaveVmError.NotSupported, $"A page of '{block.Name}' is stored as {kind}, which does not go together with multifd channels."),
+        };
+        Put(_buffered, block, ref _last, pageOffset, flag, data);
+        if (_buffered.WrittenCount >= MostBuffered)
+        {
+            Write(isEnd: false);
+        }
+    }
+
+    /// <inheritdoc/>
+    public override void OnMultifdFlush()
+    {
+        // What came before must be in the file before the channels go on.
+        Write(isEnd: false);
+        _input.Wait(rounds.AwaitChannels);
+    }
+
+    /// <inheritdoc/>
+    public void Sync() => rounds.AwaitRound();
+
+    /// <inheritdoc/>
+    public void Receive(in RamPacket packet, int size, ChannelReader channel)
+    {
+        long offset = channel.Offset;
+        int normal = (int)packet.NormalPages;
+        int pages = normal + (int)packet.ZeroPages;
+        if (pages == 0)
+        {
+            channel.Advance(size);
+            channel.Skip(packet.NextPacketSize, "the pages of a RAM packet");
+            return;
+        }
+
+        if (packet.Header.Compression != 0 && normal > 0)
+        {
+            throw new SaveVmException(SaveVmError.NotSupported, $"The pages at byte {offset:N0} of {channel.Name} are compressed ({packet.Header.Compression}) and cannot be kept.",
+                action: "Set multifd-compression to none on the source.")
+            { Section = channel.Name, ByteOffset = offset };
+        }
+
+        var head = channel.Buffered[..size];
+        var block = Block(head.Slice(NameOffset, NameLength), channel.Name, offset);
+        long[] offsets = new long[pages];
+        for (int i = 0; i < pages; i++)
+        {
+            offsets[i] = (long)BinaryPrimitives.ReadUInt64BigEndian(head[(TableOffset + (8 * i))..]);
+            if (offsets[i] < 0 || offsets[i] >= block.Length)
+            {
+                throw MultifdException.At(MultifdError.InvalidRamPacket, channel.Name, offset,
+                    $"a page lies at 0x{offsets[i]:x} of RAM block '{block.Name}', which is 0x{block.Length:x} bytes long");
+            }
+        }
+
+        channel.Advance(size);
+        Write(channel, block, offsets, normal, (int)(packet.NextPacketSize / Math.Max(1, normal)));
+    }
+
+    private void Write(ChannelReader channel, RamBlock block, long[] offsets, int normal, int pageSize)
+    {
+        var section = new ArrayBufferWriter<byte>(1024 + (normal * (pageSize + sizeof(ulong))) + (offsets.Length * 9));
+        ElementWriter.Section(section, SectionKind.Part, _entry!);
+        RamBlock? last = null;
+        byte[] page = ArrayPool<byte>.Shared.Rent(Math.Max(1, pageSize));
+        for (int i = 0; i < normal; i++)
+        {
+            channel.ReadExactly(page.AsSpan(0, pageSize), "the pages of a RAM packet");
+            Put(section, block, ref last, offsets[i], Page, page.AsSpan(0, pageSize));
+        }
+
+        ArrayPool<byte>.Shared.Return(page);
+        for (int i = normal; i < offsets.Length; i++)
+        {
+            Put(section, block, ref last, offsets[i], Zero, [0]);
+        }
+
+        Finish(section);
+    }
+
+    // The list before all else, then what has come of pages.
+    private void Write(bool isEnd)
+    {
+        bool isStart = !_hasList && _blocks.Count > 0;
+        if (!isStart && !isEnd && _buffered.WrittenCount == 0)
+        {
+            return;
+        }
+
+        var section = new ArrayBufferWriter<byte>();
+        ElementWriter.Section(section, isStart ? SectionKind.Start : isEnd ? SectionKind.End : SectionKind.Part, _entry!);
+        if (isStart)
+        {
+            _hasList = true;
+            PutList(section);
+        }
+
+        section.Write(_buffered.WrittenSpan);
+        _buffered.Clear();
+        _last = null;
+        Finish(section);
+    }
+
+    private void Finish(ArrayBufferWriter<byte> section)
+    {
+        WireWriter.BigEndian(section).WriteUInt64(EndOfSection);
+        ElementWriter.Footer(section, _entry!.SectionId);
+        lock (gate)
+        {
+            output.Write(section.WrittenSpan);
+        }
+    }
+
+    private void PutList(ArrayBufferWriter<byte> section)
+    {
+        var writer = WireWriter.BigEndian(section);
+        writer.WriteUInt64((ulong)_blocks.Values.Sum(b => b.Length) | MemorySize);
+        foreach (var block in _blocks.Values.OrderBy(b => b.Index))
+        {
+            writer.WriteByte((byte)block.NameBytes.Length);
+            writer.WriteBytes(block.NameBytes);
+            writer.WriteUInt64((ulong)block.Length);
+            if (block.Address is { } address)
+            {
+                writer.WriteUInt64(address);
+            }
+        }
+    }
+
+    private static void Put(ArrayBufferWriter<byte> section, RamBlock block, ref RamBlock? last, long offset, ulong flag, ReadOnlySpan<byte> data)
+    {
+        var writer = WireWriter.BigEndian(section);
+        writer.WriteUInt64((ulong)offset | flag | (ReferenceEquals(last, block) ? Continue : 0));
+        if (!ReferenceEquals(last, block))
+        {
+            writer.WriteByte((byte)block.NameBytes.Length);
+            writer.WriteBytes(block.NameBytes);
+            last = block;
+        }
+
+        writer.WriteBytes(data);
+    }
+
+    private RamBlock Block(ReadOnlySpan<byte> field, string channel, long offset)
+    {
+        int length = field.IndexOf((byte)0);
+        string name = Encoding.UTF8.GetString(field[..(length < 0 ? field.Length : length)]);
+        return _blocks.GetValueOrDefault(name) ?? throw MultifdException.At(MultifdError.InvalidRamPacket, channel, offset,
+            $"a page belongs to the RAM block '{name}', which the list of the main stream does not have");
+    }
+}
