@@ -50,13 +50,16 @@ internal sealed class ShapedRelay : IDisposable
             using var target = _connect();
             var answers = Task.Factory.StartNew(() => Pass(target, source, _ => { }), TaskCreationOptions.LongRunning);
             var clock = Stopwatch.StartNew();
+            var free = TimeSpan.Zero;
             Pass(source, target, count =>
             {
                 Passed += count;
-                var due = TimeSpan.FromSeconds((double)Passed / _bytesPerSecond) - clock.Elapsed;
-                if (due > TimeSpan.Zero)
+                // What was not sent in time is not caught up: a network has no memory of when it was idle.
+                free = (free > clock.Elapsed ? free : clock.Elapsed) + TimeSpan.FromSeconds((double)count / _bytesPerSecond);
+                var wait = free - clock.Elapsed;
+                if (wait > TimeSpan.Zero)
                 {
-                    Thread.Sleep(due);
+                    Thread.Sleep(wait);
                 }
             });
             answers.Wait();
