@@ -8,7 +8,7 @@ namespace MigrationOps.Engine.Multifd;
 /// </summary>
 internal sealed class RamSectionBody(IMainStreamObserver observer, int pageSize, bool ignoreShared) : ISectionBody
 {
-    private const ulong FlagMask = 0xfff;
+    private const ulong FlagMask = 0x3ff;
     private const ulong Zero = 0x02;
     private const ulong MemorySize = 0x04;
     private const ulong Page = 0x08;

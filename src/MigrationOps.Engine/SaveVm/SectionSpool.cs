@@ -52,7 +52,7 @@ internal sealed class SectionSpool : IDisposable
         _walk.IgnoreShared = configuration.Capabilities.Contains(StreamFormat.IgnoreSharedCapability);
         if (configuration.PageBits is { } bits)
         {
-            _walk.PageSize = bits is >= 9 and <= 16 ? 1L << bits
+            _walk.KnownPageSize = bits is >= 9 and <= 16 ? 1L << bits
                 : throw new SaveVmException(SaveVmError.ConfigurationMismatch, $"The stream has pages of 2^{bits} bytes, which no machine has.");
         }
     }

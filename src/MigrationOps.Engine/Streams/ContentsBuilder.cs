@@ -67,6 +67,16 @@ internal sealed class ContentsBuilder(StreamContents contents, SpooledBytes? spo
         Pages?.OnRamBlock(block);
     }
 
+    public override void OnPageSize(int pageSize)
+    {
+        contents.PageSize = pageSize;
+        Pages?.SetPageSize(pageSize);
+        for (int i = 0; i < contents.Ram.Count; i++)
+        {
+            contents.Ram[i] = new RamBlockContents(contents.Ram[i].Block, pageSize, contents.Budget);
+        }
+    }
+
     public override void OnRamPage(RamBlock block, long pageOffset, RamPageKind kind, ReadOnlySpan<byte> data)
     {
         var ram = contents.Ram[block.Index];

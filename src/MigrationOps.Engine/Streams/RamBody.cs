@@ -11,11 +11,12 @@ internal sealed class RamBody(WalkContext context) : ISectionBody
 {
     internal const uint Version = 4;
 
+    internal const ulong EndOfSection = 0x10;
+    internal const ulong Continue = 0x20;
+
     private const ulong Zero = 0x02;
     private const ulong MemSize = 0x04;
     private const ulong Page = 0x08;
-    private const ulong EndOfSection = 0x10;
-    private const ulong Continue = 0x20;
     private const ulong Xbzrle = 0x40;
     private const ulong Hook = 0x80;
     private const ulong CompressPage = 0x100;
@@ -55,7 +56,7 @@ internal sealed class RamBody(WalkContext context) : ISectionBody
             }
             else
             {
-                switch (ReadWord(section, ref reader))
+                switch (ReadWord(section, ref reader, last))
                 {
                     case null:
                         return false;
@@ -67,7 +68,7 @@ internal sealed class RamBody(WalkContext context) : ISectionBody
     }
 
     /// <summary>Reads a word and what belongs to it: true at the section's end, null if bytes are lacking.</summary>
-    private bool? ReadWord(StreamSection section, ref WireReader reader)
+    private bool? ReadWord(StreamSection section, ref WireReader reader, bool last)
     {
         var r = reader;
         if (!r.TryReadUInt64(out ulong word))
@@ -75,13 +76,12 @@ internal sealed class RamBody(WalkContext context) : ISectionBody
             return null;
         }
 
-        ulong mask = (ulong)context.PageSize - 1;
-        ulong flags = word & mask;
-        long address = (long)(word & ~mask);
+        ulong flags = word & (PageSizeProbe.Smallest - 1);
+        long address = (long)(word - flags);
         switch (flags & ~Continue)
         {
             case Page or Zero or Xbzrle or CompressPage:
-                if (!ReadPage(section, ref r, flags, address))
+                if (!ReadPage(section, ref r, flags, address, last))
                 {
                     return null;
                 }
@@ -110,7 +110,10 @@ internal sealed class RamBody(WalkContext context) : ISectionBody
         return false;
     }
 
-    private bool ReadPage(StreamSection section, ref WireReader r, ulong flags, long pageOffset)
+    /// <summary>True for the flag of a record that is a page or stands for one.</summary>
+    internal static bool IsPage(ulong flag) => flag is Page or Zero or Xbzrle or CompressPage;
+
+    private bool ReadPage(StreamSection section, ref WireReader r, ulong flags, long pageOffset, bool last)
     {
         long at = r.Offset - 8;
         var block = _current;
@@ -136,6 +139,17 @@ internal sealed class RamBody(WalkContext context) : ISectionBody
                 $"A page lies at 0x{pageOffset:x} of RAM block '{block.Name}', which is 0x{block.Length:x} bytes long");
         }
 
+        if (context.KnownPageSize is null && !TryFindPageSize(section, r, flags & ~Continue, block, pageOffset, last))
+        {
+            return false;
+        }
+
+        if (pageOffset % context.PageSize != 0)
+        {
+            throw WalkContext.Failure(StreamError.InvalidRam, section, at,
+                $"A page lies at 0x{pageOffset:x} of RAM block '{block.Name}', which is no multiple of the {context.PageSize:N0} bytes of a page");
+        }
+
         if (!TryReadPageData(section, ref r, flags & ~Continue, at, out var kind, out var data))
         {
             return false;
@@ -144,6 +158,39 @@ internal sealed class RamBody(WalkContext context) : ISectionBody
         _current = block;
         context.Visitor.OnRamPage(block, pageOffset, kind, data);
         return true;
+    }
+
+    private bool TryFindPageSize(StreamSection section, WireReader r, ulong flag, RamBlock block, long pageOffset, bool last)
+    {
+        int encoded = 0;
+        if (flag != Page)
+        {
+            var data = r;
+            if (!TryReadPageData(section, ref data, flag, r.Offset, out _, out _))
+            {
+                return false;
+            }
+
+            encoded = data.Position - r.Position;
+        }
+
+        int? size = new PageSizeProbe
+        {
+            SectionId = section.Id,
+            Block = block,
+            Blocks = _blocks,
+            PageOffset = pageOffset,
+            IsWhole = flag == Page,
+            EncodedLength = encoded,
+            Last = last,
+        }.Find(r.Rest);
+        if (size is not null && size != context.PageSize)
+        {
+            context.Visitor.OnPageSize(size.Value);
+        }
+
+        context.KnownPageSize = size;
+        return size is not null;
     }
 
     private bool TryReadPageData(
@@ -204,7 +251,7 @@ internal sealed class RamBody(WalkContext context) : ISectionBody
         }
 
         string text = Encoding.UTF8.GetString(name);
-        if (size > (ulong)_listLeft || size % (ulong)context.PageSize != 0)
+        if (size > (ulong)_listLeft || size % (ulong)(context.KnownPageSize ?? PageSizeProbe.Smallest) != 0)
         {
             throw WalkContext.Failure(StreamError.InvalidRam, section, reader.Offset,
                 $"The RAM block '{text}' has 0x{size:x} bytes, which is no number of pages or more than the 0x{_listLeft:x} that the list has left");
@@ -284,6 +331,12 @@ internal sealed class RamBody(WalkContext context) : ISectionBody
             || !r.TryReadUInt64(out ulong bitmap) || !r.TryReadUInt64(out ulong pages))
         {
             return false;
+        }
+
+        if (context.KnownPageSize is null && pageSize is >= PageSizeProbe.Smallest and <= StreamFormat.MaxPageSize && ulong.IsPow2(pageSize))
+        {
+            context.KnownPageSize = (long)pageSize;
+            context.Visitor.OnPageSize((int)pageSize);
         }
 
         // The header has offsets in the file, which starts before the stream if that was written at an offset.

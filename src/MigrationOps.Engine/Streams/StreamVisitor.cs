@@ -42,6 +42,11 @@ public abstract class StreamVisitor
     {
     }
 
+    /// <summary>The size of the target's pages, if the first of them shows that it is not the one assumed; before that page.</summary>
+    public virtual void OnPageSize(int pageSize)
+    {
+    }
+
     /// <summary>A page of RAM.</summary>
     /// <param name="block">The block that it belongs to.</param>
     /// <param name="pageOffset">Its offset in the block.</param>

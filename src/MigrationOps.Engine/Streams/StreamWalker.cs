@@ -30,7 +30,7 @@ public sealed class StreamWalker : IByteConsumer
         _description = description;
         if (description is not null)
         {
-            _context.PageSize = description.PageSize;
+            _context.KnownPageSize = description.PageSize;
         }
     }
 
@@ -175,7 +175,7 @@ public sealed class StreamWalker : IByteConsumer
 
         if (configuration.PageBits is { } bits)
         {
-            _context.PageSize = 1L << bits;
+            _context.KnownPageSize = 1L << bits;
         }
 
         _context.IgnoreShared = configuration.Capabilities.Contains(StreamFormat.IgnoreSharedCapability);

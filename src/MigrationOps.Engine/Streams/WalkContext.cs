@@ -7,7 +7,10 @@ internal sealed class WalkContext(StreamVisitor visitor)
 {
     internal StreamVisitor Visitor { get; } = visitor;
 
-    internal long PageSize { get; set; } = StreamFormat.DefaultPageSize;
+    /// <summary>Null until the stream, or somebody beforehand, has said it.</summary>
+    internal long? KnownPageSize { get; set; }
+
+    internal long PageSize => KnownPageSize ?? StreamFormat.DefaultPageSize;
 
     internal bool IgnoreShared { get; set; }
 
