@@ -174,6 +174,29 @@ public sealed class RealStreamTests : IDisposable
     }
 
     [Theory]
+    [InlineData("highbank", 1024)]
+    [InlineData("virt-2.7", 1024)]
+    [InlineData("virt", 4096)]
+    public void A_stream_of_small_pages_is_read_through_a_pipe(string machine, int pageSize)
+    {
+        using var qemu = QemuProcess.Start(_lab.Folder, "arm", ["-M", machine, "-accel", "tcg"], program: "qemu-system-aarch64");
+        string path = _lab.Save(qemu, "vm.stream");
+        using var input = new System.IO.Pipes.AnonymousPipeServerStream(System.IO.Pipes.PipeDirection.In);
+        using var output = new System.IO.Pipes.AnonymousPipeClientStream(System.IO.Pipes.PipeDirection.Out, input.ClientSafePipeHandle);
+        var feeding = Task.Factory.StartNew(() =>
+        {
+            using var file = File.OpenRead(path);
+            file.CopyTo(output);
+            output.Dispose();
+        }, TaskCreationOptions.LongRunning);
+        var info = MigrationStreams.GetInfo(new MigrationStreamInput { Path = "a pipe", Forward = input });
+        Assert.True(((IAsyncResult)feeding).AsyncWaitHandle.WaitOne(TimeSpan.FromSeconds(60)));
+        Assert.True(info.Complete, info.Failure);
+        Assert.Equal((pageSize, 0L), (info.PageSize, info.RamBlocks.Sum(b => b.MissingPages)));
+        Assert.Equal(info.RamBlocks.Select(b => b.Pages), MigrationStreams.GetInfo(new MigrationStreamInput { Path = path }).RamBlocks.Select(b => b.Pages));
+    }
+
+    [Theory]
     [InlineData("plain")]
     [InlineData("xbzrle")]
     [InlineData("mapped-ram")]
