@@ -39,7 +39,7 @@ internal sealed class VfioReceiveBenchmark : TransferBenchmark
 
         report.Compare("64 devices against 1, 4 channels", Size, 1.0,
             () => Receive(unix, 4, 64, Size, folder), () => Receive(unix, 4, 1, Size, folder), Rounds);
-        report.Figure("allocation per packet, 4 channels", AllocationPerPacket(unix, folder), "bytes", 0);
+        report.Figure("allocation per packet, 4 channels", AllocationPerPacket(unix, folder), "bytes", 0.1);
         report.Figure("resident memory above idle, everything early", EarlyMemory(folder), "MiB", (Budget >> 20) + 64);
     }
 
@@ -57,7 +57,8 @@ internal sealed class VfioReceiveBenchmark : TransferBenchmark
     });
 
     // From the middle of a transfer to the last of its data: set-up is behind it by then, and so is the growth of the buffers'
-    // pool, because a small budget is soon used up.
+    // pool, because a small budget is soon used up. All threads of the process count, also the runtime's own; a test counts
+    // what the data path's alone takes, which is nothing.
     private static double AllocationPerPacket(string uri, TmpfsFolder folder)
     {
         var sink = new HalfwaySink(Size);

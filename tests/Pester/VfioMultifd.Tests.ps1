@@ -5,7 +5,7 @@ BeforeAll {
 
     # A real source's bytes, connection by connection, as it sent them.
     function Send-Capture {
-        param([string] $Socket, [string] $Folder = $capture, [long] $Cut = [long]::MaxValue)
+        param([string] $Socket, [string] $Folder = $capture, [long] $Cut = [long]::MaxValue, [switch] $MayFail)
         $open = foreach ($file in Get-ChildItem -Path "$Folder/conn*.c2s.bin" | Sort-Object -Property Name) {
             $connection = [Net.Sockets.Socket]::new('Unix', 'Stream', 'Unspecified')
             $connection.Connect([Net.Sockets.UnixDomainSocketEndPoint]::new($Socket))
@@ -15,8 +15,8 @@ BeforeAll {
         }
         foreach ($one in $open) {
             try { $null = $one.Sent.GetAwaiter().GetResult(); $one.Connection.Shutdown('Send') }
-            # A receiver that has seen the fault of a cut stream does not read on.
-            catch { if ($Cut -eq [long]::MaxValue) { throw } }
+            # A receiver that has seen the fault does not read on.
+            catch { if ($Cut -eq [long]::MaxValue -and -not $MayFail) { throw } }
         }
 
         $open
@@ -107,6 +107,44 @@ Describe 'A migration of two real VFIO devices' {
         (Test-DeviceState -Archive "$TestDrive/changed").Passed | Should -BeFalse
     }
 
+    It 'is replayed unverified with -SkipVerification, which the result says' {
+        Copy-Item -LiteralPath "$TestDrive/archive" -Destination "$TestDrive/trusted" -Recurse
+        $file = "$TestDrive/trusted/channel-1.stream"
+        $bytes = [IO.File]::ReadAllBytes($file)
+        $bytes[500000] = $bytes[500000] -bxor 1
+        [IO.File]::WriteAllBytes($file, $bytes)
+        $receipt = Start-Receipt 'unverified'
+        $replay = Send-VfioMultifdState -Archive "$TestDrive/trusted" -Uri "unix:$($receipt.Socket)" -SkipVerification
+        $again = Complete-Receipt $receipt
+        $failure | Should -BeNullOrEmpty
+        $replay.Verified | Should -BeFalse
+        $again.Bytes | Should -Be $received.Bytes
+        @(Compare-Object -ReferenceObject $received.Sha256 -DifferenceObject $again.Sha256).Count | Should -Be 2
+    }
+
+    It 'is received the same within the smallest -MemoryBudget' {
+        $folder = (New-Item -ItemType Directory -Path "$TestDrive/small").FullName
+        $receipt = Start-Receipt 'small' @{ Destination = $folder; MemoryBudget = 1MB }
+        $connections = Send-Capture $receipt.Socket
+        $small = Complete-Receipt $receipt
+        $connections.Connection.Dispose()
+        $small.Sha256 | Should -Be $received.Sha256
+        @(Get-ChildItem -LiteralPath $folder -Force).Count | Should -Be 4
+    }
+
+    It 'is refused by name when <Name>' -ForEach @(
+        @{ Name = 'it has more channels than -Channels'; More = @{ Channels = 2 }; Error = 'MultifdChannelIdOutOfRange' }
+        @{ Name = 'a packet is beyond -PacketLimit'; More = @{ PacketLimit = 8192 }; Error = 'MultifdPacketTooLarge' }
+        @{ Name = 'its pages are not of -PageSize'; More = @{ PageSize = 65536 }; Error = 'MultifdInvalid(RamPacket|PacketMagic)' }
+    ) {
+        $receipt = Start-Receipt 'refused' $More
+        $connections = Send-Capture $receipt.Socket -MayFail
+        Complete-Receipt $receipt | Should -BeNullOrEmpty
+        $connections.Connection.Dispose()
+        $failure[0].Exception.ErrorId | Should -Match "^$Error`$"
+        $failure[0].ErrorDetails.RecommendedAction | Should -Not -BeNullOrEmpty
+    }
+
     It 'survives a trip through the serializer that remoting uses' {
         $copy = [Management.Automation.PSSerializer]::Deserialize([Management.Automation.PSSerializer]::Serialize($received[0]))
         $copy.Sha256 | Should -Be $received[0].Sha256
@@ -177,6 +215,8 @@ Describe 'A VFIO device that is not there' {
         @{ Name = 'Get-VfioDevice'; Run = { Get-VfioDevice -Path /dev/vfio/devices/vfio99 @quiet } }
         @{ Name = 'Save-VfioState'; Run = { Save-VfioState -VfioDevice /dev/vfio/devices/vfio99 -Path "$TestDrive/s.state" @quiet } }
         @{ Name = 'Restore-VfioState'; Run = { Restore-VfioState -VfioDevice /dev/vfio/devices/vfio99 -Path "$TestDrive/s.state" @quiet } }
+        @{ Name = 'Receive-VfioMultifdState'; Run = { Receive-VfioMultifdState -Uri "unix:$TestDrive/d.sock" -VfioDevice /dev/vfio/devices/vfio99 @quiet } }
+        @{ Name = 'Send-VfioMultifdState'; Run = { Send-VfioMultifdState -VfioDevice /dev/vfio/devices/vfio99 -Uri "unix:$TestDrive/d.sock" @quiet } }
         @{ Name = 'Get-VfioDevice by address'; Run = { Get-VfioDevice -Path ffff:00:00.0 @quiet } }
     ) {
         $quiet = @{ ErrorVariable = 'failed'; ErrorAction = 'SilentlyContinue' }
