@@ -23,7 +23,9 @@ public sealed class MigrationReceiver : IDisposable
     private readonly ReceiveState _state;
     private readonly ProgressWatch _watch;
     private readonly CancellationTokenSource _accepting = new();
+    private readonly CancellationTokenSource _finished = new();
     private readonly List<Thread> _threads = [];
+    private int _serving;
 
     private MigrationReceiver(
         ReceiveOptions options, IDeviceStateReceiver devices, IMigrationRecorder? recorder, ProgressWatch watch)
@@ -72,7 +74,11 @@ public sealed class MigrationReceiver : IDisposable
     }
 
     /// <inheritdoc/>
-    public void Dispose() => _accepting.Dispose();
+    public void Dispose()
+    {
+        _accepting.Dispose();
+        _finished.Dispose();
+    }
 
     private MigrationSummary Run(Action<IoScope> open)
     {
@@ -117,6 +123,28 @@ public sealed class MigrationReceiver : IDisposable
         }
 
         _state.AllConnected();
+        if (left == 0 && _options.Channels is not null)
+        {
+            RefuseMore(listener, scope);
+        }
+    }
+
+    // All that were announced are there. Whoever comes besides would wait in the queue of the socket until the deadline, and the
+    // error would then name the packets that it carries.
+    private void RefuseMore(Listener listener, IoScope scope)
+    {
+        using var either = CancellationTokenSource.CreateLinkedTokenSource(_watch.Token, _finished.Token);
+        using var receiving = new IoScope(Timeout.InfiniteTimeSpan, either.Token);
+        try
+        {
+            using var another = listener.AcceptUnprotected("a channel too many", scope, receiving);
+            throw new MultifdException(MultifdError.ChannelIdOutOfRange,
+                $"A connection came besides the main channel and {_options.Channels} channels: the source has more channels.");
+        }
+        catch (OperationCanceledException) when (_finished.IsCancellationRequested && !_watch.Token.IsCancellationRequested)
+        {
+            // Everything has come, and nobody else.
+        }
     }
 
     private void Accept(Listener listener, IoScope scope, IoScope accepting)
@@ -130,6 +158,7 @@ public sealed class MigrationReceiver : IDisposable
         var thread = new Thread(() => Serve(open)) { IsBackground = true, Name = "migration channel" };
         _threads.Add(thread);
         _state.CountConnection();
+        Interlocked.Increment(ref _serving);
         thread.Start();
     }
 
@@ -149,6 +178,10 @@ public sealed class MigrationReceiver : IDisposable
         finally
         {
             reader?.Dispose();
+            if (Interlocked.Decrement(ref _serving) == 0)
+            {
+                _finished.Cancel();
+            }
         }
     }
 
