@@ -284,7 +284,6 @@ Describe 'Send-MigrationStream' {
     It 'refuses <Name>' -ForEach @(
         @{ Name = 'a return path of a file'; Id = 'WireUnsupportedEndpoint'; Script = { Send-MigrationStream file:$file -ReturnPath } }
         @{ Name = 'multifd channels of a file'; Id = 'WireUnsupportedEndpoint'; Script = { Send-MigrationStream file:$file -MultifdChannels 2 } }
-        @{ Name = 'multifd channels with postcopy'; Id = 'SaveVmInvalidOption'; Script = { Send-MigrationStream unix:$file -MultifdChannels 2 -Postcopy } }
         @{ Name = 'script blocks in a job'; Id = 'SaveVmInvalidHandlers'; Script = { Send-MigrationStream file:$file -AsJob } }
         @{ Name = 'a negative downtime'; Id = 'SaveVmInvalidOption'; Script = { Send-MigrationStream file:$file -DowntimeLimit -1 } }
         @{ Name = 'a network without TLS'; Id = 'WirePlaintextRefused'; Script = { Send-MigrationStream tcp:192.0.2.1:4444 } }

@@ -53,7 +53,8 @@ internal sealed class PostcopySource(SourceSession session, ILogger logger) : ID
     }
 
     /// <summary>Stops the device here and hands it over.</summary>
-    internal MigrationDowntime Switch()
+    /// <param name="channels">The multifd channels, or null. As with QEMU nothing goes over them once the target runs, so they end here.</param>
+    internal MigrationDowntime Switch(OutgoingChannels? channels)
     {
         SaveVmLog.Phase(logger, "switch to postcopy");
         var output = session.Output;
@@ -67,13 +68,15 @@ internal sealed class PostcopySource(SourceSession session, ILogger logger) : ID
         }
 
         _late.AddRange(session.Contexts.Where(c => session.Sections.IsActive(c) && IsLate(c)));
-        session.Sections.Each(SaveVmHandler.SaveLiveCompletePrecopy, context =>
+        if (channels is not null)
         {
-            if (!_late.Contains(context))
-            {
-                session.Sections.CompletePrecopy(context);
-            }
-        });
+            // Said before the packets overtake it.
+            output.Flush();
+            EachInTime(SaveVmHandler.SaveLiveCompletePrecopyThread, context => channels.StartWorker(context, () => output.Position));
+        }
+
+        EachInTime(SaveVmHandler.SaveLiveCompletePrecopy, session.Sections.CompletePrecopy);
+        channels?.Join();
         DiscardStale();
         ElementWriter.Command(output, StreamCommandId.Ping, [0, 0, 0, (byte)PostcopyCodec.BeforePackage]);
         var finalIteration = clock.Next();
@@ -146,6 +149,15 @@ internal sealed class PostcopySource(SourceSession session, ILogger logger) : ID
 
     /// <inheritdoc/>
     public void Dispose() => Answers.Dispose();
+
+    // Those that must be complete before the target runs.
+    private void EachInTime(SaveVmHandler handler, Action<EntryContext> complete) => session.Sections.Each(handler, context =>
+    {
+        if (!_late.Contains(context))
+        {
+            complete(context);
+        }
+    });
 
     private void DiscardStale()
     {

@@ -8,8 +8,8 @@ using MigrationOps.Engine.Wire;
 namespace MigrationOps.Engine.SaveVm;
 
 /// <summary>
-/// The source driver: brings the registered devices over on one connection, with multifd channels beside it or with a switch to
-/// postcopy.
+/// The source driver: brings the registered devices over on one connection, with multifd channels beside it, with a switch to
+/// postcopy, or with both.
 /// <code>
 /// prepare → [channels] → header, configuration → [return path] → [ADVISE] → setup → ( iterate → pending? )* → stop the device
 ///         → [SWITCHOVER_START] → END sections, and beside them a worker per device that sends packets → FULL sections
@@ -46,11 +46,6 @@ public sealed class SaveVmSource
         ArgumentOutOfRangeException.ThrowIfNegative(options.PostcopyAfter);
         ArgumentOutOfRangeException.ThrowIfLessThan(options.MaxPostcopyBandwidth ?? 1, 1);
         ArgumentOutOfRangeException.ThrowIfLessThan(options.MaxPackage, 1);
-        if (options.Postcopy && options.MultifdChannels > 0)
-        {
-            throw new ArgumentException("Postcopy and multifd channels do not go together.", nameof(options));
-        }
-
         if ((options.SwitchoverAck || options.Postcopy) && !options.ReturnPath)
         {
             throw new ArgumentException(options.Postcopy ? "Postcopy needs the return path, which is off."

@@ -36,14 +36,9 @@ public sealed class SaveVmTarget
         ArgumentOutOfRangeException.ThrowIfNegative(options.MultifdChannels);
         ArgumentOutOfRangeException.ThrowIfLessThan(options.MaxPackage, 1);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(options.MultifdChannels, SaveVmSourceOptions.MostMultifdChannels);
-        if (options.Postcopy && options.MultifdChannels > 0)
-        {
-            throw new ArgumentException("Postcopy and multifd channels do not go together.", nameof(options));
-        }
-
         if (options.Postcopy && options.SpoolPath is not null)
         {
-            throw new ArgumentException("A spool file cannot ask for the memory that postcopy leaves behind.", nameof(options));
+            throw new ArgumentException("A spool file cannot ask for the memory that postcopy leaves behind, and the stream has no description by which its lengths can be checked.", nameof(options));
         }
 
         if (options.SwitchoverAck && !options.ReturnPath)

@@ -79,7 +79,7 @@ internal sealed class SourceSession : IDisposable
         Setup();
         var convergence = new Convergence(this, _logger);
         bool late = convergence.Run();
-        _downtime = late ? Postcopy!.Switch() : new PrecopyCompletion(this, _channels, _logger).Run();
+        _downtime = late ? Postcopy!.Switch(_channels) : new PrecopyCompletion(this, _channels, _logger).Run();
         if (late)
         {
             Postcopy!.Finish(convergence);

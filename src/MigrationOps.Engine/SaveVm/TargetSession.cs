@@ -98,7 +98,8 @@ internal sealed class TargetSession : IDisposable
         (Options, _scope) = (options, scope);
         _loading = new LoadThreads(threads, scope, ReturnPath.TellFailure);
         Package.Begin(threads, scope);
-        Channels = options.MultifdChannels == 0 ? null
+        // A migration that is resumed has come to its switch, with which the channels have ended.
+        Channels = options.MultifdChannels == 0 || Main is not null ? null
             : new IncomingChannels(options.MultifdChannels, Sections.Find, threads, scope, ReturnPath.TellFailure);
         if (Channels is not null)
         {

@@ -53,14 +53,6 @@ public abstract class MigrationDriverCmdlet : TransferCmdlet
 
     protected override bool InvokesScripts => _invokesScripts;
 
-    private protected void RefuseChannelsWithPostcopy()
-    {
-        if (Postcopy && MultifdChannels > 0)
-        {
-            throw new SaveVmException(SaveVmError.InvalidOption, $"-{nameof(Postcopy)} and -{nameof(MultifdChannels)} do not go together.");
-        }
-    }
-
     private protected void RefuseCountWithoutAck()
     {
         if (!SwitchoverAck && MyInvocation.BoundParameters.ContainsKey(nameof(SwitchoverAckCount)))

@@ -34,7 +34,6 @@ public sealed class ReceiveMigrationStream : MigrationDriverCmdlet
 
     private Action<IOperationHost>? PrepareStart()
     {
-        RefuseChannelsWithPostcopy();
         RefuseCountWithoutAck();
         RefuseIfPaused<SaveVmTarget>();
         var endpoint = ResolveEndpoint(Uri);
@@ -47,7 +46,7 @@ public sealed class ReceiveMigrationStream : MigrationDriverCmdlet
 
         if (Postcopy && SpoolPath is not null)
         {
-            throw new SaveVmException(SaveVmError.InvalidOption, $"-{nameof(Postcopy)} and -{nameof(SpoolPath)} do not go together: what is kept is complete only at the end.");
+            throw new SaveVmException(SaveVmError.InvalidOption, $"-{nameof(Postcopy)} and -{nameof(SpoolPath)} do not go together: a file cannot run the device, nor ask for the memory that comes late, and a postcopy stream has no description by which lengths can be checked.");
         }
 
         var registry = SessionRegistry.Current;

@@ -67,7 +67,6 @@ public sealed class SendMigrationStream : MigrationDriverCmdlet
 
     private Action<IOperationHost>? PrepareStart()
     {
-        RefuseChannelsWithPostcopy();
         RefuseCountWithoutAck();
         if (DowntimeLimit < TimeSpan.Zero || MaxDuration <= TimeSpan.Zero)
         {

@@ -11,11 +11,12 @@ public class QemuPostcopyTests
     [InlineData(MigrationGuest.Program)]
     [InlineData(MigrationGuest.Program + "-trixie")]
     [InlineData(MigrationGuest.Program + "-newer")]
-    public void A_real_target_runs_on_pages_that_it_asks_for_before_the_others_come(string program)
+    [InlineData(MigrationGuest.Program + "-newer", 2)]
+    public void A_real_target_runs_on_pages_that_it_asks_for_before_the_others_come(string program, int channels = 0)
     {
         using var guest = new MigrationGuest(program);
         var (ram, registry, machine, counted) = Record(guest);
-        var target = StartTarget(guest, out string socket);
+        var target = StartTarget(guest, out string socket, channels);
         int sentWhenRunning = -1;
         ram.MayPush = () =>
         {
@@ -26,7 +27,7 @@ public class QemuPostcopyTests
 
             return sentWhenRunning >= 0;
         };
-        var source = new SaveVmSource(registry, Options(machine));
+        var source = new SaveVmSource(registry, Options(machine) with { MultifdChannels = channels });
         using var scope = new IoScope(TimeSpan.FromSeconds(60));
         var sent = SaveVmTransfer.Send(source, new Endpoint.Unix(socket), TransportSecurity.Default, scope);
         Assert.Equal((true, MigrationOwner.Target, true), (sent.Postcopy, sent.Owner, sent.Confirmed));
@@ -74,7 +75,7 @@ public class QemuPostcopyTests
         return (ram, recorded.Register(("ram", ram)), recorded.MachineType, counted);
     }
 
-    private static QemuProcess StartTarget(MigrationGuest guest, out string socket)
+    private static QemuProcess StartTarget(MigrationGuest guest, out string socket, int channels = 0)
     {
         socket = guest.Folder.File("in");
         var target = guest.StartTarget("defer");
@@ -83,6 +84,12 @@ public class QemuPostcopyTests
             ["capabilities"] = new JsonArray(new JsonObject { ["capability"] = "postcopy-ram", ["state"] = true }),
         });
         Assert.SkipWhen(reply["error"] is not null, $"This machine has no userfaultfd for QEMU; run as root, or set vm.unprivileged_userfaultfd=1: {reply["error"]?.ToJsonString()}");
+        if (channels > 0)
+        {
+            target.SetCapability("multifd");
+            target.SetParameters(new JsonObject { ["multifd-channels"] = channels });
+        }
+
         target.Command("migrate-incoming", new JsonObject { ["uri"] = "unix:" + socket });
         target.WaitForSocket(socket);
         return target;

@@ -186,6 +186,34 @@ public class MultifdChannelTests
         AssertCleanedUp(pair);
     }
 
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void In_postcopy_packets_arrive_before_the_device_runs_and_the_rest_over_the_main_connection(bool hasLoadThread)
+    {
+        var log = new CallLog();
+        PacketDevice target = null!;
+        bool wasWhole = false;
+        var pair = new MultifdPair
+        {
+            SourceChannels = 2,
+            TargetChannels = 2,
+            SourceWith = options => options with { Postcopy = true, PostcopyAfter = 0, DowntimeLimit = TimeSpan.Zero },
+            TargetWith = options => options with { Postcopy = true, StartDevice = () => wasWhole = target.Loaded.Length == target.State.Length },
+        };
+        (var source, target) = Add(pair, "a", 20, loading: hasLoadThread ? PacketDevice.AwaitAll : null);
+        var late = new ScriptedDevice("late", log, ScriptedDevice.Late);
+        var lateLoaded = new ScriptedDevice("late", log, ScriptedDevice.Late);
+        pair.Source.Register("late", 0, 1, late);
+        pair.Target.Register("late", 0, 1, lateLoaded);
+        pair.Succeed();
+        Assert.True(wasWhole);
+        Assert.Equal(source.State, target.Loaded);
+        Assert.Equal(late.State, lateLoaded.Loaded);
+        Assert.True(pair.SourceResult!.Postcopy && pair.TargetResult!.Postcopy);
+        Assert.Equal((20, 2), (pair.TargetResult.ChannelPackets, pair.TargetResult.MultifdChannels));
+    }
+
     [Fact]
     public void A_target_that_waits_for_more_channels_says_how_many_came()
     {

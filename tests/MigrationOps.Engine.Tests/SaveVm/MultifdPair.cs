@@ -21,6 +21,11 @@ internal sealed class MultifdPair
 
     internal bool ReturnPath { get; init; } = true;
 
+    /// <summary>Options beside those that the pair sets.</summary>
+    internal Func<SaveVmSourceOptions, SaveVmSourceOptions> SourceWith { get; init; } = options => options;
+
+    internal Func<SaveVmTargetOptions, SaveVmTargetOptions> TargetWith { get; init; } = options => options;
+
     /// <summary>A directory with certificates, for TLS over TCP.</summary>
     internal string? Tls { get; init; }
 
@@ -121,13 +126,13 @@ internal sealed class MultifdPair
                 return;
             }
 
-            SourceResult = new SaveVmSource(Source, new SaveVmSourceOptions
+            SourceResult = new SaveVmSource(Source, SourceWith(new SaveVmSourceOptions
             {
                 MultifdChannels = SourceChannels,
                 ReturnPath = ReturnPath,
                 StopDevice = () => Log.Add("stop"),
                 ResumeDevice = () => Log.Add("resume"),
-            }).Run(Connect, scope);
+            })).Run(Connect, scope);
         }
         finally
         {
@@ -148,7 +153,7 @@ internal sealed class MultifdPair
 
         try
         {
-            TargetResult = new SaveVmTarget(Target, new SaveVmTargetOptions { MultifdChannels = TargetChannels, ReturnPath = true }).Run(_ =>
+            TargetResult = new SaveVmTarget(Target, TargetWith(new SaveVmTargetOptions { MultifdChannels = TargetChannels, ReturnPath = true })).Run(_ =>
             {
                 if (Order is null)
                 {
