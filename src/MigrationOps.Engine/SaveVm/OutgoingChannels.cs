@@ -74,13 +74,13 @@ internal sealed class OutgoingChannels(int count, ProgressWatch watch, IoScope s
 
     /// <summary>
     /// Waits until every worker has returned and every channel has carried what they sent, and ends the channels. A worker that neither
-    /// sends nor returns within the deadline fails the migration.
+    /// sends nor returns within the deadline fails the migration, and so does a target that ends meanwhile.
     /// </summary>
-    internal void Join()
+    internal void Join(SourceReturnPath target)
     {
         foreach (var worker in _workers)
         {
-            Await(worker.Thread!, () => new SaveVmException(SaveVmError.HandlerTimeout,
+            Await(worker.Thread!, target, () => new SaveVmException(SaveVmError.HandlerTimeout,
                 $"{SaveVmHandler.SaveLiveCompletePrecopyThread} of {HandlerCaller.Name(worker.Entry)} neither sent a packet nor returned within {scope.Timeout.TotalSeconds:0.###} s.")
             { Section = HandlerCaller.Name(worker.Entry), Target = worker.Entry.ToString() });
         }
@@ -89,7 +89,7 @@ internal sealed class OutgoingChannels(int count, ProgressWatch watch, IoScope s
         for (int id = 0; id < _threads.Count; id++)
         {
             string channel = $"channel {id}";
-            Await(_threads[id], () => new SaveVmException(SaveVmError.PeerSilent,
+            Await(_threads[id], target, () => new SaveVmException(SaveVmError.PeerSilent,
                 $"The target takes nothing from {channel} for {scope.Timeout.TotalSeconds:0.###} s.")
             { Section = channel });
         }
@@ -169,11 +169,14 @@ internal sealed class OutgoingChannels(int count, ProgressWatch watch, IoScope s
     }
 
     // Bytes and packets of any channel are progress.
-    private void Await(SideThread thread, Func<SaveVmException> silent)
+    private void Await(SideThread thread, SourceReturnPath target, Func<SaveVmException> silent)
     {
-        if (!thread.Await(() => Bytes + Packets, scope))
+        if (!thread.Await(() => Bytes + Packets, scope, target.Ended))
         {
-            throw silent();
+            // Ends the waits of the workers that are still at it.
+            var failure = target.Over ?? silent();
+            watch.Fail(failure);
+            throw failure;
         }
     }
 

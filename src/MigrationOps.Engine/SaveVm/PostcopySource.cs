@@ -76,7 +76,7 @@ internal sealed class PostcopySource(SourceSession session, ILogger logger) : ID
         }
 
         EachInTime(SaveVmHandler.SaveLiveCompletePrecopy, session.Sections.CompletePrecopy);
-        channels?.Join();
+        channels?.Join(session.ReturnPath);
         DiscardStale();
         ElementWriter.Command(output, StreamCommandId.Ping, [0, 0, 0, (byte)PostcopyCodec.BeforePackage]);
         var finalIteration = clock.Next();

@@ -57,7 +57,7 @@ internal sealed class PrecopyCompletion(SourceSession session, OutgoingChannels?
         }
 
         sections.Each(SaveVmHandler.SaveLiveCompletePrecopy, sections.CompletePrecopy);
-        channels?.Join();
+        channels?.Join(session.ReturnPath);
     }
 
     private void SendEnd()

@@ -34,16 +34,17 @@ internal sealed class SideThread : IDisposable
     /// <summary>Waits for its end, for as long as something moves.</summary>
     /// <param name="moved">A number that changes with every progress of the migration.</param>
     /// <param name="scope">How long nothing may move, and cancellation.</param>
-    /// <returns>False if nothing has moved for that long.</returns>
-    internal bool Await(Func<long> moved, IoScope scope)
+    /// <param name="abandoned">Set when there is nothing to wait for any more, whatever the thread does.</param>
+    /// <returns>False if nothing has moved for that long, or it was abandoned up.</returns>
+    internal bool Await(Func<long> moved, IoScope scope, WaitHandle? abandoned = null)
     {
-        WaitHandle[] handles = [_ended, scope.CancellationToken.WaitHandle];
+        WaitHandle[] handles = abandoned is null ? [_ended, scope.CancellationToken.WaitHandle] : [_ended, scope.CancellationToken.WaitHandle, abandoned];
         while (true)
         {
             long before = moved();
             int which = WaitHandle.WaitAny(handles, scope.Timeout);
             scope.CancellationToken.ThrowIfCancellationRequested();
-            if (which == 0 || moved() == before)
+            if (which is 0 or 2 || moved() == before)
             {
                 return which == 0;
             }

@@ -38,11 +38,19 @@ internal sealed class SourceReturnPath(SourceSession session) : IDisposable
     internal void Check()
     {
         session.Scope.CancellationToken.ThrowIfCancellationRequested();
-        if (_listener is { } listener && listener.Ended.WaitOne(0))
+        if (Over is { } failure)
         {
-            throw listener.Failure ?? TooEarly($", while the source was at byte {session.Output.Position:N0} of the stream");
+            throw failure;
         }
     }
+
+    /// <summary>How the target ended, if it did, while there was still something to come.</summary>
+    internal Exception? Over => _listener is { } listener && listener.Ended.WaitOne(0)
+        ? listener.Failure ?? TooEarly($", while the source was at byte {session.Output.Position:N0} of the stream")
+        : null;
+
+    /// <summary>Set once the target has said its last word; null without a return path.</summary>
+    internal WaitHandle? Ended => _listener?.Ended;
 
     /// <summary>Gives the target time to say why it closes its connections.</summary>
     internal void AwaitReason() => _listener?.Ended.WaitOne(ReasonPatience);

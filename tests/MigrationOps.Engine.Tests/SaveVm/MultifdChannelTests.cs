@@ -186,6 +186,28 @@ public class MultifdChannelTests
         AssertCleanedUp(pair);
     }
 
+    [Fact]
+    public void A_target_that_ends_while_a_worker_has_nothing_to_send_ends_the_source_at_once()
+    {
+        using var cancel = new CancellationTokenSource();
+        bool ended = false;
+        var pair = new MultifdPair { SourceTimeout = TimeSpan.FromSeconds(300), TargetCancellation = cancel.Token };
+        Add(pair, "a", 2, loading: PacketDevice.AwaitAll,
+            beforeSend: (i, context) =>
+            {
+                if (i == 0)
+                {
+                    // Nothing is on the channels, so that none of them can break.
+                    cancel.Cancel();
+                    ended = context.CancellationToken.WaitHandle.WaitOne(TimeSpan.FromSeconds(60));
+                }
+            });
+        pair.Run();
+        Assert.True(ended);
+        Assert.Contains(Assert.IsType<SaveVmException>(pair.SourceFailure).Reason, new[] { SaveVmError.TargetFailed, SaveVmError.ConnectionLost });
+        AssertCleanedUp(pair);
+    }
+
     [Theory]
     [InlineData(true)]
     [InlineData(false)]
