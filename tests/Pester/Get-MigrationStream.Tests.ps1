@@ -79,7 +79,10 @@ Describe 'Get-MigrationStream' {
     }
 
     It 'keeps to the memory that it is given' {
-        { Get-MigrationStream -Path "$vectors/q35-kvm.ignore-shared.stream" -MaxMemory 1MB -Json -ErrorAction Stop } |
-            Should -Throw -ErrorId 'StreamLimitExceeded,*'
+        # Nothing but a description of two million bytes.
+        $json = [Text.Encoding]::ASCII.GetBytes('{"page_size":4096,"devices":[]}'.PadRight(2MB))
+        [IO.File]::WriteAllBytes("$TestDrive/long.stream", [byte[]] (0x51, 0x45, 0x56, 0x4d, 0, 0, 0, 3, 0, 6, 0, 0x20, 0, 0) + $json)
+        (Get-MigrationStream -Path "$TestDrive/long.stream" -ErrorAction Stop).Complete | Should -BeTrue
+        { Get-MigrationStream -Path "$TestDrive/long.stream" -MaxMemory 1MB -ErrorAction Stop } | Should -Throw -ErrorId 'StreamLimitExceeded,*'
     }
 }
