@@ -1,14 +1,11 @@
 using MigrationOps.Engine.SaveVm;
 using MigrationOps.Engine.Streams;
+using MigrationOps.Engine.Tests.Support;
 using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.Tests.SaveVm;
 
-/// <summary>Counts this process's descriptors, so that nothing may run beside it.</summary>
-[CollectionDefinition("alone", DisableParallelization = true)]
-public sealed class Alone;
-
-[Collection("alone")]
+[Collection(Alone.Name)]
 public class BrokenConnectionTests
 {
     [Fact]

@@ -1,9 +1,11 @@
 using MigrationOps.Engine.SaveVm;
+using MigrationOps.Engine.Tests.Support;
 using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.Tests.SaveVm;
 
 /// <summary>Streams written by hand: what a target does with commands in the wrong order, and with packages that do not fit.</summary>
+[Collection(Alone.Name)]
 public class PostcopyTargetTests
 {
     private static readonly byte[] Advise = [8, 0, 3, 0, 0];
@@ -123,12 +125,7 @@ public class PostcopyTargetTests
     {
         // The package's section takes until the end of the connection is known; then comes the PING of QEMU 10.2.
         byte[] package = [.. Listen, .. Section, 8, 0, 2, 0, 4, 0, 0, 0, 0x42, .. Run];
-        var whole = new ScriptedDevice("whole", _log, ScriptedDevice.Whole);
-        var stream = new EndedStream([.. Stream("RETURN ADVISE"), 8, 0, 7, 0, 4, 0, 0, 0, (byte)package.Length, .. package]);
-        whole.On(SaveVmHandler.LoadState, (context, _) => Assert.True(stream.Ended.Wait(TimeSpan.FromSeconds(60), context.CancellationToken)));
-        var target = new SaveVmTarget(Migrations.Registry(("whole", whole)), _options with { ReturnPath = true, StartDevice = () => _log.Add("start") });
-        using var scope = new IoScope(TimeSpan.FromSeconds(60));
-        var failure = Assert.Throws<SaveVmException>(() => target.Run(_ => stream, scope));
+        var (failure, _) = LoseConnectionWhileLoading(package);
         Assert.Equal((SaveVmError.Truncated, MigrationOwner.Source), (failure.Reason, failure.Owner));
         Assert.Equal((0, 1), (_log.Count("start"), _log.Count("whole.LoadCleanup")));
     }
@@ -137,12 +134,7 @@ public class PostcopyTargetTests
     public void A_device_that_has_all_it_needs_runs_although_the_connection_is_lost_while_its_package_is_loaded()
     {
         byte[] package = [.. Listen, .. Section, 8, 0, 2, 0, 4, 0, 0, 0, 3, .. Run];
-        var whole = new ScriptedDevice("whole", _log, ScriptedDevice.Whole);
-        var stream = new EndedStream([.. Stream("RETURN ADVISE"), 8, 0, 7, 0, 4, 0, 0, 0, (byte)package.Length, .. package]);
-        whole.On(SaveVmHandler.LoadState, (context, _) => Assert.True(stream.Ended.Wait(TimeSpan.FromSeconds(60), context.CancellationToken)));
-        var target = new SaveVmTarget(Migrations.Registry(("whole", whole)), _options with { ReturnPath = true, StartDevice = () => _log.Add("start") });
-        using var scope = new IoScope(TimeSpan.FromSeconds(60));
-        var failure = Assert.Throws<SaveVmException>(() => target.Run(_ => stream, scope));
+        var (failure, target) = LoseConnectionWhileLoading(package);
         Assert.Equal((SaveVmError.PostcopyPaused, MigrationOwner.Target), (failure.Reason, failure.Owner));
         Assert.Equal(1, _log.Count("start"));
         GiveUp(target);
@@ -215,6 +207,18 @@ public class PostcopyTargetTests
         "END" => End,
         _ => throw new ArgumentException(e),
     })];
+
+    // A target whose source's connection has ended before the package's section has been loaded.
+    private (SaveVmException Failure, SaveVmTarget Target) LoseConnectionWhileLoading(byte[] package)
+    {
+        var whole = new ScriptedDevice("whole", _log, ScriptedDevice.Whole);
+        var stream = new EndedStream([.. Stream("RETURN ADVISE"), 8, 0, 7, 0, 4, 0, 0, 0, (byte)package.Length, .. package]);
+        whole.On(SaveVmHandler.LoadState, (context, _) => Assert.True(stream.Ended.Wait(TimeSpan.FromSeconds(60), context.CancellationToken)));
+        var target = new SaveVmTarget(Migrations.Registry(("whole", whole)), _options with { ReturnPath = true, StartDevice = () => _log.Add("start") });
+        using var scope = new IoScope(TimeSpan.FromSeconds(60));
+        var failure = Assert.Throws<SaveVmException>(() => target.Run(_ => stream, scope));
+        return (failure, target);
+    }
 
     private void AssertPackage(byte[] package, uint length, SaveVmError reason, string message)
     {

@@ -1,9 +1,10 @@
 using MigrationOps.Engine.SaveVm;
+using MigrationOps.Engine.Tests.Support;
 using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.Tests.SaveVm;
 
-[Collection("alone")]
+[Collection(Alone.Name)]
 public class SmallSectionTests
 {
     private const int Sections = 100_000;

@@ -1,6 +1,6 @@
 namespace MigrationOps.Engine.Tests.Support;
 
-/// <summary>Tests that look at the whole process (its descriptors, its limits) run while no other test does.</summary>
+/// <summary>Tests that look at the whole process (its descriptors, its limits, its memory) run while no other test does.</summary>
 [CollectionDefinition(Name, DisableParallelization = true)]
 public sealed class Alone
 {
