@@ -114,7 +114,7 @@ internal static partial class SocketCalls
     }
 
     /// <summary>recvmsg(2) into one buffer and then, with what is left, into another; a result below zero is returned, not thrown.</summary>
-    internal static unsafe nint Receive(SafeHandle socket, Span<byte> first, Span<byte> second)
+    internal static unsafe nint Receive(SafeHandle socket, Span<byte> first, Span<byte> second, int flags)
     {
         using var fd = new BorrowedFd(socket);
         fixed (byte* p = first, q = second)
@@ -125,7 +125,7 @@ internal static partial class SocketCalls
                 new() { Base = q, Length = (nuint)second.Length },
             };
             var message = new MessageHeader { Vectors = vectors, VectorCount = second.IsEmpty ? 1u : 2u };
-            return ReceiveMessage(fd.Number, &message, 0);
+            return ReceiveMessage(fd.Number, &message, flags);
         }
     }
 

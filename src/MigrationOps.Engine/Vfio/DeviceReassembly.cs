@@ -14,6 +14,9 @@ namespace MigrationOps.Engine.Vfio;
 /// </remarks>
 internal sealed class DeviceReassembly
 {
+    // Below, what waits stays in the processor's caches.
+    private const long ManyBytes = 8 * 1024 * 1024;
+
     private readonly object _lock = new();
     private readonly PacketOrder _order;
     private readonly DeviceTally _tally = new();
@@ -133,7 +136,12 @@ internal sealed class DeviceReassembly
         channel.Advance(VfioPacketHeader.Size);
         int length = payload - VfioPacketHeader.Size;
         CheckMixed(main: false);
-        Admit(header, length, place);
+        if (Admit(header, length, place))
+        {
+            // Once, and nobody is held back: whoever is to send or to take what is due may be waiting for this processor.
+            Thread.Yield();
+        }
+
         if (header.IsConfig)
         {
             TakeConfig(channel, header.Index, length, place);
@@ -198,7 +206,8 @@ internal sealed class DeviceReassembly
         }
     }
 
-    private void Admit(VfioPacketHeader header, int length, in PacketPlace place)
+    // True if many bytes wait for a packet that has not come.
+    private bool Admit(VfioPacketHeader header, int length, in PacketPlace place)
     {
         lock (_lock)
         {
@@ -213,6 +222,8 @@ internal sealed class DeviceReassembly
             {
                 _tally.Warn($"Packet {header.Index} has no data; a device whose data was lost is reset silently when it is loaded.");
             }
+
+            return _tally.QueuedBytes >= ManyBytes && header.Index != _order.Next;
         }
     }
 
@@ -267,7 +278,7 @@ internal sealed class DeviceReassembly
         bool delivered = false;
         try
         {
-            PacketStore.PassOn(channel, length, Sink);
+            _context.Store.PassOn(channel, length, Sink);
             delivered = true;
         }
         finally

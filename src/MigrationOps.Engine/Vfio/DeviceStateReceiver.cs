@@ -30,8 +30,9 @@ public sealed class DeviceStateReceiver : IDeviceStateReceiver, IDisposable
     {
         ArgumentNullException.ThrowIfNull(options);
         var budget = new MemoryBudget(options.MemoryBudget);
-        _context = new ReassemblyContext(
-            options, budget, new PacketStore(budget, new SpillFile(options.SpillDirectory)), cancellationToken);
+        var buffers = new PacketBuffers(options.MemoryBudget, SpareSlabs.Shared);
+        var store = new PacketStore(budget, buffers, new SpillFile(options.SpillDirectory));
+        _context = new ReassemblyContext(options, budget, store, cancellationToken);
         _openSink = openSink;
         _lookup = _devices.GetAlternateLookup<ReadOnlySpan<char>>();
     }

@@ -1,12 +1,12 @@
-using System.Buffers;
 using MigrationOps.Engine.Multifd;
 
 namespace MigrationOps.Engine.Vfio;
 
 /// <summary>Where the packets of all devices wait for their turn: in memory within the budget, else in the spill file.</summary>
-internal sealed class PacketStore(MemoryBudget budget, SpillFile spill) : IDisposable
+internal sealed class PacketStore(MemoryBudget budget, PacketBuffers buffers, SpillFile spill) : IDisposable
 {
     private const string What = "a packet's data";
+    private const int LargePiece = 512 * 1024;
     private const int SpillPiece = 64 * 1024;
 
     /// <summary>Takes room in memory for a packet, if there is any.</summary>
@@ -16,18 +16,18 @@ internal sealed class PacketStore(MemoryBudget budget, SpillFile spill) : IDispo
     internal HeldPacket ReadToMemory(ChannelReader channel, int length)
     {
         long cost = MemoryBudget.CostOf(length);
-        if (length <= MemoryBudget.ChunkSize)
+        if (length <= PacketBuffers.ChunkSize)
         {
-            Memory<byte> buffer = length == 0 ? default : budget.Rent(length);
+            Memory<byte> buffer = length == 0 ? default : buffers.Rent(length);
             channel.ReadExactly(buffer.Span[..length], What);
             return HeldPacket.InMemory(buffer, length, cost);
         }
 
-        var pieces = new Memory<byte>[(length + MemoryBudget.ChunkSize - 1) / MemoryBudget.ChunkSize];
+        var pieces = new Memory<byte>[(length + PacketBuffers.ChunkSize - 1) / PacketBuffers.ChunkSize];
         for (int i = 0; i < pieces.Length; i++)
         {
-            int size = Math.Min(MemoryBudget.ChunkSize, length - i * MemoryBudget.ChunkSize);
-            pieces[i] = budget.Rent(size);
+            int size = Math.Min(PacketBuffers.ChunkSize, length - i * PacketBuffers.ChunkSize);
+            pieces[i] = buffers.Rent(size);
             channel.ReadExactly(pieces[i].Span[..size], What);
         }
 
@@ -50,8 +50,14 @@ internal sealed class PacketStore(MemoryBudget budget, SpillFile spill) : IDispo
     }
 
     /// <summary>Reads a packet's data from its channel straight into the device's sink.</summary>
-    internal static void PassOn(ChannelReader channel, int length, IDeviceStateSink sink)
+    internal void PassOn(ChannelReader channel, int length, IDeviceStateSink sink)
     {
+        if (TryReserve(PacketBuffers.ChunkSize))
+        {
+            PassOnInLargePieces(channel, length, sink);
+            return;
+        }
+
         for (int left = length; left > 0;)
         {
             var part = channel.Next(left, What);
@@ -72,7 +78,7 @@ internal sealed class PacketStore(MemoryBudget budget, SpillFile spill) : IDispo
         {
             for (int i = 0; i < pieces.Length; i++)
             {
-                sink.Write(pieces[i].Span[..Math.Min(MemoryBudget.ChunkSize, packet.Length - i * MemoryBudget.ChunkSize)]);
+                sink.Write(pieces[i].Span[..Math.Min(PacketBuffers.ChunkSize, packet.Length - i * PacketBuffers.ChunkSize)]);
             }
         }
         else if (packet.Length > 0)
@@ -91,35 +97,53 @@ internal sealed class PacketStore(MemoryBudget budget, SpillFile spill) : IDispo
 
         if (!packet.Buffer.IsEmpty)
         {
-            budget.Return(packet.Buffer);
+            buffers.Return(packet.Buffer);
         }
 
         foreach (var piece in packet.Pieces ?? [])
         {
-            budget.Return(piece);
+            buffers.Return(piece);
         }
 
         budget.Release(packet.Cost);
     }
 
-    public void Dispose() => spill.Dispose();
-
-    private void DeliverSpilled(in HeldPacket packet, IDeviceStateSink sink)
+    public void Dispose()
     {
-        byte[] piece = ArrayPool<byte>.Shared.Rent(SpillPiece);
+        buffers.Dispose();
+        spill.Dispose();
+    }
+
+    // Each read of a socket has its price. All channels use the same few buffers in turn, so that the processor has them.
+    private void PassOnInLargePieces(ChannelReader channel, int length, IDeviceStateSink sink)
+    {
+        var buffer = buffers.Rent(PacketBuffers.ChunkSize);
         try
         {
-            for (int done = 0; done < packet.Length;)
+            for (int left = length; left > 0;)
             {
-                var part = piece.AsSpan(0, Math.Min(SpillPiece, packet.Length - done));
-                spill.Read(packet.SpillOffset + done, part);
+                var part = buffer.Span[..Math.Min(left, LargePiece)];
+                channel.ReadExactly(part, What);
                 sink.Write(part);
-                done += part.Length;
+                left -= part.Length;
             }
         }
         finally
         {
-            ArrayPool<byte>.Shared.Return(piece);
+            buffers.Return(buffer);
+            budget.Release(PacketBuffers.ChunkSize);
+        }
+    }
+
+    private void DeliverSpilled(in HeldPacket packet, IDeviceStateSink sink)
+    {
+        Span<byte> piece = stackalloc byte[SpillPiece];
+        for (int done = 0; done < packet.Length;)
+        {
+            var part = piece[..Math.Min(SpillPiece, packet.Length - done)];
+            spill.Read(packet.SpillOffset + done, part);
+            sink.Write(part);
+            done += part.Length;
         }
     }
 }

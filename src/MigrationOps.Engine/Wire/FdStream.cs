@@ -12,6 +12,9 @@ namespace MigrationOps.Engine.Wire;
 /// </summary>
 public sealed class FdStream : Stream
 {
+    // More saves no more sleeps, and costs those who have to wait for the network.
+    private const int Looks = 2;
+
     private readonly IoScope _scope;
     private readonly IDisposable? _owner;
     private readonly bool _alwaysReady;
@@ -170,7 +173,7 @@ public sealed class FdStream : Stream
         while (true)
         {
             ThrowIfCancelled();
-            nint count = SocketCalls.Receive(Handle, first, second);
+            nint count = ReceiveSoon(first, second);
             if (count > 0)
             {
                 return (int)count;
@@ -189,6 +192,24 @@ public sealed class FdStream : Stream
                 throw error == NativeError.EAGAIN ? _scope.Expired($"data from {Name}", Name) : NativeError.From("recvmsg", Name, error);
             }
         }
+    }
+
+    // A peer that is sending has more within microseconds. To look again, after whoever else has work on this processor,
+    // costs less than to be put to sleep and woken.
+    private nint ReceiveSoon(Span<byte> first, Span<byte> second)
+    {
+        for (int i = 0; i < Looks; i++)
+        {
+            nint count = SocketCalls.Receive(Handle, first, second, SocketCalls.DontWait);
+            if (count >= 0 || NativeError.Last != NativeError.EAGAIN)
+            {
+                return count;
+            }
+
+            Thread.Yield();
+        }
+
+        return SocketCalls.Receive(Handle, first, second, flags: 0);
     }
 
     /// <summary>Writes everything. The deadline is for each wait, not for the whole.</summary>
