@@ -56,11 +56,9 @@ public class ArrivalTests
             SendMain(pipes[^1]);
         }
 
-        byte[] init = new byte[ChannelInit.Size];
-        for (byte id = 0; id < Channels; id++)
+        for (int id = 0; id < Channels; id++)
         {
-            new ChannelInit(Guid.Empty, id).Write(init);
-            pipes[id].Write(init);
+            pipes[id].Write(HandMade.Init(id));
         }
 
         // What is written next to which channel: packets, or pieces of them that keep their order within the channel.
@@ -106,12 +104,10 @@ public class ArrivalTests
     private static void SendMain(AnonymousPipeServerStream pipe)
     {
         var writer = new MainStreamWriter(pipe);
-        using var body = new MemoryStream();
-        new MarkerWriter(body).WriteSetup();
         writer.Begin([]);
-        for (uint i = 0; i < Devices; i++)
+        for (int i = 0; i < Devices; i++)
         {
-            writer.Section(SectionKind.Start, new SectionInfo(i, $"{i}/vfio", 0, 1), body.ToArray());
+            writer.Section(SectionKind.Start, SectionOf(i), HandMade.Setup());
         }
 
         writer.StartSwitchover();
@@ -119,17 +115,15 @@ public class ArrivalTests
         pipe.Dispose();
     }
 
+    private static SectionInfo SectionOf(int device) => new((uint)device, $"{device}/vfio", 0, 1);
+
     private static byte[] Packet(int device, int index, byte[] state)
     {
         bool config = index == PacketsEach;
         int size = state.Length / PacketsEach;
         byte[] data = config ? ConfigState.Empty()
             : state[(index * size)..(index == PacketsEach - 1 ? state.Length : (index + 1) * size)];
-        byte[] packet = new byte[DeviceStatePacket.Size + VfioPacketHeader.Size + data.Length];
-        DeviceStatePacket.Write(packet, $"{device}/vfio", 0, VfioPacketHeader.Size + data.Length);
-        VfioPacketHeader.For((uint)index, config).Write(packet.AsSpan(DeviceStatePacket.Size));
-        data.CopyTo(packet, DeviceStatePacket.Size + VfioPacketHeader.Size);
-        return packet;
+        return HandMade.Packet(SectionOf(device), index, data, config);
     }
 
     private static byte[] Fill(Random random, int length)
