@@ -42,9 +42,11 @@ BeforeAll {
 Describe 'A migration of two real VFIO devices' {
     BeforeAll {
         $destination = (New-Item -ItemType Directory -Path "$TestDrive/devices").FullName
+        $clock = [Diagnostics.Stopwatch]::StartNew()
         $receipt = Start-Receipt 'first' @{ Destination = $destination; Archive = "$TestDrive/archive" }
         $connections = Send-Capture $receipt.Socket
         $received = Complete-Receipt $receipt
+        $elapsed = $clock.Elapsed
         $connections.Connection.Dispose()
     }
 
@@ -57,6 +59,19 @@ Describe 'A migration of two real VFIO devices' {
             $_.Bytes | Should -BeGreaterThan $_.PrecopyBytes
             $_.OutOfOrder | Should -BeGreaterThan 0
             $_.Warnings | Should -BeNullOrEmpty
+        }
+    }
+
+    It 'is received with results that say where the state is and how fast it came' {
+        $received.InstanceId | Should -Be 0, 0
+        $received.Path | Should -Be "$destination/0000-00-04.0-vfio.state", "$destination/0000-00-05.0-vfio.state"
+        $received.Archive | Should -Be "$TestDrive/archive", "$TestDrive/archive"
+        $received.SpilledBytes | Should -Be 0, 0
+        $received | ForEach-Object {
+            $_.MaxQueuedBytes | Should -BeLessOrEqual ($_.Bytes - $_.PrecopyBytes)
+            $_.Duration | Should -BeGreaterThan ([TimeSpan]::Zero)
+            $_.Duration | Should -BeLessOrEqual $elapsed
+            $_.Throughput | Should -Be ($_.Bytes / $_.Duration.TotalSeconds)
         }
     }
 
