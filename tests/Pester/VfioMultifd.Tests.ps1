@@ -11,8 +11,10 @@ BeforeAll {
             $connection.Connect([Net.Sockets.UnixDomainSocketEndPoint]::new($Socket))
             $bytes = [IO.File]::ReadAllBytes($file.FullName)
             if ($bytes.Length -gt $Cut) { $bytes = $bytes[0..($Cut - 1)] }
-            [pscustomobject]@{ Connection = $connection; Sent = $connection.SendAsync([ArraySegment[byte]]::new($bytes), 'None') }
+            [pscustomobject]@{ Connection = $connection; Bytes = $bytes; Sent = $null }
         }
+        # After all have connected: a receiver that sees a fault listens no more.
+        foreach ($one in $open) { $one.Sent = $one.Connection.SendAsync([ArraySegment[byte]]::new($one.Bytes), 'None') }
         foreach ($one in $open) {
             try { $null = $one.Sent.GetAwaiter().GetResult(); $one.Connection.Shutdown('Send') }
             # A receiver that has seen the fault does not read on.
