@@ -43,6 +43,15 @@ BeforeAll {
 
 Describe 'A migration of two real VFIO devices' {
     BeforeAll {
+        function Copy-ArchiveWithFault {
+            param([string] $Destination)
+            Copy-Item -LiteralPath "$TestDrive/archive" -Destination $Destination -Recurse
+            $file = "$Destination/channel-1.stream"
+            $bytes = [IO.File]::ReadAllBytes($file)
+            $bytes[500000] = $bytes[500000] -bxor 1
+            [IO.File]::WriteAllBytes($file, $bytes)
+        }
+
         $destination = (New-Item -ItemType Directory -Path "$TestDrive/devices").FullName
         $clock = [Diagnostics.Stopwatch]::StartNew()
         $receipt = Start-Receipt 'first' @{ Destination = $destination; Archive = "$TestDrive/archive" }
@@ -113,11 +122,7 @@ Describe 'A migration of two real VFIO devices' {
     }
 
     It 'is not replayed when a byte of the archive has changed, and nothing is sent then' {
-        Copy-Item -LiteralPath "$TestDrive/archive" -Destination "$TestDrive/changed" -Recurse
-        $file = "$TestDrive/changed/channel-1.stream"
-        $bytes = [IO.File]::ReadAllBytes($file)
-        $bytes[500000] = $bytes[500000] -bxor 1
-        [IO.File]::WriteAllBytes($file, $bytes)
+        Copy-ArchiveWithFault "$TestDrive/changed"
         Send-VfioMultifdState -Archive "$TestDrive/changed" -Uri "unix:$TestDrive/nobody" -ErrorVariable failed -ErrorAction SilentlyContinue
         $failed.Exception.ErrorId | Should -Be 'MultifdArchiveInvalid'
         $failed.ErrorDetails.RecommendedAction | Should -Not -BeNullOrEmpty
@@ -125,11 +130,7 @@ Describe 'A migration of two real VFIO devices' {
     }
 
     It 'is replayed unverified with -SkipVerification, which the result says' {
-        Copy-Item -LiteralPath "$TestDrive/archive" -Destination "$TestDrive/trusted" -Recurse
-        $file = "$TestDrive/trusted/channel-1.stream"
-        $bytes = [IO.File]::ReadAllBytes($file)
-        $bytes[500000] = $bytes[500000] -bxor 1
-        [IO.File]::WriteAllBytes($file, $bytes)
+        Copy-ArchiveWithFault "$TestDrive/trusted"
         $receipt = Start-Receipt 'unverified'
         $replay = Send-VfioMultifdState -Archive "$TestDrive/trusted" -Uri "unix:$($receipt.Socket)" -SkipVerification
         $again = Complete-Receipt $receipt
