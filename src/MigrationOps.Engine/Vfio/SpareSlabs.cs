@@ -1,21 +1,35 @@
 namespace MigrationOps.Engine.Vfio;
 
-/// <summary>Slabs of receipts that have ended, for the next one. The garbage collector takes what nobody has asked for.</summary>
+/// <summary>
+/// Slabs of receipts that have ended, for the next one: a minute at most, then the garbage collector has them. It would
+/// have them at once if nothing but the next receipt could ask for them.
+/// </summary>
 internal sealed class SpareSlabs
 {
-    private readonly Stack<WeakReference<byte[]>> _slabs = new();
+    internal static readonly TimeSpan KeptFor = TimeSpan.FromMinutes(1);
+
+    // Most receipts use less; what more one has used is the garbage collector's.
+    private const int Most = 16;
+
+    private readonly Stack<byte[]> _slabs = new();
+    private readonly ITimer _end;
+
+    internal SpareSlabs(TimeProvider time)
+        => _end = time.CreateTimer(_ => Drop(), null, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
 
     /// <summary>Those of this process.</summary>
-    internal static SpareSlabs Shared { get; } = new();
+    internal static SpareSlabs Shared { get; } = new(TimeProvider.System);
 
     internal void Keep(IEnumerable<byte[]> slabs)
     {
         lock (_slabs)
         {
-            foreach (byte[] slab in slabs)
+            foreach (byte[] slab in slabs.Take(Most - _slabs.Count))
             {
-                _slabs.Push(new WeakReference<byte[]>(slab));
+                _slabs.Push(slab);
             }
+
+            _end.Change(KeptFor, Timeout.InfiniteTimeSpan);
         }
     }
 
@@ -24,15 +38,15 @@ internal sealed class SpareSlabs
     {
         lock (_slabs)
         {
-            while (_slabs.TryPop(out var reference))
-            {
-                if (reference.TryGetTarget(out byte[]? slab))
-                {
-                    return slab;
-                }
-            }
+            return _slabs.TryPop(out byte[]? slab) ? slab : null;
+        }
+    }
 
-            return null;
+    private void Drop()
+    {
+        lock (_slabs)
+        {
+            _slabs.Clear();
         }
     }
 }

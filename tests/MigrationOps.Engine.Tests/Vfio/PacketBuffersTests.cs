@@ -3,12 +3,15 @@ using MigrationOps.Engine.Vfio;
 
 namespace MigrationOps.Engine.Tests.Vfio;
 
-/// <summary>What becomes of the memory for packets when a receipt has ended. The tests hold the arrays, so that none is collected.</summary>
+/// <summary>What becomes of the memory for packets when a receipt has ended.</summary>
 public class PacketBuffersTests
 {
     private const long Limit = 64 << 20;
 
-    private readonly SpareSlabs _spare = new();
+    private readonly ManualTime _time = new();
+    private readonly SpareSlabs _spare;
+
+    public PacketBuffersTests() => _spare = new SpareSlabs(_time);
 
     [Fact]
     public void The_next_receipt_has_the_memory_of_the_last()
@@ -37,6 +40,32 @@ public class PacketBuffersTests
         using var other = new PacketBuffers(Limit, _spare);
         Assert.Same(slab, ArrayOf(one.Rent(PacketBuffers.ChunkSize)));
         Assert.NotSame(slab, ArrayOf(other.Rent(PacketBuffers.ChunkSize)));
+    }
+
+    [Fact]
+    public void Memory_that_no_receipt_asks_for_in_time_is_given_up()
+    {
+        byte[] slab = Use(returned: true);
+        Assert.Equal(SpareSlabs.KeptFor, _time.Due);
+        _time.Fire();
+
+        using var next = new PacketBuffers(Limit, _spare);
+        Assert.NotSame(slab, ArrayOf(next.Rent(PacketBuffers.ChunkSize)));
+    }
+
+    [Fact]
+    public void No_more_is_kept_than_one_receipt_uses_by_default()
+    {
+        long most = new ReassemblyOptions().MemoryBudget;
+        _spare.Keep(Enumerable.Range(0, 20).Select(_ => GC.AllocateUninitializedArray<byte>(16 * PacketBuffers.ChunkSize)));
+
+        long kept = 0;
+        while (_spare.Take() is { } slab)
+        {
+            kept += slab.Length;
+        }
+
+        Assert.Equal(most, kept);
     }
 
     [Fact]
@@ -80,5 +109,37 @@ public class PacketBuffersTests
     {
         Assert.True(MemoryMarshal.TryGetArray<byte>(buffer, out var array));
         return array.Array!;
+    }
+
+    /// <summary>A clock of one timer, which goes off when the test says so.</summary>
+    private sealed class ManualTime : TimeProvider
+    {
+        internal TimeSpan Due { get; private set; }
+
+        internal Action Fire { get; private set; } = () => { };
+
+        public override ITimer CreateTimer(TimerCallback callback, object? state, TimeSpan dueTime, TimeSpan period)
+        {
+            Fire = () => callback(state);
+            Due = dueTime;
+            return new Timer(this);
+        }
+
+        private sealed class Timer(ManualTime time) : ITimer
+        {
+            public bool Change(TimeSpan dueTime, TimeSpan period)
+            {
+                time.Due = dueTime;
+                return true;
+            }
+
+            public void Dispose() => time.Due = Timeout.InfiniteTimeSpan;
+
+            public ValueTask DisposeAsync()
+            {
+                Dispose();
+                return ValueTask.CompletedTask;
+            }
+        }
     }
 }
