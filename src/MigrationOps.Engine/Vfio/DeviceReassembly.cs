@@ -14,9 +14,6 @@ namespace MigrationOps.Engine.Vfio;
 /// </remarks>
 internal sealed class DeviceReassembly
 {
-    // Below, what waits stays in the processor's caches.
-    private const long ManyBytes = 8 * 1024 * 1024;
-
     private readonly object _lock = new();
     private readonly PacketOrder _order;
     private readonly DeviceTally _tally = new();
@@ -138,7 +135,8 @@ internal sealed class DeviceReassembly
         CheckMixed(main: false);
         if (Admit(header, length, place))
         {
-            // Once, and nobody is held back: whoever is to send or to take what is due may be waiting for this processor.
+            // Once, and nobody is held back: whoever is to send or to take what is due may be waiting for this processor. Not
+            // before much is held: to change threads at every packet costs more than the memory that it saves.
             Thread.Yield();
         }
 
@@ -206,7 +204,7 @@ internal sealed class DeviceReassembly
         }
     }
 
-    // True if many bytes wait for a packet that has not come.
+    // True if so much waits for packets that have not come that the rest of the budget might not last.
     private bool Admit(VfioPacketHeader header, int length, in PacketPlace place)
     {
         lock (_lock)
@@ -223,7 +221,7 @@ internal sealed class DeviceReassembly
                 _tally.Warn($"Packet {header.Index} has no data; a device whose data was lost is reset silently when it is loaded.");
             }
 
-            return _tally.QueuedBytes >= ManyBytes && header.Index != _order.Next;
+            return header.Index != _order.Next && _context.Budget.IsQuarterUsed;
         }
     }
 

@@ -20,6 +20,9 @@ internal sealed class MemoryBudget(long limit)
     /// <summary>Bytes in use.</summary>
     internal long Used => Interlocked.Read(ref _used);
 
+    /// <summary>True if a quarter of it is in use, or more.</summary>
+    internal bool IsQuarterUsed => Used >= limit / 4;
+
     /// <summary>Notes one more packet; false if that is too many.</summary>
     internal bool TryTrack() => Interlocked.Increment(ref _tracked) <= _entries;
 
