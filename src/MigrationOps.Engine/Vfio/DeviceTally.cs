@@ -10,15 +10,13 @@ internal sealed class DeviceTally
     private readonly SortedSet<string> _warnings = new(StringComparer.Ordinal);
     private long _started;
     private long _ended;
+    private long _queued;
 
     internal long Bytes { get; set; }
 
     internal long PrecopyBytes { get; set; }
 
     internal long SpilledBytes { get; set; }
-
-    /// <summary>Bytes that have come and wait for their turn.</summary>
-    internal long QueuedBytes { get; private set; }
 
     internal long MaxQueuedBytes { get; private set; }
 
@@ -36,12 +34,12 @@ internal sealed class DeviceTally
     /// <summary>A packet has come that waits, unless it goes on at once.</summary>
     internal void Queue(int length, bool goesOnAtOnce)
     {
-        QueuedBytes += length;
-        MaxQueuedBytes = goesOnAtOnce ? MaxQueuedBytes : Math.Max(MaxQueuedBytes, QueuedBytes);
+        _queued += length;
+        MaxQueuedBytes = goesOnAtOnce ? MaxQueuedBytes : Math.Max(MaxQueuedBytes, _queued);
     }
 
     /// <summary>A packet that had waited has been delivered.</summary>
-    internal void Dequeue(int length) => QueuedBytes -= length;
+    internal void Dequeue(int length) => _queued -= length;
 
     /// <summary>The device is complete.</summary>
     internal void End(int configBytes)

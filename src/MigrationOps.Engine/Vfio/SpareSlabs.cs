@@ -1,8 +1,8 @@
 namespace MigrationOps.Engine.Vfio;
 
 /// <summary>
-/// Slabs of receipts that have ended, for the next one: a minute at most, then the garbage collector has them. It would
-/// have them at once if nothing but the next receipt could ask for them.
+/// Slabs of receipts that have ended, for the next one, a minute at most. They are not held weakly: a collection between two
+/// receipts is the rule, and would take them.
 /// </summary>
 internal sealed class SpareSlabs
 {
