@@ -1,5 +1,5 @@
 # The loader's types are shared with the user; the cmdlets live in a load context of their own.
-Add-Type -LiteralPath (Join-Path -Path $PSScriptRoot -ChildPath 'MigrationOps.Loader.dll')
+Add-Type -LiteralPath (Join-Path -Path $PSScriptRoot -ChildPath 'MigrationOps.Shared.dll')
 $cmdletAssembly = [MigrationOps.ModuleLoadContext]::LoadCmdlets()
 $inner = Import-Module -Assembly $cmdletAssembly -PassThru
 

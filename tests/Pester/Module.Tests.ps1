@@ -94,7 +94,7 @@ Describe 'The module' {
             foreach ($property in ([type]$Type).GetProperties()) {
                 $element = $property.PropertyType.IsArray ? $property.PropertyType.GetElementType() : $property.PropertyType
                 $element = [Nullable]::GetUnderlyingType($element) ?? $element
-                $element -in $simple -or $element.IsEnum -or $element.Assembly.GetName().Name -eq 'MigrationOps.Loader' | Should -BeTrue -Because $property.Name
+                $element -in $simple -or $element.IsEnum -or $element.Assembly.GetName().Name -eq 'MigrationOps.Shared' | Should -BeTrue -Because $property.Name
             }
         }
     }

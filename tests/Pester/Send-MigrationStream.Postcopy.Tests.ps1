@@ -2,7 +2,7 @@ BeforeAll {
     . "$PSScriptRoot/Support.ps1"
 
     # One object is both sides: what it saves goes to the end of what it has loaded.
-    Add-Type -ReferencedAssemblies "$moduleFolder/MigrationOps.Loader.dll", System.Runtime, System.Collections -IgnoreWarnings -TypeDefinition @'
+    Add-Type -ReferencedAssemblies "$moduleFolder/MigrationOps.Shared.dll", System.Runtime, System.Collections -IgnoreWarnings -TypeDefinition @'
 using System.Collections.Generic;
 using MigrationOps;
 public sealed class PesterLate : ISaveVmHandlers

@@ -2,7 +2,7 @@ BeforeAll {
     . "$PSScriptRoot/Support.ps1"
 
     # A class of the user's own; PowerShell compiles it when the script runs, after the module is there.
-    Add-Type -ReferencedAssemblies "$moduleFolder/MigrationOps.Loader.dll", System.Runtime, System.Threading -IgnoreWarnings -TypeDefinition @'
+    Add-Type -ReferencedAssemblies "$moduleFolder/MigrationOps.Shared.dll", System.Runtime, System.Threading -IgnoreWarnings -TypeDefinition @'
 using MigrationOps;
 public sealed class PesterPackets : ISaveVmHandlers
 {

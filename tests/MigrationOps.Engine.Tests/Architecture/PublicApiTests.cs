@@ -16,7 +16,7 @@ public class PublicApiTests
 
     [Theory]
     [InlineData("MigrationOps.Engine")]
-    [InlineData("MigrationOps.Loader")]
+    [InlineData("MigrationOps.Shared")]
     public void The_public_api_is_the_one_that_was_agreed_on(string name)
     {
         var assembly = name == "MigrationOps.Engine" ? typeof(WireException).Assembly : typeof(MigrationOpsException).Assembly;

@@ -24,8 +24,10 @@ public partial class RoomTests
     {
         [("Vfio", "Multifd")] = "VFIO device state travels in multifd packets",
         [("SaveVm", "Multifd")] = "the drivers send and receive devices' packets over multifd channels",
-        [("SaveVm", "Vhost")] = "a back-end's state travels as a section, with the handler that asks the back-end for it",
         [("SaveVm", "Streams")] = "the drivers write and read the same stream format",
+        [("Devices", "Vhost")] = "a back-end's state travels as a section",
+        [("Devices", "Vfio")] = "a VFIO device's state travels as a section",
+        [("Devices", "Multifd")] = "a VFIO device's packets travel over multifd channels",
     };
 
     // Single files that reach upwards.
@@ -82,7 +84,7 @@ public partial class RoomTests
             .Where(name => name.Name!.StartsWith("System.Management.Automation") || name.Name.StartsWith("MigrationOps.PowerShell")));
         Assert.DoesNotContain(typeof(MigrationOpsException).Assembly.GetReferencedAssemblies(),
             name => name.Name!.StartsWith("MigrationOps"));
-        foreach (string project in new[] { "MigrationOps.Engine", "MigrationOps.Loader" })
+        foreach (string project in new[] { "MigrationOps.Engine", "MigrationOps.Shared" })
         {
             string file = Path.Combine(SourceTree.Root, "src", project, project + ".csproj");
             Assert.DoesNotContain("PowerShellStandard", File.ReadAllText(file));
