@@ -3,6 +3,7 @@ using System.Diagnostics;
 using System.Globalization;
 using System.Text;
 using Microsoft.Win32.SafeHandles;
+using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Streams;
 using MigrationOps.Engine.Wire;
 

@@ -1,6 +1,6 @@
 namespace MigrationOps.Engine.SaveVm;
 
-/// <summary>What the drivers know about the stream beside its numbers, which stand in <see cref="Streams.StreamFormat"/>.</summary>
+/// <summary>What the drivers know about the stream beside its numbers, which stand in <see cref="Qemu.StreamFormat"/>.</summary>
 internal static class SaveVmFormat
 {
     /// <summary>The idstr of a machine's memory.</summary>

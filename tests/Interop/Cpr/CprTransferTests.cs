@@ -1,4 +1,5 @@
 using MigrationOps.Engine.Cpr;
+using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Streams;
 using MigrationOps.Engine.Wire;
 

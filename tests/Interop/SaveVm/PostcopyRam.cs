@@ -1,4 +1,5 @@
 using System.Text;
+using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Streams;
 
 namespace MigrationOps.Interop.Tests.SaveVm;

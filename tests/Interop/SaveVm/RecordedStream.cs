@@ -1,4 +1,5 @@
 using System.Buffers;
+using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.SaveVm;
 using MigrationOps.Engine.Streams;
 

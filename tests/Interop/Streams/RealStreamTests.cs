@@ -1,4 +1,5 @@
 using System.Text.Json.Nodes;
+using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Streams;
 using MigrationOps.Engine.Wire;
 

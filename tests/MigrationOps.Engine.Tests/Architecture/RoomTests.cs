@@ -9,15 +9,16 @@ namespace MigrationOps.Engine.Tests.Architecture;
 /// </summary>
 public partial class RoomTests
 {
-    // What every room may stand on. From bottom to top: Native, Wire, Storage, the protocols.
+    // What every room may stand on. From bottom to top: Native, Wire, Storage and QEMU's bytes, the protocols.
     private static readonly Dictionary<string, string[]> Below = new()
     {
         ["Native"] = [],
         ["Wire"] = ["Native"],
         ["Storage"] = ["Native", "Wire"],
+        ["Qemu"] = ["Wire"],
     };
 
-    private static readonly string[] BelowProtocols = ["Native", "Wire", "Storage"];
+    private static readonly string[] BelowProtocols = ["Native", "Wire", "Storage", "Qemu"];
 
     // Rooms that are made of other rooms.
     private static readonly Dictionary<(string From, string To), string> Compositions = new()

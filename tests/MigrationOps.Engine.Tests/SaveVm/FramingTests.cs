@@ -1,6 +1,7 @@
 using System.Buffers;
 using FsCheck;
 using FsCheck.Fluent;
+using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.SaveVm;
 using MigrationOps.Engine.Streams;
 using MigrationOps.Engine.Tests.Streams;

@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.SaveVm;
 using MigrationOps.Engine.Streams;
 using MigrationOps.Engine.Tests.Streams;
@@ -109,7 +110,7 @@ public sealed class SectionSpoolTests : IDisposable
         _pair.Source.Register("ram", 0, 4, new ScriptedDevice("ram", _pair.Log, ScriptedDevice.Live));
         _pair.TargetOptions = _pair.TargetOptions with { SpoolPath = Spool };
         _pair.Run();
-        var failure = Assert.IsType<MigrationOps.Engine.Streams.StreamException>(_pair.TargetFailure);
+        var failure = Assert.IsType<MigrationOps.Engine.Qemu.StreamException>(_pair.TargetFailure);
         Assert.Contains("ram", failure.Section, StringComparison.Ordinal);
         Assert.NotNull(failure.ByteOffset);
         Assert.Empty(Directory.GetFiles(_folder.Path));

@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using MigrationOps.Engine.Multifd;
+using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.SaveVm;
 using MigrationOps.Engine.Streams;
 using MigrationOps.Engine.Wire;

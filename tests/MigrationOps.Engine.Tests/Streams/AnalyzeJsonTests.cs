@@ -1,4 +1,5 @@
 using System.IO.Pipelines;
+using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Streams;
 
 namespace MigrationOps.Engine.Tests.Streams;

@@ -1,3 +1,4 @@
+using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Streams;
 
 namespace MigrationOps.Engine.Tests.Streams;

@@ -1,6 +1,7 @@
 using System.Text;
 using FsCheck;
 using FsCheck.Fluent;
+using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Streams;
 
 namespace MigrationOps.Engine.Tests.Streams;

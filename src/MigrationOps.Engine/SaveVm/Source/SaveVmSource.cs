@@ -2,6 +2,7 @@ using System.Text;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
 using MigrationOps.Engine.Multifd;
+using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Streams;
 using MigrationOps.Engine.Wire;
 

@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using Microsoft.Extensions.Logging;
+using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Streams;
 using MigrationOps.Engine.Wire;
 

@@ -1,5 +1,6 @@
 using System.Buffers;
 using System.Text.Json;
+using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Storage;
 using MigrationOps.Engine.Streams;
 using MigrationOps.Engine.Wire;

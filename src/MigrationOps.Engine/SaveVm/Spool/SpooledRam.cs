@@ -2,10 +2,11 @@ using System.Buffers;
 using System.Buffers.Binary;
 using System.Text;
 using MigrationOps.Engine.Multifd;
+using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Streams;
 using MigrationOps.Engine.Wire;
 using RamPacket = MigrationOps.Engine.Multifd.RamPacket;
-using SectionKind = MigrationOps.Engine.Streams.SectionKind;
+using SectionKind = MigrationOps.Engine.Qemu.SectionKind;
 
 namespace MigrationOps.Engine.SaveVm;
 

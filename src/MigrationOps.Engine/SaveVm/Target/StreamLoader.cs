@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using Microsoft.Extensions.Logging;
+using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Streams;
 
 namespace MigrationOps.Engine.SaveVm;

@@ -1,6 +1,7 @@
 using Microsoft.Extensions.Logging;
+using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Streams;
-using SectionKind = MigrationOps.Engine.Streams.SectionKind;
+using SectionKind = MigrationOps.Engine.Qemu.SectionKind;
 
 namespace MigrationOps.Engine.SaveVm;
 

@@ -1,3 +1,4 @@
+using MigrationOps.Engine.Qemu;
 namespace MigrationOps.Engine.Streams;
 
 /// <summary>Says what of a stream a QEMU would not load, by what its <c>-dump-vmstate</c> prints.</summary>

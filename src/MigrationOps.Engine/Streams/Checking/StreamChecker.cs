@@ -1,3 +1,4 @@
+using MigrationOps.Engine.Qemu;
 namespace MigrationOps.Engine.Streams;
 
 /// <summary>Says whether a stream is whole, as named checks: what QEMU would not notice when it loads it counts as well.</summary>

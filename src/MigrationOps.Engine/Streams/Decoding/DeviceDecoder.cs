@@ -1,3 +1,4 @@
+using MigrationOps.Engine.Qemu;
 namespace MigrationOps.Engine.Streams;
 
 /// <summary>Decodes a device's section as far as its description, and what is known of virtio, allow.</summary>

@@ -1,3 +1,4 @@
+using MigrationOps.Engine.Qemu;
 namespace MigrationOps.Engine.Streams;
 
 /// <summary>Names of virtio status and feature bits, from the virtio specification.</summary>

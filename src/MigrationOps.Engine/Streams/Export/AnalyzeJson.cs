@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Text;
+using MigrationOps.Engine.Qemu;
 
 namespace MigrationOps.Engine.Streams;
 

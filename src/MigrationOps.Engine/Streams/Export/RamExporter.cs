@@ -1,4 +1,5 @@
 using Microsoft.Win32.SafeHandles;
+using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Storage;
 using MigrationOps.Engine.Wire;
 

@@ -1,4 +1,5 @@
 using System.Globalization;
+using MigrationOps.Engine.Qemu;
 
 namespace MigrationOps.Engine.Streams;
 

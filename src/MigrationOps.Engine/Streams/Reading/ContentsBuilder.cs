@@ -1,3 +1,4 @@
+using MigrationOps.Engine.Qemu;
 namespace MigrationOps.Engine.Streams;
 
 /// <summary>Gathers what a walker reports. Lists have limits, so that a stream of a million tiny things costs no more than a real one.</summary>

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.Streams;

@@ -1,4 +1,5 @@
 using System.Text;
+using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.Streams;

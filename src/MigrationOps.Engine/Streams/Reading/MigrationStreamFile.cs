@@ -1,4 +1,5 @@
 using System.Text;
+using MigrationOps.Engine.Qemu;
 
 namespace MigrationOps.Engine.Streams;
 

@@ -1,5 +1,6 @@
 using System.IO.Enumeration;
 using System.Text;
+using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.Streams;

@@ -1,4 +1,5 @@
 using System.Numerics;
+using MigrationOps.Engine.Qemu;
 
 namespace MigrationOps.Engine.Streams;
 

@@ -1,4 +1,5 @@
 using Microsoft.Win32.SafeHandles;
+using MigrationOps.Engine.Qemu;
 
 namespace MigrationOps.Engine.Streams;
 

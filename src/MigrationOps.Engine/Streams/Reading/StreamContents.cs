@@ -1,3 +1,4 @@
+using MigrationOps.Engine.Qemu;
 namespace MigrationOps.Engine.Streams;
 
 /// <summary>A section of the stream and its length.</summary>

@@ -2,6 +2,7 @@ using System.Buffers.Binary;
 using System.IO.Compression;
 using Microsoft.Win32.SafeHandles;
 using MigrationOps.Engine.Native;
+using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.Streams;

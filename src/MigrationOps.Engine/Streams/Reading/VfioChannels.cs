@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using MigrationOps.Engine.Qemu;
 
 namespace MigrationOps.Engine.Streams;
 

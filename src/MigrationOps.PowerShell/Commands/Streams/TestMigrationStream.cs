@@ -1,4 +1,5 @@
 using System.Management.Automation;
+using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Streams;
 using MigrationOps.PowerShell.Hosting;
 

@@ -1,6 +1,7 @@
 using System.Management.Automation;
 using MigrationOps.Engine.Cpr;
 using MigrationOps.Engine.Multifd;
+using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Storage;
 using MigrationOps.Engine.Streams;
 using MigrationOps.Engine.Vfio;

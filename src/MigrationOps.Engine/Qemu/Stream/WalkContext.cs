@@ -1,6 +1,6 @@
 using MigrationOps.Engine.Wire;
 
-namespace MigrationOps.Engine.Streams;
+namespace MigrationOps.Engine.Qemu;
 
 /// <summary>What the bodies of sections need to know of the stream around them.</summary>
 internal sealed class WalkContext(StreamVisitor visitor)

@@ -1,6 +1,6 @@
 using MigrationOps.Engine.Wire;
 
-namespace MigrationOps.Engine.Streams;
+namespace MigrationOps.Engine.Qemu;
 
 /// <summary>Chooses who knows where a section's body ends.</summary>
 internal static class SectionBodies

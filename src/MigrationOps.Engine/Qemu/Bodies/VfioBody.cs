@@ -1,6 +1,6 @@
 using MigrationOps.Engine.Wire;
 
-namespace MigrationOps.Engine.Streams;
+namespace MigrationOps.Engine.Qemu;
 
 /// <summary>A VFIO device's START, PART and END sections: markers, and device state with its length.</summary>
 internal sealed class VfioBody(WalkContext context) : ISectionBody

@@ -1,7 +1,7 @@
 using System.Text;
 using MigrationOps.Engine.Wire;
 
-namespace MigrationOps.Engine.Streams;
+namespace MigrationOps.Engine.Qemu;
 
 /// <summary>
 /// The body of "ram" sections: 64-bit words of a page's offset and flags, and the block list at the start. It steps over

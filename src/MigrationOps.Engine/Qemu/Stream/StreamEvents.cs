@@ -1,4 +1,4 @@
-namespace MigrationOps.Engine.Streams;
+namespace MigrationOps.Engine.Qemu;
 
 /// <summary>What a section is to its handler.</summary>
 public enum SectionKind

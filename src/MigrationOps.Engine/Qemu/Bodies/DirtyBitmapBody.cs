@@ -1,6 +1,6 @@
 using MigrationOps.Engine.Wire;
 
-namespace MigrationOps.Engine.Streams;
+namespace MigrationOps.Engine.Qemu;
 
 /// <summary>Sections of "dirty-bitmap": chunks that flags head, until one with the EOS flag.</summary>
 internal sealed class DirtyBitmapBody(WalkContext context) : ISectionBody

@@ -1,4 +1,4 @@
-namespace MigrationOps.Engine.Streams;
+namespace MigrationOps.Engine.Qemu;
 
 /// <summary>The page encoding of changes: lengths in LEB128 of an unchanged run and a changed one, then the changed bytes, again and again.</summary>
 internal static class Xbzrle

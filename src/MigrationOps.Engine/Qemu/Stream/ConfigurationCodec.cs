@@ -1,7 +1,7 @@
 using System.Text;
 using MigrationOps.Engine.Wire;
 
-namespace MigrationOps.Engine.Streams;
+namespace MigrationOps.Engine.Qemu;
 
 /// <summary>Reads the CONFIGURATION section, whose layout is fixed in every QEMU that writes one.</summary>
 internal static class ConfigurationCodec

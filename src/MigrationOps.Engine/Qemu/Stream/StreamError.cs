@@ -1,4 +1,4 @@
-namespace MigrationOps.Engine.Streams;
+namespace MigrationOps.Engine.Qemu;
 
 /// <summary>Why a migration stream could not be read, or is not what it must be.</summary>
 public enum StreamError

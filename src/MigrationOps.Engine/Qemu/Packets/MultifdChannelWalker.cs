@@ -1,7 +1,7 @@
 using System.Text;
 using MigrationOps.Engine.Wire;
 
-namespace MigrationOps.Engine.Streams;
+namespace MigrationOps.Engine.Qemu;
 
 /// <summary>What a recorded multifd channel holds, as <see cref="MultifdChannelWalker"/> reports it.</summary>
 internal interface IChannelVisitor

@@ -1,6 +1,6 @@
 using System.Buffers.Binary;
 
-namespace MigrationOps.Engine.Streams;
+namespace MigrationOps.Engine.Qemu;
 
 /// <summary>
 /// Finds the size of a target's pages from its first page in the stream. The configuration names the size only where it is not

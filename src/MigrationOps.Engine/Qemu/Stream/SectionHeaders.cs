@@ -1,7 +1,7 @@
 using System.Text;
 using MigrationOps.Engine.Wire;
 
-namespace MigrationOps.Engine.Streams;
+namespace MigrationOps.Engine.Qemu;
 
 /// <summary>Reads the headers of sections, and keeps which handler an id belongs to.</summary>
 internal static class SectionHeaders

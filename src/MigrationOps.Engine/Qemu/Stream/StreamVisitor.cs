@@ -1,4 +1,4 @@
-namespace MigrationOps.Engine.Streams;
+namespace MigrationOps.Engine.Qemu;
 
 /// <summary>
 /// What <see cref="StreamWalker"/> reports, in the order of the stream. Spans are valid during the call only. Offsets

@@ -1,7 +1,7 @@
 using System.Text;
 using System.Text.Json;
 
-namespace MigrationOps.Engine.Streams;
+namespace MigrationOps.Engine.Qemu;
 
 /// <summary>
 /// Parses the description's JSON, strictly: what QEMU does not write is an error, because a description that is wrong

@@ -1,4 +1,4 @@
-namespace MigrationOps.Engine.Streams;
+namespace MigrationOps.Engine.Qemu;
 
 /// <summary>The numbers of QEMU's migration stream.</summary>
 internal static class StreamFormat

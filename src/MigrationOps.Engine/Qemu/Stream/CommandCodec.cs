@@ -1,6 +1,6 @@
 using MigrationOps.Engine.Wire;
 
-namespace MigrationOps.Engine.Streams;
+namespace MigrationOps.Engine.Qemu;
 
 /// <summary>Reads commands, and holds how long each one's data is.</summary>
 internal static class CommandCodec

@@ -1,4 +1,4 @@
-namespace MigrationOps.Engine.Streams;
+namespace MigrationOps.Engine.Qemu;
 
 /// <summary>What reading a stream may hold in memory, whatever the stream announces.</summary>
 public sealed class MemoryBudget

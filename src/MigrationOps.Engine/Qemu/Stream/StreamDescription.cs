@@ -1,4 +1,4 @@
-namespace MigrationOps.Engine.Streams;
+namespace MigrationOps.Engine.Qemu;
 
 /// <summary>The description that QEMU writes after a stream: every field of every device saved at once.</summary>
 public sealed class StreamDescription

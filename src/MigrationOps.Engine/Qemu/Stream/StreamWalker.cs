@@ -1,6 +1,6 @@
 using MigrationOps.Engine.Wire;
 
-namespace MigrationOps.Engine.Streams;
+namespace MigrationOps.Engine.Qemu;
 
 /// <summary>
 /// Walks a migration stream from its first byte to its last without any I/O: bytes go in by <see cref="Feed"/>, what they
