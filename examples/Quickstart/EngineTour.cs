@@ -20,7 +20,7 @@ internal static class EngineTour
             e.Cancel = true;
             stop.Cancel();
         };
-        using var scope = new IoScope(IoScope.DefaultTimeout, stop.Token);
+        using var scope = new TransferScope(TransferScope.DefaultTimeout, stop.Token);
         using var first = VhostBackend.Start(new VhostBackendOptions { SocketPath = source, State = new PatternBackendState(size) });
         using var second = VhostBackend.Start(new VhostBackendOptions { SocketPath = target, State = new PatternBackendState(size) });
 
@@ -56,7 +56,7 @@ internal static class EngineTour
     }
 
     // One thread plays the destination host, this one the source host.
-    private static (VhostStateTransfer Sent, VhostStateTransfer Received) SendAndReceive(string source, string target, IoScope scope)
+    private static (VhostStateTransfer Sent, VhostStateTransfer Received) SendAndReceive(string source, string target, TransferScope scope)
     {
         var listening = new TaskCompletionSource<Endpoint>();
         var receiver = Task.Factory.StartNew(

@@ -41,7 +41,7 @@ internal static partial class Conversation
     /// <summary>Sends one message without an undisciplined front-end's usual preparations, and gives the 64-bit answer.</summary>
     internal static ulong AskAtOnce(string socketPath, VhostUserRequest request)
     {
-        using var scope = new IoScope(TimeSpan.FromSeconds(60));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60));
         using var connection = Transport.ConnectUnix(socketPath, scope);
         connection.Send(VhostUserHeader.Compose(request, VhostUserHeader.Version, default), default, scope.StartDeadline(), request.ToString());
         using var received = new FdQueue();
@@ -54,14 +54,14 @@ internal static partial class Conversation
 
     internal static VhostStateTransfer Save(string socketPath, string file, bool raw = false, ILogger? logger = null)
     {
-        using var scope = new IoScope(TimeSpan.FromSeconds(60));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60));
         return VhostStateSaver.Save(
             new VhostTransferOptions { SocketPath = socketPath, Endpoint = new Endpoint.File(file), Raw = raw }, scope, logger);
     }
 
     internal static VhostStateTransfer Load(string socketPath, string file, bool raw = false, ILogger? logger = null)
     {
-        using var scope = new IoScope(TimeSpan.FromSeconds(60));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60));
         return VhostStateLoader.Load(
             new VhostTransferOptions { SocketPath = socketPath, Endpoint = new Endpoint.File(file), Raw = raw }, scope, logger);
     }

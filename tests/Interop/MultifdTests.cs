@@ -44,8 +44,8 @@ public sealed class MultifdTests : IDisposable
             source.WaitForMigration("completed");
         }
 
-        using var watch = new ProgressWatch(TimeSpan.FromSeconds(60), Cancelled);
-        var report = ArchiveVerifier.Test(archive, watch);
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60), ProgressRule.WholeTransfer, Cancelled);
+        var report = ArchiveVerifier.Test(archive, scope);
         Assert.True(report.Passed, string.Join('\n', report.Checks.AsEnumerable()));
         var index = MigrationArchive.Read(archive);
         Assert.Equal(channels, index.Channels.Count());
@@ -248,9 +248,9 @@ public sealed class MultifdTests : IDisposable
 
     private static void Replay(string archive, string uri, TransportSecurity? security = null, int seconds = 20)
     {
-        using var watch = new ProgressWatch(TimeSpan.FromSeconds(seconds), Cancelled);
-        using var sender = new MigrationSender(Endpoint.Parse(uri), security ?? TransportSecurity.Default, watch);
-        ArchiveReplay.Send(archive, MigrationArchive.Read(archive), sender, watch.Token);
+        using var scope = new TransferScope(TimeSpan.FromSeconds(seconds), ProgressRule.WholeTransfer, Cancelled);
+        using var sender = new MigrationSender(Endpoint.Parse(uri), security ?? TransportSecurity.Default, scope);
+        ArchiveReplay.Send(archive, MigrationArchive.Read(archive), sender, scope.CancellationToken);
     }
 
     /// <summary>A receipt on a thread of its own.</summary>

@@ -68,7 +68,7 @@ public sealed class VhostPasstTests : IDisposable
     public void A_check_without_a_transfer_is_refused_by_us_and_fails_at_the_real_one()
     {
         var (_, socket) = Start("p");
-        using (var scope = new IoScope(TimeSpan.FromSeconds(60)))
+        using (var scope = new TransferScope(TimeSpan.FromSeconds(60)))
         using (var frontend = VhostFrontend.Connect(socket, scope))
         {
             frontend.Negotiate();
@@ -96,7 +96,7 @@ public sealed class VhostPasstTests : IDisposable
 
     private static bool Verify(string path)
     {
-        using var scope = new IoScope(TimeSpan.FromSeconds(60));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60));
         return StateFile.Verify(path, DeviceStateKind.VhostUser, raw: false, requireManifest: true, scope).Report.Passed;
     }
 

@@ -92,7 +92,7 @@ public sealed class VhostVirtiofsdTests : IDisposable
         using var source = new AnonymousPipeServerStream(PipeDirection.Out, HandleInheritability.None);
         source.Write(captured.AsSpan(0, 50));
         using var halfway = new ManualResetEventSlim();
-        using var scope = new IoScope(TimeSpan.FromSeconds(60));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60));
         var options = new VhostTransferOptions
         {
             SocketPath = socket,
@@ -115,7 +115,7 @@ public sealed class VhostVirtiofsdTests : IDisposable
     public void A_check_without_a_transfer_is_refused_by_us_and_fails_at_the_real_one()
     {
         var (_, socket) = Start("s");
-        using (var scope = new IoScope(TimeSpan.FromSeconds(60)))
+        using (var scope = new TransferScope(TimeSpan.FromSeconds(60)))
         using (var frontend = VhostFrontend.Connect(socket, scope))
         {
             frontend.Negotiate();
@@ -155,7 +155,7 @@ public sealed class VhostVirtiofsdTests : IDisposable
     {
         var (_, a) = Start("a");
         var (_, b) = Start("b");
-        using var scope = new IoScope(TimeSpan.FromSeconds(60));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60));
         using var ready = new ManualResetEventSlim();
         var listen = Endpoint.Parse("unix:" + _folder.File("link"));
         var load = Task.Factory.StartNew(
@@ -182,7 +182,7 @@ public sealed class VhostVirtiofsdTests : IDisposable
     {
         var (_, socket) = Start(name);
         string path = _folder.File(name + ".state");
-        using var scope = new IoScope(TimeSpan.FromSeconds(60));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60));
         using var frontend = VhostFrontend.Connect(socket, scope);
         frontend.Negotiate();
         frontend.RequireDeviceState();
@@ -218,7 +218,7 @@ public sealed class VhostVirtiofsdTests : IDisposable
 
     private static string Verify(string path)
     {
-        using var scope = new IoScope(TimeSpan.FromSeconds(60));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60));
         var verification = StateFile.Verify(path, DeviceStateKind.VhostUser, raw: false, requireManifest: false, scope);
         Assert.True(verification.Report.Passed, verification.Report.ToString());
         return verification.Digest!.Value.Sha256!;

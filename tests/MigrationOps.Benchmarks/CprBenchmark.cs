@@ -36,7 +36,7 @@ internal sealed unsafe class CprBenchmark : TransferBenchmark
 
     private static TimeSpan Ours(CprEntry[] entries)
     {
-        using var scope = new IoScope(IoScope.DefaultTimeout);
+        using var scope = new TransferScope(TransferScope.DefaultTimeout);
         using var pair = new Pair(scope);
         using var receiver = new CprReceiver(pair.Accepted, CprListener.DefaultUsers);
         using var sender = CprSender.Over(pair.Connected);
@@ -55,7 +55,7 @@ internal sealed unsafe class CprBenchmark : TransferBenchmark
 
     private static TimeSpan Reference(byte[][] texts, SafeFileHandle memory)
     {
-        using var scope = new IoScope(IoScope.DefaultTimeout);
+        using var scope = new TransferScope(TransferScope.DefaultTimeout);
         using var pair = new Pair(scope);
         int[] received = new int[texts.Length];
         int from = (int)pair.Connected.Handle.DangerousGetHandle();
@@ -151,7 +151,7 @@ internal sealed unsafe class CprBenchmark : TransferBenchmark
     {
         private readonly Listener _listener;
 
-        internal Pair(IoScope scope)
+        internal Pair(TransferScope scope)
         {
             string path = string.Create(CultureInfo.InvariantCulture, $"@migrationops-benchmark-{Environment.ProcessId}");
             _listener = Transport.Listen(new Endpoint.Unix(path), TransportSecurity.Default, scope);

@@ -26,7 +26,7 @@ internal sealed class SmallSectionBenchmark : TransferBenchmark
 
     private static (TimeSpan Saved, TimeSpan Loaded) Measure(string path, int sections)
     {
-        using var scope = new IoScope(IoScope.DefaultTimeout);
+        using var scope = new TransferScope(TransferScope.DefaultTimeout);
         var registry = new SaveVmRegistry();
         registry.Register("counter", 0, 1, new Counter(sections));
         var saved = BenchmarkReport.Time(() =>

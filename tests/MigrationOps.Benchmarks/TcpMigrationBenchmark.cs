@@ -19,7 +19,7 @@ internal sealed class TcpMigrationBenchmark : TransferBenchmark
 
     private static TimeSpan Migrate() => BenchmarkReport.Time(() =>
     {
-        using var scope = new IoScope(IoScope.DefaultTimeout);
+        using var scope = new TransferScope(TransferScope.DefaultTimeout);
         using var listener = Transport.Listen(new Endpoint.Tcp("127.0.0.1", 0), TransportSecurity.Default, scope);
         var target = Task.Factory.StartNew(() =>
         {

@@ -44,13 +44,12 @@ internal sealed class VfioReceiveBenchmark : TransferBenchmark
     private static TimeSpan Receive(
         string uri, int channels, int devices, long size, TmpfsFolder folder, IDeviceStateSink? sink = null, long budget = Budget) => BenchmarkReport.Time(() =>
     {
-        using var watch = new ProgressWatch(TimeSpan.FromSeconds(60), CancellationToken.None);
-        using var scope = new IoScope(Timeout.InfiniteTimeSpan, watch.Token);
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60), ProgressRule.WholeTransfer, CancellationToken.None);
         using var listener = Transport.Listen(Endpoint.Parse(uri), TransportSecurity.Default, scope);
         using var receiver = new DeviceStateReceiver(
-            new ReassemblyOptions { MemoryBudget = budget, SpillDirectory = folder.File("") }, (_, _) => sink ?? new NullSink(), watch.Token);
+            new ReassemblyOptions { MemoryBudget = budget, SpillDirectory = folder.File("") }, (_, _) => sink ?? new NullSink(), scope.CancellationToken);
         var traffic = new ChannelTraffic(channels, devices, size).Start(listener.Endpoint);
-        MigrationReceiver.Receive(listener, new ReceiveOptions { Channels = channels }, receiver, null, watch);
+        MigrationReceiver.Receive(listener, new ReceiveOptions { Channels = channels }, receiver, null, scope);
         Array.ForEach(traffic, t => t.Join());
     });
 
@@ -74,14 +73,13 @@ internal sealed class VfioReceiveBenchmark : TransferBenchmark
         // 5 resets the peak of the resident set (proc_pid_clear_refs(5)).
         File.WriteAllText("/proc/self/clear_refs", "5");
         long idle = Peak();
-        using var watch = new ProgressWatch(TimeSpan.FromSeconds(60), CancellationToken.None);
-        using var scope = new IoScope(Timeout.InfiniteTimeSpan, watch.Token);
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60), ProgressRule.WholeTransfer, CancellationToken.None);
         using var listener = Transport.Listen(Endpoint.Parse(uri), TransportSecurity.Default, scope);
         using var receiver = new DeviceStateReceiver(
-            new ReassemblyOptions { MemoryBudget = Budget, SpillDirectory = folder.File("") }, (_, _) => new NullSink(), watch.Token);
+            new ReassemblyOptions { MemoryBudget = Budget, SpillDirectory = folder.File("") }, (_, _) => new NullSink(), scope.CancellationToken);
         var sender = new Thread(() => SendBackwards(listener.Endpoint, Count));
         sender.Start();
-        MigrationReceiver.Receive(listener, new ReceiveOptions { Channels = 1 }, receiver, null, watch);
+        MigrationReceiver.Receive(listener, new ReceiveOptions { Channels = 1 }, receiver, null, scope);
         sender.Join();
         return (Peak() - idle) / 1024.0;
     }

@@ -27,7 +27,7 @@ internal sealed class VhostMemoryBenchmark : TransferBenchmark
     private static double Measure(TmpfsFolder folder, long size, bool hash)
     {
         string socket = folder.File("b.sock");
-        using var scope = new IoScope(IoScope.DefaultTimeout);
+        using var scope = new TransferScope(TransferScope.DefaultTimeout);
         using var backend = VhostBackend.Start(new VhostBackendOptions { SocketPath = socket, State = new PatternBackendState(size) });
         using var sink = File.OpenWrite("/dev/null");
 

@@ -34,7 +34,7 @@ internal sealed class VhostSaveBenchmark : TransferBenchmark
         File.Delete(file);
         return BenchmarkReport.Time(() =>
         {
-            using var scope = new IoScope(IoScope.DefaultTimeout);
+            using var scope = new TransferScope(TransferScope.DefaultTimeout);
             VhostStateSaver.Save(new VhostTransferOptions { SocketPath = socket, Endpoint = new Endpoint.File(file), ComputeHash = hash }, scope);
         });
     }

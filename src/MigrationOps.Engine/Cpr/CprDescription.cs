@@ -30,7 +30,7 @@ public sealed record CprDescription
 
     /// <summary>Writes a description; it appears whole or not at all.</summary>
     /// <returns>Its length in bytes.</returns>
-    public static long Write(string path, IEnumerable<CprFd> entries, IReadOnlyList<CprVfioDevice>? devices, IoScope scope)
+    public static long Write(string path, IEnumerable<CprFd> entries, IReadOnlyList<CprVfioDevice>? devices, TransferScope scope)
     {
         byte[] json = JsonSerializer.SerializeToUtf8Bytes(new CprDescription
         {

@@ -11,7 +11,7 @@ public sealed class CprListener : IDisposable
     private CprListener(Listener listener) => _listener = listener;
 
     /// <summary>Listens on a UNIX socket, whose file goes away with the listener.</summary>
-    public static CprListener Listen(string path, IoScope scope)
+    public static CprListener Listen(string path, TransferScope scope)
         => new(Transport.Listen(new Endpoint.Unix(path), TransportSecurity.Default, scope));
 
     /// <summary>This process's user and root.</summary>

@@ -32,7 +32,7 @@ public sealed class CprSender : IDisposable
     public long ByteCount { get; private set; }
 
     /// <summary>Connects to the socket on which the new process listens.</summary>
-    public static CprSender Connect(string path, IoScope scope) => new(Transport.ConnectUnix(path, scope));
+    public static CprSender Connect(string path, TransferScope scope) => new(Transport.ConnectUnix(path, scope));
 
     /// <summary>Uses a connection that exists; it is closed with the sender.</summary>
     public static CprSender Over(UnixConnection connection) => new(connection);

@@ -97,7 +97,7 @@ public sealed class CprSession : IDisposable
     /// <param name="allowLoss">True to send a set that lacks received entries or devices.</param>
     /// <param name="scope">Deadline and cancellation; must live until <see cref="Close"/>.</param>
     /// <exception cref="CprException"><see cref="CprError.EntriesLost"/> and others; nothing was sent.</exception>
-    public CprSender Send(string path, IReadOnlyList<CprEntry> entries, CprStateLayout layout, bool allowLoss, IoScope scope)
+    public CprSender Send(string path, IReadOnlyList<CprEntry> entries, CprStateLayout layout, bool allowLoss, TransferScope scope)
     {
         RefuseSecond(HasOutgoing, "A target");
         var devices = CheckContent(entries, layout, allowLoss);

@@ -4,7 +4,7 @@ using MigrationOps.Engine.Wire;
 namespace MigrationOps.Engine.Devices;
 
 /// <summary>What the source of a migration sends of a VFIO device while it runs, and what it knows to be left.</summary>
-internal sealed class SectionPreCopy(VfioDevice device, IoScope scope)
+internal sealed class SectionPreCopy(VfioDevice device, TransferScope scope)
 {
     private const int BlockSize = 1024 * 1024;
 

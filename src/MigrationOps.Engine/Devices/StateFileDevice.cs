@@ -24,7 +24,7 @@ public sealed class StateFileDevice : ISaveVmHandlers, IDisposable
     private const int MaxManifest = 1 << 20;
 
     private readonly string _path;
-    private IoScope? _scope;
+    private TransferScope? _scope;
     private FdStream? _source;
     private AtomicFile? _target;
     private StateManifest? _manifest;
@@ -151,7 +151,7 @@ public sealed class StateFileDevice : ISaveVmHandlers, IDisposable
     {
         ArgumentNullException.ThrowIfNull(context);
         Dispose();
-        _scope = new IoScope(Timeout.InfiniteTimeSpan, context.CancellationToken);
+        _scope = new TransferScope(Timeout.InfiniteTimeSpan, context.CancellationToken);
         (_manifest, _length, _moved) = (null, 0, 0);
         _startedAt = DateTimeOffset.UtcNow;
     }

@@ -24,7 +24,7 @@ public sealed class VfioSectionDevice : ISaveVmHandlers, IDisposable
     private readonly ReassemblyOptions _bounds;
     private readonly ManualResetEvent _complete = new(false);
     private VfioDevice? _device;
-    private IoScope? _scope;
+    private TransferScope? _scope;
     private DeviceStateReceiver? _receiver;
     private MarkerParser? _sections;
     private bool _switchedOver;
@@ -221,7 +221,7 @@ public sealed class VfioSectionDevice : ISaveVmHandlers, IDisposable
     {
         ArgumentNullException.ThrowIfNull(context);
         Close();
-        _scope = new IoScope(Timeout.InfiniteTimeSpan, context.CancellationToken);
+        _scope = new TransferScope(Timeout.InfiniteTimeSpan, context.CancellationToken);
         _device = new VfioDevice(_open());
         _preCopy = new SectionPreCopy(_device, _scope);
         try

@@ -15,7 +15,7 @@ public sealed class VhostBackendDevice : ISaveVmHandlers, IDisposable
 
     private readonly string _socketPath;
     private readonly TimeSpan _timeout;
-    private IoScope? _scope;
+    private TransferScope? _scope;
     private VhostFrontend? _frontend;
 
     /// <summary>A device that is not connected yet.</summary>
@@ -120,7 +120,7 @@ public sealed class VhostBackendDevice : ISaveVmHandlers, IDisposable
     {
         ArgumentNullException.ThrowIfNull(context);
         Dispose();
-        _scope = new IoScope(_timeout, context.CancellationToken);
+        _scope = new TransferScope(_timeout, context.CancellationToken);
         _frontend = VhostFrontend.Connect(_socketPath, _scope);
         _frontend.Negotiate();
         _frontend.RequireDeviceState();

@@ -21,20 +21,20 @@ public sealed class MigrationReceiver : IDisposable
     private readonly IDeviceStateReceiver _devices;
     private readonly IMigrationRecorder? _recorder;
     private readonly ReceiveState _state;
-    private readonly ProgressWatch _watch;
+    private readonly TransferScope _scope;
     private readonly CancellationTokenSource _accepting = new();
     private readonly CancellationTokenSource _finished = new();
-    private readonly List<Thread> _threads = [];
+    private readonly List<SideThread> _threads = [];
     private int _serving;
 
     private MigrationReceiver(
-        ReceiveOptions options, IDeviceStateReceiver devices, IMigrationRecorder? recorder, ProgressWatch watch)
+        ReceiveOptions options, IDeviceStateReceiver devices, IMigrationRecorder? recorder, TransferScope scope)
     {
         _options = options;
         _devices = devices;
         _recorder = recorder;
-        _watch = watch;
-        _state = new ReceiveState(options.Channels, watch.Token);
+        _scope = scope;
+        _state = new ReceiveState(options.Channels, scope.CancellationToken);
     }
 
     /// <summary>Receives one migration.</summary>
@@ -42,27 +42,27 @@ public sealed class MigrationReceiver : IDisposable
     /// <param name="options">Bounds.</param>
     /// <param name="devices">Takes the device state; <see cref="IDeviceStateReceiver.Complete"/> has been called on success.</param>
     /// <param name="recorder">Keeps every byte, or null.</param>
-    /// <param name="watch">Deadline and cancellation.</param>
+    /// <param name="scope">Deadline of the whole transfer, and cancellation.</param>
     /// <returns>What the migration carried.</returns>
     public static MigrationSummary Receive(
-        Listener listener, ReceiveOptions options, IDeviceStateReceiver devices, IMigrationRecorder? recorder, ProgressWatch watch)
+        Listener listener, ReceiveOptions options, IDeviceStateReceiver devices, IMigrationRecorder? recorder, TransferScope scope)
     {
         ArgumentNullException.ThrowIfNull(listener);
         ArgumentNullException.ThrowIfNull(options);
-        ArgumentNullException.ThrowIfNull(watch);
-        using var receiver = new MigrationReceiver(options, devices, recorder, watch);
-        return receiver.Run(scope => receiver.AcceptAll(listener, scope));
+        ArgumentNullException.ThrowIfNull(scope);
+        using var receiver = new MigrationReceiver(options, devices, recorder, scope);
+        return receiver.Run(() => receiver.AcceptAll(listener));
     }
 
     /// <summary>Receives one migration from connections that are there already, such as the files of an archive.</summary>
     public static MigrationSummary Receive(
-        IEnumerable<Stream> connections, ReceiveOptions options, IDeviceStateReceiver devices, ProgressWatch watch)
+        IEnumerable<Stream> connections, ReceiveOptions options, IDeviceStateReceiver devices, TransferScope scope)
     {
         ArgumentNullException.ThrowIfNull(connections);
         ArgumentNullException.ThrowIfNull(options);
-        ArgumentNullException.ThrowIfNull(watch);
-        using var receiver = new MigrationReceiver(options, devices, null, watch);
-        return receiver.Run(_ =>
+        ArgumentNullException.ThrowIfNull(scope);
+        using var receiver = new MigrationReceiver(options, devices, null, scope);
+        return receiver.Run(() =>
         {
             foreach (var connection in connections)
             {
@@ -76,90 +76,86 @@ public sealed class MigrationReceiver : IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
+        _threads.ForEach(t => t.Dispose());
         _accepting.Dispose();
         _finished.Dispose();
     }
 
-    private MigrationSummary Run(Action<IoScope> open)
+    private MigrationSummary Run(Action open)
     {
-        using var scope = new IoScope(Timeout.InfiniteTimeSpan, _watch.Token);
         try
         {
-            open(scope);
+            open();
         }
         catch (Exception e)
         {
-            _watch.Fail(e);
+            _scope.Fail(e);
         }
 
         _threads.ForEach(t => t.Join());
-        _watch.ThrowIfFailed(DescribeSilence);
+        _scope.ThrowIfFailed(DescribeSilence);
         _state.CheckChannels();
         _devices.EndPreCopy(allAnnounced: true);
         _devices.Complete();
         return _state.Summarize(_options.PageSize);
     }
 
-    private void AcceptAll(Listener listener, IoScope scope)
+    private void AcceptAll(Listener listener)
     {
         int left = (_options.Channels ?? ReceiveState.MostChannels) + 1;
-        using var either = CancellationTokenSource.CreateLinkedTokenSource(_watch.Token, _accepting.Token);
-        using var accepting = new IoScope(Timeout.InfiniteTimeSpan, either.Token);
+        using var accepting = _scope.Until(_accepting.Token);
         try
         {
             while (left > 0)
             {
-                Accept(listener, scope, accepting);
+                Accept(listener, accepting);
                 left--;
             }
         }
-        catch (OperationCanceledException) when (_accepting.IsCancellationRequested && !_watch.Token.IsCancellationRequested)
+        catch (OperationCanceledException) when (_accepting.IsCancellationRequested && !_scope.CancellationToken.IsCancellationRequested)
         {
             // Nothing is missing any more. What the source opened besides waits in the queue of the socket.
             for (; left > 0 && listener.HasPending; left--)
             {
-                Accept(listener, scope, scope);
+                Accept(listener, _scope);
             }
         }
 
         _state.AllConnected();
         if (left == 0 && _options.Channels is not null)
         {
-            RefuseMore(listener, scope);
+            RefuseMore(listener);
         }
     }
 
     // All that were announced are there. Whoever comes besides would wait in the queue of the socket until the deadline, and the
     // error would then name the packets that it carries.
-    private void RefuseMore(Listener listener, IoScope scope)
+    private void RefuseMore(Listener listener)
     {
-        using var either = CancellationTokenSource.CreateLinkedTokenSource(_watch.Token, _finished.Token);
-        using var receiving = new IoScope(Timeout.InfiniteTimeSpan, either.Token);
+        using var receiving = _scope.Until(_finished.Token);
         try
         {
-            using var another = listener.AcceptUnprotected("a channel too many", scope, receiving);
+            using var another = listener.AcceptUnprotected("a channel too many", _scope, receiving);
             throw new MultifdException(MultifdError.ChannelIdOutOfRange,
                 $"A connection came besides the main channel and {_options.Channels} channels: the source has more channels.");
         }
-        catch (OperationCanceledException) when (_finished.IsCancellationRequested && !_watch.Token.IsCancellationRequested)
+        catch (OperationCanceledException) when (_finished.IsCancellationRequested && !_scope.CancellationToken.IsCancellationRequested)
         {
             // Everything has come, and nobody else.
         }
     }
 
-    private void Accept(Listener listener, IoScope scope, IoScope accepting)
+    private void Accept(Listener listener, TransferScope accepting)
     {
-        var stream = listener.AcceptUnprotected("a migration channel", scope, accepting);
+        var stream = listener.AcceptUnprotected("a migration channel", _scope, accepting);
         Start(() => listener.Protect(stream));
     }
 
     private void Start(Func<Stream> open)
     {
-        var thread = new Thread(() => Serve(open)) { IsBackground = true, Name = "migration channel" };
-        _threads.Add(thread);
         _state.CountConnection();
         Interlocked.Increment(ref _serving);
-        thread.Start();
+        _threads.Add(SideThread.Start("migration channel", _scope, () => Serve(open)));
     }
 
     private void Serve(Func<Stream> open)
@@ -167,13 +163,13 @@ public sealed class MigrationReceiver : IDisposable
         ChannelReader? reader = null;
         try
         {
-            reader = new ChannelReader(open(), "a new connection", _watch.Count);
+            reader = new ChannelReader(open(), "a new connection", _scope.Count);
             ServeChannel(reader);
         }
         catch (Exception e)
         {
             // Before the connection closes: what the peer does about that must not be taken for the first failure.
-            _watch.Fail(e);
+            _scope.Fail(e);
         }
         finally
         {

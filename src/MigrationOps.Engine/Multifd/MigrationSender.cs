@@ -10,28 +10,26 @@ public sealed class MigrationSender : IDisposable
 {
     private static readonly byte[] OpenReturnPath = [8, 0, 1, 0, 0];
 
-    private readonly ProgressWatch _watch;
-    private readonly IoScope _scope;
+    private readonly TransferScope _scope;
     private readonly Endpoint _endpoint;
     private readonly TransportSecurity _security;
     private readonly List<(int Id, CountedStream Stream)> _channels = [];
-    private readonly List<Thread> _threads = [];
+    private readonly List<SideThread> _threads = [];
     private Stream? _main;
-    private Thread? _returnPath;
+    private SideThread? _returnPath;
     private volatile bool _succeeded;
     private int? _connecting;
 
     /// <summary>Prepares a migration.</summary>
     /// <param name="endpoint">The target.</param>
     /// <param name="security">TLS, or plain text.</param>
-    /// <param name="watch">Deadline and cancellation.</param>
-    public MigrationSender(Endpoint endpoint, TransportSecurity security, ProgressWatch watch)
+    /// <param name="scope">Deadline of the whole transfer, and cancellation; it stays the caller's.</param>
+    public MigrationSender(Endpoint endpoint, TransportSecurity security, TransferScope scope)
     {
-        ArgumentNullException.ThrowIfNull(watch);
+        ArgumentNullException.ThrowIfNull(scope);
         _endpoint = endpoint;
         _security = security;
-        _watch = watch;
-        _scope = new IoScope(Timeout.InfiniteTimeSpan, watch.Token);
+        _scope = scope;
     }
 
     /// <summary>Sends a migration.</summary>
@@ -45,27 +43,27 @@ public sealed class MigrationSender : IDisposable
         try
         {
             // A target with TLS cannot look ahead into a connection and takes the first one for the main channel.
-            _main = new CountedStream(Transport.Connect(_endpoint, _security, _scope), _watch);
-            _returnPath = Start(ReadReturnPath);
+            _main = new CountedStream(Transport.Connect(_endpoint, _security, _scope), _scope);
+            _returnPath = SideThread.Start("return path", _scope, ReadReturnPath);
             for (int i = 0; i < channels.Count; i++)
             {
-                var stream = new CountedStream(ConnectChannel(i), _watch);
+                var stream = new CountedStream(ConnectChannel(i), _scope);
                 _channels.Add((i, stream));
                 int id = i;
-                _threads.Add(Start(() => Guard($"channel {id}", () => channels[id](stream))));
+                _threads.Add(SideThread.Start($"migration channel {id}", _scope, () => Guard($"channel {id}", () => channels[id](stream))));
             }
 
             Guard("the main channel", () => main(_main, OpenReturnPath));
         }
         catch (Exception e)
         {
-            _watch.Fail(e);
+            _scope.Fail(e);
         }
 
         _threads.ForEach(t => t.Join());
         _returnPath?.Join();
-        _watch.ThrowIfFailed(() => _connecting is { } id ? NotTaken(id, null) : new MultifdException(MultifdError.NoProgress,
-            $"{_endpoint}: the target has neither read nor answered for {_watch.Limit.TotalSeconds:0.###} s."));
+        _scope.ThrowIfFailed(() => _connecting is { } id ? NotTaken(id, null) : new MultifdException(MultifdError.NoProgress,
+            $"{_endpoint}: the target has neither read nor answered for {_scope.Limit.TotalSeconds:0.###} s."));
         if (!_succeeded)
         {
             throw Failed("it closed the main channel without saying that it succeeded");
@@ -90,7 +88,8 @@ public sealed class MigrationSender : IDisposable
     {
         _main?.Dispose();
         _channels.ForEach(c => c.Stream.Dispose());
-        _scope.Dispose();
+        _threads.ForEach(t => t.Dispose());
+        _returnPath?.Dispose();
     }
 
     private Stream ConnectChannel(int id)
@@ -113,24 +112,6 @@ public sealed class MigrationSender : IDisposable
         => new(MultifdError.TargetDroppedChannel,
             $"{_endpoint}: the target does not take channel {id}; it took the main channel and {id} channels.", inner)
         { Peer = _endpoint.ToString(), Section = $"channel {id}" };
-
-    private Thread Start(Action action)
-    {
-        var thread = new Thread(() =>
-        {
-            try
-            {
-                action();
-            }
-            catch (Exception e)
-            {
-                _watch.Fail(e);
-            }
-        })
-        { IsBackground = true, Name = "migration channel" };
-        thread.Start();
-        return thread;
-    }
 
     // A connection that breaks while we write means that the target gave up, whatever the system calls it.
     private void Guard(string channel, Action action)

@@ -11,7 +11,7 @@ public static class SaveVmTransfer
     /// <exception cref="SaveVmException">The migration failed.</exception>
     /// <exception cref="WireException">The endpoint failed.</exception>
     public static MigrationStreamTransfer Send(SaveVmRegistry registry, Endpoint endpoint, TransportSecurity security,
-        SaveVmSourceOptions options, IoScope scope, ILogger? logger = null)
+        SaveVmSourceOptions options, TransferScope scope, ILogger? logger = null)
     {
         ArgumentNullException.ThrowIfNull(endpoint);
         ArgumentNullException.ThrowIfNull(options);
@@ -21,7 +21,7 @@ public static class SaveVmTransfer
     /// <summary>Sends with a driver that the caller keeps, to resume it should the migration be paused.</summary>
     /// <exception cref="SaveVmException">The migration failed, or is paused: <see cref="SaveVmSource.IsPaused"/>.</exception>
     /// <exception cref="WireException">The endpoint failed.</exception>
-    public static MigrationStreamTransfer Send(SaveVmSource source, Endpoint endpoint, TransportSecurity security, IoScope scope)
+    public static MigrationStreamTransfer Send(SaveVmSource source, Endpoint endpoint, TransportSecurity security, TransferScope scope)
     {
         ArgumentNullException.ThrowIfNull(source);
         ArgumentNullException.ThrowIfNull(endpoint);
@@ -32,7 +32,7 @@ public static class SaveVmTransfer
 
     /// <summary>Goes on with a paused migration: connects to the target again.</summary>
     /// <exception cref="SaveVmException">It is paused again.</exception>
-    public static MigrationStreamTransfer Resume(SaveVmSource source, Endpoint endpoint, TransportSecurity security, IoScope scope, SaveVmSourceOptions? options = null)
+    public static MigrationStreamTransfer Resume(SaveVmSource source, Endpoint endpoint, TransportSecurity security, TransferScope scope, SaveVmSourceOptions? options = null)
     {
         ArgumentNullException.ThrowIfNull(source);
         RefuseFile(endpoint);
@@ -43,7 +43,7 @@ public static class SaveVmTransfer
     /// <exception cref="SaveVmException">The migration failed.</exception>
     /// <exception cref="WireException">The endpoint failed.</exception>
     public static MigrationStreamTransfer Receive(SaveVmRegistry registry, Endpoint endpoint, TransportSecurity security,
-        SaveVmTargetOptions options, IoScope scope, ILogger? logger = null)
+        SaveVmTargetOptions options, TransferScope scope, ILogger? logger = null)
     {
         ArgumentNullException.ThrowIfNull(endpoint);
         ArgumentNullException.ThrowIfNull(options);
@@ -53,7 +53,7 @@ public static class SaveVmTransfer
     /// <summary>Receives with a driver that the caller keeps, to resume it should the migration be paused.</summary>
     /// <exception cref="SaveVmException">The migration failed, or is paused: <see cref="SaveVmTarget.IsPaused"/>.</exception>
     /// <exception cref="WireException">The endpoint failed.</exception>
-    public static MigrationStreamTransfer Receive(SaveVmTarget target, Endpoint endpoint, TransportSecurity security, IoScope scope)
+    public static MigrationStreamTransfer Receive(SaveVmTarget target, Endpoint endpoint, TransportSecurity security, TransferScope scope)
     {
         ArgumentNullException.ThrowIfNull(target);
         ArgumentNullException.ThrowIfNull(endpoint);
@@ -64,7 +64,7 @@ public static class SaveVmTransfer
 
     /// <summary>Goes on with a paused migration: waits for the source's new connection.</summary>
     /// <exception cref="SaveVmException">It is paused again.</exception>
-    public static MigrationStreamTransfer Resume(SaveVmTarget target, Endpoint endpoint, TransportSecurity security, IoScope scope, SaveVmTargetOptions? options = null)
+    public static MigrationStreamTransfer Resume(SaveVmTarget target, Endpoint endpoint, TransportSecurity security, TransferScope scope, SaveVmTargetOptions? options = null)
     {
         ArgumentNullException.ThrowIfNull(target);
         RefuseFile(endpoint);
@@ -72,7 +72,7 @@ public static class SaveVmTransfer
         return Connected((open, bounds) => target.Resume(open, bounds, options), accepting.Open, scope);
     }
 
-    private static MigrationStreamTransfer SendToFile(SaveVmSource source, SaveVmSourceOptions options, Endpoint.File endpoint, IoScope scope)
+    private static MigrationStreamTransfer SendToFile(SaveVmSource source, SaveVmSourceOptions options, Endpoint.File endpoint, TransferScope scope)
     {
         string? why = endpoint.Offset != 0 ? "a stream is written from the file's first byte on"
             : options.ReturnPath ? "a file cannot answer on a return path"
@@ -108,7 +108,7 @@ public static class SaveVmTransfer
         }
     }
 
-    private static MigrationStreamTransfer Connected(Func<Func<IoScope, Stream>, IoScope, MigrationStreamTransfer> run, Func<IoScope, Stream> open, IoScope scope)
+    private static MigrationStreamTransfer Connected(Func<Func<TransferScope, Stream>, TransferScope, MigrationStreamTransfer> run, Func<TransferScope, Stream> open, TransferScope scope)
     {
         var connections = new List<Stream>();
         try
@@ -134,7 +134,7 @@ public static class SaveVmTransfer
 
         public void Dispose() => _listener?.Dispose();
 
-        internal Stream Open(IoScope scope)
+        internal Stream Open(TransferScope scope)
         {
             switch (endpoint)
             {

@@ -31,7 +31,7 @@ public sealed class AtomicFile : IDisposable
     /// <param name="path">The final name.</param>
     /// <param name="scope">Cancellation of the writes.</param>
     /// <exception cref="WireException">The directory does not exist or does not take the file.</exception>
-    public static AtomicFile Create(string path, IoScope scope)
+    public static AtomicFile Create(string path, TransferScope scope)
     {
         path = System.IO.Path.GetFullPath(path);
         if (Directory.Exists(path))

@@ -1,5 +1,6 @@
 using System.Collections.Concurrent;
 using System.Security.Cryptography;
+using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.Storage;
 
@@ -14,7 +15,7 @@ internal sealed class HashWorker : IDisposable
 
     private readonly BlockingCollection<byte[]> _free = new(BufferCount);
     private readonly BlockingCollection<(byte[] Buffer, int Length)> _full = new(BufferCount);
-    private readonly Thread _thread;
+    private readonly SideThread _thread;
     private readonly byte[] _digest = new byte[SHA256.HashSizeInBytes];
 
     internal HashWorker()
@@ -24,8 +25,7 @@ internal sealed class HashWorker : IDisposable
             _free.Add(GC.AllocateUninitializedArray<byte>(BufferSize));
         }
 
-        _thread = new Thread(Run) { IsBackground = true, Name = "state hash" };
-        _thread.Start();
+        _thread = SideThread.Start("state hash", Run);
     }
 
     /// <summary>A buffer to fill; give it back with <see cref="Hash"/>.</summary>
@@ -46,6 +46,7 @@ internal sealed class HashWorker : IDisposable
     {
         _full.CompleteAdding();
         _thread.Join();
+        _thread.Dispose();
         _full.Dispose();
         _free.Dispose();
     }

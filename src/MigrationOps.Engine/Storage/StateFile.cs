@@ -18,7 +18,7 @@ public static class StateFile
     /// <summary>Opens a file for reading; the caller disposes the stream.</summary>
     /// <exception cref="StateFileException"><see cref="StateFileError.NotFound"/> or <see cref="StateFileError.NotAFile"/>.</exception>
     /// <exception cref="WireException">It cannot be opened.</exception>
-    public static FdStream OpenRead(string path, IoScope scope)
+    public static FdStream OpenRead(string path, TransferScope scope)
     {
         try
         {
@@ -53,7 +53,7 @@ public static class StateFile
     /// <param name="requireManifest">False to pass a file whose manifest is missing.</param>
     /// <param name="scope">Cancellation.</param>
     /// <param name="progress">Called with the bytes of data so far.</param>
-    public static StateFileVerification Verify(string path, DeviceStateKind? kind, bool raw, bool requireManifest, IoScope scope,
+    public static StateFileVerification Verify(string path, DeviceStateKind? kind, bool raw, bool requireManifest, TransferScope scope,
         Action<long>? progress = null)
     {
         using var file = OpenRead(path, scope);
@@ -61,9 +61,9 @@ public static class StateFile
     }
 
     /// <summary>Verifies a state file that is open, from its current position, so that what was verified is what is used.</summary>
-    /// <inheritdoc cref="Verify(string, DeviceStateKind?, bool, bool, IoScope, Action{long}?)"/>
+    /// <inheritdoc cref="Verify(string, DeviceStateKind?, bool, bool, TransferScope, Action{long}?)"/>
     public static StateFileVerification Verify(FdStream file, string path, DeviceStateKind? kind, bool raw, bool requireManifest,
-        IoScope scope, Action<long>? progress = null)
+        TransferScope scope, Action<long>? progress = null)
     {
         ArgumentNullException.ThrowIfNull(scope);
         var run = new Verification(path, kind);
@@ -79,7 +79,7 @@ public static class StateFile
     /// <param name="manifest">Its manifest, or null.</param>
     /// <param name="scope">Cancellation.</param>
     /// <param name="parts">Names and sizes of the parts behind the data.</param>
-    internal static StateFileVerification Verify(FdStream file, string path, StateManifest? manifest, IoScope scope, out Dictionary<string, long> parts)
+    internal static StateFileVerification Verify(FdStream file, string path, StateManifest? manifest, TransferScope scope, out Dictionary<string, long> parts)
     {
         var run = new Verification(path, null) { Manifest = manifest };
         run.ReadData(file, raw: false, scope, null);
@@ -93,7 +93,7 @@ public static class StateFile
     /// <param name="raw">True for bare bytes.</param>
     /// <param name="expectedSha256">The SHA-256 that the data must have, or null.</param>
     /// <param name="scope">Cancellation.</param>
-    public static DeviceStateReport Test(string path, bool raw, string? expectedSha256, IoScope scope)
+    public static DeviceStateReport Test(string path, bool raw, string? expectedSha256, TransferScope scope)
     {
         StateFileVerification verification;
         try
@@ -149,7 +149,7 @@ public static class StateFile
             }
         }
 
-        internal void ReadData(FdStream file, bool raw, IoScope scope, Action<long>? progress)
+        internal void ReadData(FdStream file, bool raw, TransferScope scope, Action<long>? progress)
         {
             try
             {

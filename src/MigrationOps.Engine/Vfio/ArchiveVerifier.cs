@@ -1,4 +1,5 @@
 using MigrationOps.Engine.Multifd;
+using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.Vfio;
 
@@ -7,18 +8,18 @@ public static class ArchiveVerifier
 {
     /// <summary>Verifies an archive.</summary>
     /// <param name="folder">The archive's folder.</param>
-    /// <param name="watch">Deadline and cancellation.</param>
+    /// <param name="scope">Deadline and cancellation.</param>
     /// <returns>Its index.</returns>
     /// <exception cref="MigrationOpsException">What is wrong.</exception>
-    public static MigrationArchive Verify(string folder, ProgressWatch watch)
+    public static MigrationArchive Verify(string folder, TransferScope scope)
     {
-        ArgumentNullException.ThrowIfNull(watch);
+        ArgumentNullException.ThrowIfNull(scope);
         var archive = MigrationArchive.Read(folder);
-        archive.CheckDigests(folder, watch.Token);
-        using var devices = new DeviceStateReceiver(new ReassemblyOptions(), (_, _) => new NullSink(), watch.Token);
+        archive.CheckDigests(folder, scope.CancellationToken);
+        using var devices = new DeviceStateReceiver(new ReassemblyOptions(), (_, _) => new NullSink(), scope.CancellationToken);
         FileStream[] streams = [.. archive.Streams.Select(s => MigrationArchive.OpenStream(folder, s))];
-        var options = new ReceiveOptions { Channels = archive.Channels.Count(), PageSize = archive.PageSize, Timeout = watch.Limit };
-        MigrationReceiver.Receive(streams, options, devices, watch);
+        var options = new ReceiveOptions { Channels = archive.Channels.Count(), PageSize = archive.PageSize, Timeout = scope.Limit };
+        MigrationReceiver.Receive(streams, options, devices, scope);
         ArchivedDevice[] found = [.. devices.Devices.Select(d => VfioStateReceiver.ArchivedDeviceOf(d.Summary))];
         return found.ToHashSet().SetEquals(archive.Devices)
             ? archive
@@ -29,15 +30,15 @@ public static class ArchiveVerifier
 
     /// <summary>The report of a verification.</summary>
     /// <param name="folder">The archive's folder.</param>
-    /// <param name="watch">Deadline and cancellation.</param>
-    public static DeviceStateReport Test(string folder, ProgressWatch watch)
+    /// <param name="scope">Deadline and cancellation.</param>
+    public static DeviceStateReport Test(string folder, TransferScope scope)
     {
         var checks = new List<DeviceStateCheck>();
         try
         {
             var archive = MigrationArchive.Read(folder);
             checks.Add(new("Index", true, $"received by {archive.Tool} on {archive.Host} at {archive.FinishedAt:u}"));
-            archive = Verify(folder, watch);
+            archive = Verify(folder, scope);
             checks.Add(new("Digests", true, $"{archive.Streams.Length} streams, {archive.Streams.Sum(s => s.Bytes):N0} bytes"));
             checks.Add(new("Channels", true, $"{archive.Channels.Count()} channels, every packet and SYNC mark there"));
             checks.AddRange(archive.Devices.Select(d => new DeviceStateCheck("Device", true,

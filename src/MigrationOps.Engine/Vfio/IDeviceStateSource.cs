@@ -28,13 +28,13 @@ public interface IDeviceStateSource : IDisposable
 public sealed class StateFileSource : IDeviceStateSource
 {
     private readonly FdStream _file;
-    private readonly IoScope _scope;
+    private readonly TransferScope _scope;
 
     /// <summary>Opens and verifies a state file.</summary>
     /// <param name="path">The file.</param>
     /// <param name="scope">Cancellation.</param>
     /// <exception cref="StateFileException">It is damaged, cut, or of another kind.</exception>
-    public StateFileSource(string path, IoScope scope)
+    public StateFileSource(string path, TransferScope scope)
     {
         _scope = scope;
         Path = path;

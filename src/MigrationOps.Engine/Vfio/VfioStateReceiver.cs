@@ -19,8 +19,7 @@ public static partial class VfioStateReceiver
         ArgumentNullException.ThrowIfNull(options);
         CheckDestination(options.Destination);
         using var archive = options.Archive is null ? null : new ArchiveWriter(options.Archive);
-        using var watch = new ProgressWatch(options.Receive.Timeout, cancellationToken) { Progress = options.Progress };
-        using var scope = new IoScope(Timeout.InfiniteTimeSpan, watch.Token);
+        using var scope = new TransferScope(options.Receive.Timeout, ProgressRule.WholeTransfer, cancellationToken) { Progress = options.Progress };
         using var listener = Transport.Listen(options.Endpoint, options.Security, scope);
         string source = listener.Endpoint.ToString();
         LogListening(logger, source);
@@ -32,8 +31,8 @@ public static partial class VfioStateReceiver
         {
             MemoryBudget = options.MemoryBudget,
             SpillDirectory = options.Destination ?? Path.GetDirectoryName(Path.GetFullPath(options.Archive ?? "./x"))!,
-        }, sinks.Open, watch.Token);
-        var summary = MigrationReceiver.Receive(listener, options.Receive, devices, archive, watch);
+        }, sinks.Open, scope.CancellationToken);
+        var summary = MigrationReceiver.Receive(listener, options.Receive, devices, archive, scope);
         foreach (string warning in summary.Warnings)
         {
             LogWarning(logger, source, warning);
@@ -47,7 +46,7 @@ public static partial class VfioStateReceiver
 
         archive?.Commit(summary, results.Select(r => ArchivedDeviceOf(r.Summary)), source);
         TransferMetrics.Record("vfio-multifd", "receive", results.Sum(r => r.Summary.Bytes), Stopwatch.GetElapsedTime(start));
-        LogReceived(logger, source, summary.Channels.Count, watch.Moved);
+        LogReceived(logger, source, summary.Channels.Count, scope.Moved);
         return [.. results.Select(r => ToResult(r.Summary, r.Sink, source, options, summary.Warnings))];
     }
 
@@ -95,7 +94,7 @@ public static partial class VfioStateReceiver
     [LoggerMessage(Level = LogLevel.Warning, Message = "{Endpoint}: {Warning}")]
     private static partial void LogWarning(ILogger logger, string endpoint, string warning);
 
-    private sealed class SinkFactory(VfioReceiveOptions options, IoScope scope)
+    private sealed class SinkFactory(VfioReceiveOptions options, TransferScope scope)
     {
         private readonly DeviceFileNames _names = new(options.Destination ?? "");
         private string? _loaded;

@@ -44,19 +44,20 @@ public static class VfioStateSender
     {
         ArgumentNullException.ThrowIfNull(sources);
         ArgumentNullException.ThrowIfNull(options);
-        using var watch = new ProgressWatch(options.Timeout, cancellationToken) { Progress = options.Progress };
+        using var scope = new TransferScope(options.Timeout, ProgressRule.WholeTransfer, cancellationToken) { Progress = options.Progress };
         using var queue = new DevicePacketQueue(
-            VfioPacketHeader.Size + options.PacketSize, 2 * options.Channels + sources.Count, sources.Count, watch.Token);
-        using var sender = new MigrationSender(options.Endpoint, options.Security, watch);
+            VfioPacketHeader.Size + options.PacketSize, 2 * options.Channels + sources.Count, sources.Count, scope.CancellationToken);
+        using var sender = new MigrationSender(options.Endpoint, options.Security, scope);
         var results = new VfioStateTransfer[sources.Count];
         long start = Stopwatch.GetTimestamp();
         sender.Send(
             (main, openReturnPath) => SendMain(sources, main, openReturnPath, () =>
             {
-                var threads = sources.Select((source, i) => Start(watch, queue, () =>
+                var threads = sources.Select((source, i) => Start(scope, queue, () =>
                     results[i] = SendDevice(source, queue, options))).ToList();
                 threads.ForEach(t => t.Join());
-                watch.Token.ThrowIfCancellationRequested();
+                threads.ForEach(t => t.Dispose());
+                scope.CancellationToken.ThrowIfCancellationRequested();
             }),
             [.. Enumerable.Range(0, options.Channels).Select(id =>
                 (Action<Stream>)(channel => queue.Drain(new ChannelInit(Guid.Empty, (byte)id), channel)))]);
@@ -94,9 +95,8 @@ public static class VfioStateSender
         return body.ToArray();
     }
 
-    private static Thread Start(ProgressWatch watch, DevicePacketQueue queue, Action action)
-    {
-        var thread = new Thread(() =>
+    private static SideThread Start(TransferScope scope, DevicePacketQueue queue, Action action)
+        => SideThread.Start("device state", scope, () =>
         {
             try
             {
@@ -104,17 +104,14 @@ public static class VfioStateSender
             }
             catch (Exception e)
             {
-                watch.Fail(e);
+                // Before the channels see the end of the queue.
+                scope.Fail(e);
             }
             finally
             {
                 queue.Complete();
             }
-        })
-        { IsBackground = true, Name = "device state" };
-        thread.Start();
-        return thread;
-    }
+        });
 
     private static VfioStateTransfer SendDevice(IDeviceStateSource source, DevicePacketQueue queue, VfioSendOptions options)
     {

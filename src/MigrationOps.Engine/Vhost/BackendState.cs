@@ -109,7 +109,7 @@ public sealed class FileBackendState(string path) : BackendState
     /// <inheritdoc/>
     public override void WriteTo(Stream channel)
     {
-        using var scope = new IoScope(IoScope.DefaultTimeout);
+        using var scope = new TransferScope(TransferScope.DefaultTimeout);
         using var file = StateFile.OpenRead(path, scope);
         file.CopyTo(channel);
     }
@@ -117,7 +117,7 @@ public sealed class FileBackendState(string path) : BackendState
     /// <inheritdoc/>
     public override void ReadFrom(Stream channel)
     {
-        using var scope = new IoScope(IoScope.DefaultTimeout);
+        using var scope = new TransferScope(TransferScope.DefaultTimeout);
         using var file = AtomicFile.Create(path, scope);
         channel.CopyTo(file.Stream);
         file.Commit();

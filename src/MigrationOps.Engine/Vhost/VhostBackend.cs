@@ -13,9 +13,9 @@ public sealed partial class VhostBackend : IDisposable
     private static readonly TimeSpan PauseWithoutDescriptors = TimeSpan.FromMilliseconds(100);
 
     private readonly CancellationTokenSource _stop = new();
-    private readonly IoScope _scope;
+    private readonly TransferScope _scope;
     private readonly Listener _listener;
-    private readonly Thread _thread;
+    private readonly SideThread _thread;
     private readonly ILogger _logger;
     private long _bytesSaved;
     private long _bytesLoaded;
@@ -25,7 +25,7 @@ public sealed partial class VhostBackend : IDisposable
     {
         Options = options;
         _logger = logger;
-        _scope = new IoScope(Timeout.InfiniteTimeSpan, _stop.Token);
+        _scope = new TransferScope(Timeout.InfiniteTimeSpan, _stop.Token);
         try
         {
             _listener = Transport.Listen(new Endpoint.Unix(options.SocketPath), TransportSecurity.Default, _scope);
@@ -37,8 +37,7 @@ public sealed partial class VhostBackend : IDisposable
             throw;
         }
 
-        _thread = new Thread(Serve) { IsBackground = true, Name = "vhost-user back-end" };
-        _thread.Start();
+        _thread = SideThread.Start("vhost-user back-end", Serve);
     }
 
     /// <summary>What it offers and does.</summary>
@@ -74,6 +73,7 @@ public sealed partial class VhostBackend : IDisposable
 
         _stop.Cancel();
         _thread.Join();
+        _thread.Dispose();
         _listener.Dispose();
         _scope.Dispose();
         _stop.Dispose();

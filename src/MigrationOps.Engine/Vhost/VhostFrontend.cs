@@ -67,7 +67,7 @@ public sealed class VhostFrontend : IDisposable
     /// <param name="scope">Deadline of every request, and cancellation; it must outlive the front-end.</param>
     /// <param name="logger">Gets the transcript; null for none.</param>
     /// <exception cref="WireException">No such socket, not a socket, nobody listens, no access.</exception>
-    public static VhostFrontend Connect(string socketPath, IoScope scope, ILogger? logger = null)
+    public static VhostFrontend Connect(string socketPath, TransferScope scope, ILogger? logger = null)
     {
         var connection = Transport.ConnectUnix(socketPath, scope);
         try

@@ -10,7 +10,7 @@ public static class VhostProbe
 {
     /// <summary>Connects, negotiates and tells what the back-end says of itself.</summary>
     /// <remarks>Many back-ends end when their front-end leaves: virtiofsd does, and this is a front-end.</remarks>
-    public static VhostBackendInfo Describe(string socketPath, IoScope scope, ILogger? logger = null)
+    public static VhostBackendInfo Describe(string socketPath, TransferScope scope, ILogger? logger = null)
     {
         using var frontend = VhostFrontend.Connect(socketPath, scope, logger);
         frontend.Negotiate();
@@ -34,7 +34,7 @@ public static class VhostProbe
     /// end after a save: passt does.</param>
     /// <param name="scope">Deadline of every wait, and cancellation.</param>
     /// <param name="logger">Gets the conversation; null for none.</param>
-    public static DeviceStateReport Test(string socketPath, bool roundTrip, IoScope scope, ILogger? logger = null)
+    public static DeviceStateReport Test(string socketPath, bool roundTrip, TransferScope scope, ILogger? logger = null)
     {
         var checks = new List<DeviceStateCheck>();
         string current = "Connect";

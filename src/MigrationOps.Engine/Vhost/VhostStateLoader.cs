@@ -21,7 +21,7 @@ public static partial class VhostStateLoader
     /// <exception cref="StateFileException">The state is not whole, or not the one that is expected.</exception>
     /// <exception cref="VhostException">The back-end failed.</exception>
     /// <exception cref="WireException">The other side failed.</exception>
-    public static VhostStateTransfer Load(VhostTransferOptions options, IoScope scope, ILogger? logger = null,
+    public static VhostStateTransfer Load(VhostTransferOptions options, TransferScope scope, ILogger? logger = null,
         Action<Endpoint>? listening = null)
     {
         ArgumentNullException.ThrowIfNull(options);
@@ -35,7 +35,7 @@ public static partial class VhostStateLoader
         };
     }
 
-    private static VhostStateTransfer LoadFromFile(VhostTransferOptions options, Endpoint.File endpoint, IoScope scope, ILogger logger)
+    private static VhostStateTransfer LoadFromFile(VhostTransferOptions options, Endpoint.File endpoint, TransferScope scope, ILogger logger)
     {
         using var file = StateFile.OpenRead(endpoint.Path, scope);
         file.Position = endpoint.Offset;
@@ -59,7 +59,7 @@ public static partial class VhostStateLoader
         };
     }
 
-    private static VhostStateTransfer LoadFromDescriptor(VhostTransferOptions options, Endpoint.Fd fd, IoScope scope, ILogger logger)
+    private static VhostStateTransfer LoadFromDescriptor(VhostTransferOptions options, Endpoint.Fd fd, TransferScope scope, ILogger logger)
     {
         using var source = Transport.OpenDescriptor(fd, scope);
         using var frontend = Connect(options, scope, logger);
@@ -68,7 +68,7 @@ public static partial class VhostStateLoader
         return transfer;
     }
 
-    private static VhostStateTransfer LoadFromPeer(VhostTransferOptions options, IoScope scope, ILogger logger, Action<Endpoint>? listening)
+    private static VhostStateTransfer LoadFromPeer(VhostTransferOptions options, TransferScope scope, ILogger logger, Action<Endpoint>? listening)
     {
         using var listener = Transport.Listen(options.Endpoint, options.Security, scope);
 
@@ -95,7 +95,7 @@ public static partial class VhostStateLoader
         }
     }
 
-    private static VhostFrontend Connect(VhostTransferOptions options, IoScope scope, ILogger logger)
+    private static VhostFrontend Connect(VhostTransferOptions options, TransferScope scope, ILogger logger)
     {
         var frontend = VhostFrontend.Connect(options.SocketPath, scope, logger);
         try
@@ -112,7 +112,7 @@ public static partial class VhostStateLoader
     }
 
     private static VhostStateTransfer Transfer(VhostTransferOptions options, VhostFrontend frontend, Stream source, bool raw,
-        long? total, bool expectEnd, IoScope scope, ILogger logger)
+        long? total, bool expectEnd, TransferScope scope, ILogger logger)
     {
         var startedAt = DateTimeOffset.UtcNow;
         long start = Stopwatch.GetTimestamp();

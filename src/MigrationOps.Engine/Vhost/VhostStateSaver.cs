@@ -22,7 +22,7 @@ public static class VhostStateSaver
     /// <param name="logger">Gets the conversation; null for none.</param>
     /// <exception cref="VhostException">The back-end failed.</exception>
     /// <exception cref="WireException">The destination failed.</exception>
-    public static VhostStateTransfer Save(VhostTransferOptions options, IoScope scope, ILogger? logger = null)
+    public static VhostStateTransfer Save(VhostTransferOptions options, TransferScope scope, ILogger? logger = null)
     {
         ArgumentNullException.ThrowIfNull(options);
         ArgumentNullException.ThrowIfNull(scope);
@@ -46,7 +46,7 @@ public static class VhostStateSaver
         return transfer;
     }
 
-    private static VhostStateTransfer SaveToFile(VhostTransferOptions options, Endpoint.File endpoint, IoScope scope, ILogger logger)
+    private static VhostStateTransfer SaveToFile(VhostTransferOptions options, Endpoint.File endpoint, TransferScope scope, ILogger logger)
     {
         if (endpoint.Offset != 0)
         {
@@ -60,7 +60,7 @@ public static class VhostStateSaver
         return transfer;
     }
 
-    private static VhostStateTransfer Transfer(VhostTransferOptions options, Stream target, IoScope scope, ILogger logger,
+    private static VhostStateTransfer Transfer(VhostTransferOptions options, Stream target, TransferScope scope, ILogger logger,
         out StateManifest manifest)
     {
         var startedAt = DateTimeOffset.UtcNow;

@@ -16,7 +16,7 @@ internal static class VhostTransferPipe
     /// <param name="scope">Deadline of every wait, and cancellation.</param>
     /// <param name="move">Moves all the data; gets our end of the channel, which is closed afterwards.</param>
     /// <returns>What <paramref name="move"/> gave, once the back-end has said that it processed everything.</returns>
-    internal static T Run<T>(VhostFrontend frontend, VhostTransferDirection direction, IoScope scope, Func<FdStream, T> move)
+    internal static T Run<T>(VhostFrontend frontend, VhostTransferDirection direction, TransferScope scope, Func<FdStream, T> move)
     {
         string name = $"the state of {frontend.Peer} at '{frontend.SocketPath}'";
         var channel = Open(frontend, direction, scope, name);
@@ -38,7 +38,7 @@ internal static class VhostTransferPipe
         return result;
     }
 
-    private static FdStream Open(VhostFrontend frontend, VhostTransferDirection direction, IoScope scope, string name)
+    private static FdStream Open(VhostFrontend frontend, VhostTransferDirection direction, TransferScope scope, string name)
     {
         bool save = direction == VhostTransferDirection.Save;
         var (read, write) = Pipe.Create();

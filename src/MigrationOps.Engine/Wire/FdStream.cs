@@ -7,7 +7,7 @@ namespace MigrationOps.Engine.Wire;
 
 /// <summary>
 /// A stream over any descriptor - pipe, socket, file - whose every wait has the deadline and the cancellation of its
-/// <see cref="IoScope"/>. It owns the descriptor. Reads and writes are synchronous: whoever wants them elsewhere gives
+/// <see cref="TransferScope"/>. It owns the descriptor. Reads and writes are synchronous: whoever wants them elsewhere gives
 /// them a thread, as the transfers do.
 /// </summary>
 public sealed class FdStream : Stream
@@ -15,7 +15,7 @@ public sealed class FdStream : Stream
     // More saves no more sleeps, and costs those who have to wait for the network.
     private const int Looks = 2;
 
-    private readonly IoScope _scope;
+    private readonly TransferScope _scope;
     private readonly IDisposable? _owner;
     private readonly bool _alwaysReady;
     private readonly CancellationTokenRegistration _wake;
@@ -25,12 +25,12 @@ public sealed class FdStream : Stream
     /// <param name="access">Which directions are used. A pipe or socket that is written to is made non-blocking.</param>
     /// <param name="scope">Deadline and cancellation; it must live as long as the stream is used.</param>
     /// <param name="name">What errors call it.</param>
-    public FdStream(SafeHandle handle, FileAccess access, IoScope scope, string name)
+    public FdStream(SafeHandle handle, FileAccess access, TransferScope scope, string name)
         : this(handle, access, scope, name, owner: null)
     {
     }
 
-    internal FdStream(SafeHandle handle, FileAccess access, IoScope scope, string name, IDisposable? owner, bool waitsInKernel = false)
+    internal FdStream(SafeHandle handle, FileAccess access, TransferScope scope, string name, IDisposable? owner, bool waitsInKernel = false)
     {
         ArgumentNullException.ThrowIfNull(handle);
         Handle = handle;
@@ -66,7 +66,7 @@ public sealed class FdStream : Stream
     }
 
     /// <summary>A stream over a socket, which it disposes in the end.</summary>
-    internal static FdStream Over(Socket socket, IoScope scope, string name, bool waitsInKernel = false)
+    internal static FdStream Over(Socket socket, TransferScope scope, string name, bool waitsInKernel = false)
         => new(socket.SafeHandle, FileAccess.ReadWrite, scope, name, socket, waitsInKernel);
 
     /// <summary>The descriptor; it stays the stream's.</summary>

@@ -9,10 +9,10 @@ public sealed class Listener : IDisposable
 {
     private readonly Socket _socket;
     private readonly TlsFiles? _tls;
-    private readonly IoScope _scope;
+    private readonly TransferScope _scope;
     private readonly string? _socketFile;
 
-    internal Listener(Endpoint endpoint, Socket socket, TlsFiles? tls, IoScope scope)
+    internal Listener(Endpoint endpoint, Socket socket, TlsFiles? tls, TransferScope scope)
     {
         _socket = socket;
         _tls = tls;
@@ -41,7 +41,7 @@ public sealed class Listener : IDisposable
     /// <param name="scope">Deadline and cancellation of the connection.</param>
     /// <param name="accepting">Deadline and cancellation of this wait.</param>
     /// <returns>A stream that the caller disposes, after <see cref="Protect"/>.</returns>
-    public FdStream AcceptUnprotected(string waitingFor, IoScope scope, IoScope accepting)
+    public FdStream AcceptUnprotected(string waitingFor, TransferScope scope, TransferScope accepting)
         => FdStream.Over(AcceptSocket(waitingFor, accepting), scope, Endpoint.ToString(), waitsInKernel: true);
 
     /// <summary>Does the TLS handshake if there are credentials; else the stream stays as it is.</summary>
@@ -64,7 +64,7 @@ public sealed class Listener : IDisposable
         }
     }
 
-    private Socket AcceptSocket(string waitingFor, IoScope scope)
+    private Socket AcceptSocket(string waitingFor, TransferScope scope)
     {
         var deadline = scope.StartDeadline();
         while (true)

@@ -33,7 +33,7 @@ public static class Transport
 
     /// <summary>Opens the endpoint to send to it: connects a socket, or takes a descriptor. Files are Storage's.</summary>
     /// <returns>A stream that the caller disposes.</returns>
-    public static Stream Connect(Endpoint endpoint, TransportSecurity security, IoScope scope)
+    public static Stream Connect(Endpoint endpoint, TransportSecurity security, TransferScope scope)
     {
         ArgumentNullException.ThrowIfNull(endpoint);
         ArgumentNullException.ThrowIfNull(security);
@@ -55,11 +55,11 @@ public static class Transport
     /// <param name="scope">Deadline and cancellation, for the connection's life.</param>
     /// <exception cref="WireException"><see cref="WireError.NotFound"/>, <see cref="WireError.NotASocket"/>,
     /// <see cref="WireError.ConnectFailed"/>, <see cref="WireError.AccessDenied"/>.</exception>
-    public static UnixConnection ConnectUnix(string path, IoScope scope)
+    public static UnixConnection ConnectUnix(string path, TransferScope scope)
         => new(ConnectSocket(new Endpoint.Unix(path), scope), scope, path);
 
     /// <summary>Listens on a socket endpoint; credentials are checked before the address is bound.</summary>
-    public static Listener Listen(Endpoint endpoint, TransportSecurity security, IoScope scope)
+    public static Listener Listen(Endpoint endpoint, TransportSecurity security, TransferScope scope)
     {
         ArgumentNullException.ThrowIfNull(endpoint);
         ArgumentNullException.ThrowIfNull(security);
@@ -84,7 +84,7 @@ public static class Transport
     }
 
     /// <summary>Takes a descriptor of this process by number. It is duplicated; the caller's stays open.</summary>
-    public static FdStream OpenDescriptor(Endpoint.Fd endpoint, IoScope scope)
+    public static FdStream OpenDescriptor(Endpoint.Fd endpoint, TransferScope scope)
     {
         ArgumentNullException.ThrowIfNull(endpoint);
         string name = endpoint.ToString();
@@ -119,7 +119,7 @@ public static class Transport
 
     // Without the platform's asynchronous connect: a socket that went through it stays with the platform's event loop, which then
     // wakes at every change of the socket's state for the rest of its life.
-    private static Socket ConnectSocket(Endpoint endpoint, IoScope scope)
+    private static Socket ConnectSocket(Endpoint endpoint, TransferScope scope)
     {
         var deadline = scope.StartDeadline();
         // A name may have an address on which nobody listens (::1 beside 127.0.0.1): the next one has its turn.
@@ -147,7 +147,7 @@ public static class Transport
         throw ConnectFailure(endpoint, error);
     }
 
-    private static int Connect(Socket socket, EndPoint address, IoScope scope, Deadline deadline, Endpoint endpoint)
+    private static int Connect(Socket socket, EndPoint address, TransferScope scope, Deadline deadline, Endpoint endpoint)
     {
         string name = endpoint.ToString();
         var native = address.Serialize();
@@ -174,7 +174,7 @@ public static class Transport
     }
 
     // Names are looked up within the deadline of the connection.
-    private static EndPoint[] ResolveWithin(Endpoint endpoint, IoScope scope)
+    private static EndPoint[] ResolveWithin(Endpoint endpoint, TransferScope scope)
     {
         using var deadline = CancellationTokenSource.CreateLinkedTokenSource(scope.CancellationToken);
         if (scope.Timeout != Timeout.InfiniteTimeSpan)

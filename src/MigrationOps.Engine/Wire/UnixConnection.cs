@@ -19,13 +19,13 @@ public sealed class UnixConnection : IDisposable
     private const int ControlCapacity = 4096;
 
     private readonly Socket _socket;
-    private readonly IoScope _scope;
+    private readonly TransferScope _scope;
 
     /// <summary>Takes over a connected socket.</summary>
     /// <param name="socket">Closed with the connection.</param>
     /// <param name="scope">Deadline and cancellation of every wait.</param>
     /// <param name="name">What errors call the peer.</param>
-    public UnixConnection(Socket socket, IoScope scope, string name)
+    public UnixConnection(Socket socket, TransferScope scope, string name)
     {
         ArgumentNullException.ThrowIfNull(socket);
         _socket = socket;
@@ -40,7 +40,7 @@ public sealed class UnixConnection : IDisposable
     public SafeHandle Handle => _socket.SafeHandle;
 
     /// <summary>Deadline and cancellation of every wait.</summary>
-    public IoScope Scope => _scope;
+    public TransferScope Scope => _scope;
 
     /// <summary>Who is at the other end, from SO_PEERCRED.</summary>
     public PeerCredentials GetPeerCredentials() => SocketCalls.GetPeerCredentials(Handle, Name);

@@ -17,7 +17,7 @@ public abstract class OperationCmdlet : PSCmdlet, IDisposable
     [Parameter]
     [Seconds]
     [ValidateNotNull]
-    public TimeSpan Timeout { get; set; } = IoScope.DefaultTimeout;
+    public TimeSpan Timeout { get; set; } = TransferScope.DefaultTimeout;
 
     [Parameter]
     [ValidateNotNullOrEmpty]
@@ -78,10 +78,10 @@ public abstract class OperationCmdlet : PSCmdlet, IDisposable
     }
 
     /// <summary>A scope with the deadline of -Timeout, for work that a host runs.</summary>
-    protected IoScope NewScope(IOperationHost host)
+    protected TransferScope NewScope(IOperationHost host)
     {
         ArgumentNullException.ThrowIfNull(host);
-        return new IoScope(Timeout, host.CancellationToken);
+        return new TransferScope(Timeout, host.CancellationToken);
     }
 
     /// <summary>A path as the user means it: relative to the current location, drives and ~ resolved.</summary>

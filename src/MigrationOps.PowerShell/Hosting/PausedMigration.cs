@@ -8,7 +8,7 @@ namespace MigrationOps.PowerShell.Hosting;
 /// the end of the session gives it up.
 /// </summary>
 /// <typeparam name="TDriver"><see cref="SaveVmSource"/> or <see cref="SaveVmTarget"/>: a session may have one of each.</typeparam>
-internal sealed class PausedMigration<TDriver>(TDriver driver, RelayLogger log, Func<IoScope, IReadOnlyList<string>> abandon) : IDisposable
+internal sealed class PausedMigration<TDriver>(TDriver driver, RelayLogger log, Func<TransferScope, IReadOnlyList<string>> abandon) : IDisposable
     where TDriver : class
 {
     // The runspace is going away; nobody waits long for a cleanup that hangs.
@@ -23,7 +23,7 @@ internal sealed class PausedMigration<TDriver>(TDriver driver, RelayLogger log, 
 
     /// <summary>Runs a driver, and keeps it in the session if it ends paused.</summary>
     internal static MigrationStreamTransfer Run(RunspaceSession session, TDriver driver, RelayLogger log, Func<bool> isPaused,
-        Func<IoScope, IReadOnlyList<string>> abandon, Func<MigrationStreamTransfer> run)
+        Func<TransferScope, IReadOnlyList<string>> abandon, Func<MigrationStreamTransfer> run)
     {
         try
         {
@@ -39,11 +39,11 @@ internal sealed class PausedMigration<TDriver>(TDriver driver, RelayLogger log, 
     }
 
     /// <summary>Gives it up.</summary>
-    internal void Abandon(IoScope scope) => abandon(scope);
+    internal void Abandon(TransferScope scope) => abandon(scope);
 
     public void Dispose()
     {
-        using var scope = new IoScope(Patience);
+        using var scope = new TransferScope(Patience);
         abandon(scope);
     }
 }

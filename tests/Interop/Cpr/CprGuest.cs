@@ -17,10 +17,10 @@ internal sealed class CprGuest : IDisposable
         _program = program;
         _firmware = _folder.File("count.rom");
         CountingFirmware.Write(_firmware);
-        Scope = new IoScope(TimeSpan.FromSeconds(30));
+        Scope = new TransferScope(TimeSpan.FromSeconds(30));
     }
 
-    internal IoScope Scope { get; }
+    internal TransferScope Scope { get; }
 
     internal string MainSocket => _folder.File("main");
 

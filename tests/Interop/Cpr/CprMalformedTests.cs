@@ -108,7 +108,7 @@ public class CprMalformedTests
         return code != 0 && target.Output.Contains(expected, StringComparison.Ordinal) ? expected : $"exit code {code}: {target.Output}";
     }
 
-    private static void Send(UnixConnection connection, IoScope scope, (byte[] Bytes, int Descriptors)[] messages)
+    private static void Send(UnixConnection connection, TransferScope scope, (byte[] Bytes, int Descriptors)[] messages)
     {
         using var file = File.OpenHandle("/dev/null", FileMode.Open, FileAccess.ReadWrite);
         foreach (var (bytes, descriptors) in messages)

@@ -36,7 +36,7 @@ public sealed class AnalyzeMigrationTests : IDisposable
     private string Write(SaveVmRegistry registry)
     {
         string path = _folder.File("our.stream");
-        using var scope = new IoScope(TimeSpan.FromSeconds(60));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60));
         using var file = File.Create(path);
         new SaveVmSource(registry, new SaveVmSourceOptions { MachineType = "none" }).Run(_ => file, scope);
         return path;

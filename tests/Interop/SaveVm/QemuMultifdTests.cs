@@ -47,7 +47,7 @@ public class QemuMultifdTests
     {
         var registry = new SaveVmRegistry();
         registry.Register("acme/idle", 0, 1, new IdleDevice());
-        using var scope = new IoScope(TimeSpan.FromSeconds(60));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60));
         return SaveVmTransfer.Send(registry, new Endpoint.Unix(folder.File("socket")), TransportSecurity.Default,
             new SaveVmSourceOptions { MultifdChannels = channels, ReturnPath = true, ResumeDevice = resume }, scope);
     }

@@ -33,7 +33,7 @@ public class QemuPostcopySourceTests
             Postcopy = true,
             StartDevice = () => ram.Running = true,
         });
-        using var scope = new IoScope(TimeSpan.FromSeconds(60), TestContext.Current.CancellationToken);
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60), TestContext.Current.CancellationToken);
         string socket = guest.Folder.File("in");
         var receiving = Task.Run(() => SaveVmTransfer.Receive(target, new Endpoint.Unix(socket), TransportSecurity.Default, scope));
         var source = guest.StartSource();

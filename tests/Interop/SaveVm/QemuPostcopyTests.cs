@@ -28,7 +28,7 @@ public class QemuPostcopyTests
             return sentWhenRunning >= 0;
         };
         var source = new SaveVmSource(registry, Options(machine) with { MultifdChannels = channels });
-        using var scope = new IoScope(TimeSpan.FromSeconds(60));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60));
         var sent = SaveVmTransfer.Send(source, new Endpoint.Unix(socket), TransportSecurity.Default, scope);
         Assert.Equal((true, MigrationOwner.Target, true), (sent.Postcopy, sent.Owner, sent.Confirmed));
         Assert.InRange(sentWhenRunning, 0, ram.Sent - 1);
@@ -47,7 +47,7 @@ public class QemuPostcopyTests
         ram.BreakAfter = 2000;
         // Slow enough for some pages to have left when it breaks.
         var source = new SaveVmSource(registry, Options(machine) with { MaxPostcopyBandwidth = 1_000_000 });
-        using var scope = new IoScope(TimeSpan.FromSeconds(60));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60));
         var failure = Assert.Throws<SaveVmException>(() => SaveVmTransfer.Send(source, new Endpoint.Unix(socket), TransportSecurity.Default, scope));
         Assert.Equal((SaveVmError.PostcopyPaused, true), (failure.Reason, source.IsPaused));
         target.WaitUntil(() => target.MigrationStatus == "postcopy-paused", "the target to notice");

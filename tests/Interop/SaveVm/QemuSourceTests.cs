@@ -126,7 +126,7 @@ public class QemuSourceTests
         var registry = new SaveVmRegistry();
         registry.Register(GlobalState.IdStr, 0, 1, globalState);
         string socket = guest.Folder.File("out");
-        using var scope = new IoScope(TimeSpan.FromSeconds(60));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60));
         var options = new SaveVmTargetOptions { SwitchoverAck = true, SpoolPath = spool, MultifdChannels = channels };
         var receiving = Task.Factory.StartNew(
             () => SaveVmTransfer.Receive(registry, new Endpoint.Unix(socket), TransportSecurity.Default, options, scope), TaskCreationOptions.LongRunning);

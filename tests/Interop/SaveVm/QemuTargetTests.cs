@@ -105,7 +105,7 @@ public class QemuTargetTests
             DowntimeLimit = TimeSpan.Zero,
             ResumeDevice = resume,
         };
-        using var scope = new IoScope(TimeSpan.FromSeconds(60));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60));
         try
         {
             sent = SaveVmTransfer.Send(recorded.Register(own), new Endpoint.Unix(socket), TransportSecurity.Default, options, scope);

@@ -234,7 +234,7 @@ public sealed class RealStreamTests : IDisposable
             qemu.WaitForMigration("completed");
         }
 
-        using var scope = new IoScope(TimeSpan.FromSeconds(30));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(30));
         var export = RamExporter.Export(
             new RamExportOptions { Input = new MigrationStreamInput { Path = path }, Block = "pc.ram", Destination = _lab.Folder.File("ram") }, scope);
         Assert.Equal(32L << 20, export.Bytes);

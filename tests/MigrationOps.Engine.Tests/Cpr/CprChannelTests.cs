@@ -16,7 +16,7 @@ public class CprChannelTests
         registry.SaveFd(CprName.Parse("first"), 0, first);
         registry.SaveFd(CprName.Parse(@"sec\xffond"), -5, second);
         using var peer = new CprPeer();
-        using var scope = new IoScope(TimeSpan.FromSeconds(60));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60));
         peer.Close();
         using (var sender = CprSender.Connect(peer.Path, scope))
         {
@@ -42,7 +42,7 @@ public class CprChannelTests
         using var memory = CprPeer.Memory(out _);
         using var registry = new CprFdRegistry();
         registry.SaveFd(CprName.Parse("a"), 0, memory);
-        using var scope = new IoScope(TimeSpan.FromSeconds(60));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60));
         using var peer = new CprPeer();
         using var sender = CprSender.Connect(peer.Path, scope);
         sender.Send(registry.Entries, []);
@@ -62,7 +62,7 @@ public class CprChannelTests
         using var memory = CprPeer.Memory(out _);
         using var registry = new CprFdRegistry();
         registry.SaveFd(CprName.Parse("a"), 0, memory);
-        using var scope = new IoScope(TimeSpan.FromSeconds(60));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60));
         using var peer = new CprPeer();
         peer.Close();
         using var sender = CprSender.Connect(peer.Path, scope);
@@ -79,7 +79,7 @@ public class CprChannelTests
         using var memory = CprPeer.Memory(out _);
         using var registry = new CprFdRegistry();
         registry.SaveFd(CprName.Parse("a"), 0, memory);
-        using var scope = new IoScope(TimeSpan.FromSeconds(60));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60));
         using var peer = new CprPeer();
         peer.Close();
         using var sender = CprSender.Connect(peer.Path, scope);
@@ -194,7 +194,7 @@ public class CprChannelTests
         using var registry = new CprFdRegistry();
         registry.SaveFd(CprName.Parse("a"), 0, memory);
         using var cancellation = new CancellationTokenSource();
-        using var scope = new IoScope(TimeSpan.FromSeconds(60), cancellation.Token);
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60), cancellation.Token);
         using var peer = new CprPeer();
         using var sender = CprSender.Connect(peer.Path, scope);
         sender.Send(registry.Entries, null);

@@ -24,7 +24,7 @@ public sealed class CprManyEntriesTests : IDisposable
         int before = OpenDescriptors();
         using (var memory = CprPeer.Memory(out _))
         using (var peer = new CprPeer(seconds: 60))
-        using (var scope = new IoScope(TimeSpan.FromSeconds(60)))
+        using (var scope = new TransferScope(TimeSpan.FromSeconds(60)))
         {
             // One descriptor under many keys: both ends of the channel are in one process here, and share its limit.
             CprEntry[] entries = [.. Enumerable.Range(0, Count)

@@ -12,11 +12,11 @@ internal sealed class CprPeer : IDisposable
 {
     private readonly DirectoryInfo _folder = Directory.CreateTempSubdirectory("mo-cpr-");
     private readonly UnixConnection _connection;
-    private readonly IoScope _scope;
+    private readonly TransferScope _scope;
 
     internal CprPeer(double seconds = 10)
     {
-        _scope = new IoScope(TimeSpan.FromSeconds(seconds));
+        _scope = new TransferScope(TimeSpan.FromSeconds(seconds));
         Listener = CprListener.Listen(Path, _scope);
         _connection = Transport.ConnectUnix(Path, _scope);
     }

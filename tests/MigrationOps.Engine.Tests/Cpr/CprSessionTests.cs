@@ -17,7 +17,7 @@ public class CprSessionTests
         using var session = new CprSession();
         var received = session.Receive(source.Listener, CprListener.DefaultUsers);
         using var target = new CprPeer();
-        using var scope = new IoScope(TimeSpan.FromSeconds(60));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60));
         target.Close();
         Assert.Throws<CprException>(target.Receive);
         var sender = session.Send(target.Path, session.Registry.Entries, CprStateLayout.AsReceived, allowLoss: false, scope);
@@ -47,7 +47,7 @@ public class CprSessionTests
         session.Receive(source.Listener, CprListener.DefaultUsers);
         session.Registry.DeleteFd(CprName.Parse("a"), 0);
         using var target = new CprPeer();
-        using var scope = new IoScope(TimeSpan.FromSeconds(60));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60));
         var error = Assert.Throws<CprException>(
             () => session.Send(target.Path, session.Registry.Entries, CprStateLayout.AsReceived, allowLoss: false, scope));
         Assert.Equal(CprError.EntriesLost, error.Reason);
@@ -85,7 +85,7 @@ public class CprSessionTests
         using var session = new CprSession();
         session.Receive(source.Listener, CprListener.DefaultUsers);
         using var target = new CprPeer();
-        using var scope = new IoScope(TimeSpan.FromSeconds(60));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60));
         var error = Assert.Throws<CprException>(
             () => session.Send(target.Path, session.Registry.Entries, CprStateLayout.Qemu100, allowLoss: false, scope));
         Assert.Equal(CprError.EntriesLost, error.Reason);
@@ -121,7 +121,7 @@ public class CprSessionTests
         SendTwo(source, memory);
         source.End();
         using var session = new CprSession();
-        using var scope = new IoScope(TimeSpan.FromSeconds(60));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60));
         Assert.Equal(CprError.NothingToDo, Assert.Throws<CprException>(
             () => session.Send(source.Path, [], CprStateLayout.AsReceived, allowLoss: false, scope)).Reason);
         session.Receive(source.Listener, CprListener.DefaultUsers);

@@ -217,7 +217,7 @@ public sealed class DirectoryDeviceTests : IDisposable
     private byte[] Send(SaveVmSourceOptions? options = null, ISaveVmHandlers? device = null, Action? onTurn = null, Action? stop = null, MemoryStream? output = null)
     {
         using var stream = new MemoryStream();
-        using var scope = new IoScope(TimeSpan.FromSeconds(30));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(30));
         options ??= new SaveVmSourceOptions
         {
             MaxBandwidth = onTurn is null ? null : 10_000_000,

@@ -129,7 +129,7 @@ public sealed class ForeignTreeTests : IDisposable
     private MigrationStreamTransfer Load(ISaveVmHandlers source)
     {
         using var stream = new MemoryStream();
-        using var scope = new IoScope(TimeSpan.FromSeconds(60));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60));
         new SaveVmSource(Migrations.Registry(("tree", source)), new SaveVmSourceOptions()).Run(_ => stream, scope);
         return DirectoryDeviceTests.Load(stream.ToArray(), _folder["destination"]);
     }

@@ -98,7 +98,7 @@ public sealed class StateFileDeviceTests : IDisposable
     public void A_section_of_something_else_is_no_state_file()
     {
         using var stream = new MemoryStream();
-        using var scope = new IoScope(TimeSpan.FromSeconds(60));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60));
         new SaveVmSource(Migrations.Registry(("file", new ScriptedDevice("x", new CallLog(), ScriptedDevice.Whole) { State = States.RandomBytes(100) })),
             new SaveVmSourceOptions()).Run(_ => stream, scope);
         var failure = Assert.Throws<SaveVmException>(() => Load(stream.ToArray(), "b"));
@@ -129,7 +129,7 @@ public sealed class StateFileDeviceTests : IDisposable
     private byte[] Send(string name, SaveVmSourceOptions? options = null)
     {
         using var stream = new MemoryStream();
-        using var scope = new IoScope(TimeSpan.FromSeconds(30));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(30));
         new SaveVmSource(Migrations.Registry(("file", new StateFileDevice(_folder[name]))), options ?? new SaveVmSourceOptions()).Run(_ => stream, scope);
         return stream.ToArray();
     }

@@ -164,7 +164,7 @@ public class VfioSectionDeviceTests
     private static byte[] Send(ISaveVmHandlers device)
     {
         using var stream = new MemoryStream();
-        using var scope = new IoScope(TimeSpan.FromSeconds(60));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60));
         new SaveVmSource(Migrations.Registry(("v/vfio", device)), new SaveVmSourceOptions { DowntimeLimit = TimeSpan.FromSeconds(60) }).Run(_ => stream, scope);
         return stream.ToArray();
     }

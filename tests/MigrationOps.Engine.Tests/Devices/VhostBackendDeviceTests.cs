@@ -88,7 +88,7 @@ public sealed class VhostBackendDeviceTests : IDisposable
 
     private void Send(string name, MemoryStream output)
     {
-        using var scope = new IoScope(TimeSpan.FromSeconds(60));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60));
         new SaveVmSource(Device(name), new SaveVmSourceOptions()).Run(_ => output, scope);
     }
 

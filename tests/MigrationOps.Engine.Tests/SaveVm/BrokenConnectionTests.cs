@@ -73,7 +73,7 @@ public class BrokenConnectionTests
     public void A_target_that_stays_silent_after_the_end_mark_fails_the_source_at_the_deadline()
     {
         var log = new CallLog();
-        using var scope = new IoScope(TimeSpan.FromSeconds(1));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(1));
         using var listener = Transport.Listen(new Endpoint.Unix("@mo-silent-" + Guid.NewGuid().ToString("N")), TransportSecurity.Default, scope);
         Stream? connection = null;
         var options = new SaveVmSourceOptions { ReturnPath = true, ResumeDevice = () => log.Add("resume") };
@@ -87,7 +87,7 @@ public class BrokenConnectionTests
     [Fact]
     public void A_source_that_stays_silent_fails_the_target_at_the_deadline()
     {
-        using var scope = new IoScope(TimeSpan.FromSeconds(1));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(1));
         using var listener = Transport.Listen(new Endpoint.Unix("@mo-silent-" + Guid.NewGuid().ToString("N")), TransportSecurity.Default, scope);
         using var source = Transport.Connect(listener.Endpoint, TransportSecurity.Default, scope);
         source.Write([0x51, 0x45, 0x56]);
@@ -101,7 +101,7 @@ public class BrokenConnectionTests
 
     internal static MigrationStreamTransfer Load(SaveVmRegistry registry, byte[] stream, SaveVmTargetOptions? options = null)
     {
-        using var scope = new IoScope(TimeSpan.FromSeconds(60));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60));
         using var input = new MemoryStream(stream);
         return new SaveVmTarget(registry, options ?? new SaveVmTargetOptions()).Run(_ => input, scope);
     }

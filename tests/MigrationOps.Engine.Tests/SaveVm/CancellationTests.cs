@@ -101,7 +101,7 @@ public class CancellationTests
             Assert.True(sourceRuns || at >= answered, what);
             Assert.True(at >= run || pair.Log.Count("start") == 0, what);
             Assert.True(at == stream.Length || (pair.SourceFailure is not null && pair.TargetFailure is not null), what);
-            using var scope = new IoScope(TimeSpan.FromSeconds(30));
+            using var scope = new TransferScope(TimeSpan.FromSeconds(30));
             Assert.Empty(pair.SourceDriver!.IsPaused ? pair.SourceDriver.Abandon(scope) : []);
             Assert.Empty(pair.TargetDriver!.IsPaused ? pair.TargetDriver.Abandon(scope) : []);
             Assert.True((pair.Log.Count("late.SaveCleanup"), pair.Log.Count("late.LoadCleanup"), pair.Log.Count("whole.SaveCleanup"), pair.Log.Count("whole.LoadCleanup")) == (1, 1, 1, 1), what);

@@ -144,7 +144,7 @@ public class ConvergenceTests
     private static (MigrationStreamTransfer Result, byte[] Stream) Send(
         SaveVmRegistry registry, SaveVmSourceOptions options, Action? afterFirstWrite = null, CancellationToken cancellationToken = default)
     {
-        using var scope = new IoScope(TimeSpan.FromSeconds(60), cancellationToken);
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60), cancellationToken);
         using var output = new NoticingStream(afterFirstWrite);
         var result = new SaveVmSource(registry, options).Run(_ => output, scope);
         return (result, output.ToArray());

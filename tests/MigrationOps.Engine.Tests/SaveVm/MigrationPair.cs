@@ -110,8 +110,8 @@ internal sealed class MigrationPair
         return this;
     }
 
-    private MigrationPair Connected(Func<Func<IoScope, Stream>, IoScope, MigrationStreamTransfer> send,
-        Func<Func<IoScope, Stream>, IoScope, MigrationStreamTransfer> receive)
+    private MigrationPair Connected(Func<Func<TransferScope, Stream>, TransferScope, MigrationStreamTransfer> send,
+        Func<Func<TransferScope, Stream>, TransferScope, MigrationStreamTransfer> receive)
     {
         (SourceFailure, TargetFailure, SourceResult, TargetResult) = (null, null, null, null);
         using var front = Listen(out var frontEndpoint);
@@ -129,9 +129,9 @@ internal sealed class MigrationPair
         return this;
     }
 
-    private static MigrationStreamTransfer Drive(Func<Func<IoScope, Stream>, IoScope, MigrationStreamTransfer> run, Endpoint endpoint, TimeSpan timeout, CancellationToken cancellation)
+    private static MigrationStreamTransfer Drive(Func<Func<TransferScope, Stream>, TransferScope, MigrationStreamTransfer> run, Endpoint endpoint, TimeSpan timeout, CancellationToken cancellation)
     {
-        using var scope = new IoScope(timeout, cancellation);
+        using var scope = new TransferScope(timeout, cancellation);
         Stream? connection = null;
         try
         {
@@ -142,7 +142,7 @@ internal sealed class MigrationPair
             if (connection is null)
             {
                 // The relay waits for a connection even if the driver failed before it opened one.
-                using var late = new IoScope(Patience);
+                using var late = new TransferScope(Patience);
                 connection = Transport.Connect(endpoint, TransportSecurity.Default, late);
             }
 

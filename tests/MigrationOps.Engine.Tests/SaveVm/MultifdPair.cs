@@ -42,7 +42,7 @@ internal sealed class MultifdPair
     internal Func<int, IEnumerable<int>>? Order { get; init; }
 
     /// <summary>Stands in for the source driver: gets the way to connect.</summary>
-    internal Action<Func<IoScope, Stream>, IoScope>? InsteadOfSource { get; init; }
+    internal Action<Func<TransferScope, Stream>, TransferScope>? InsteadOfSource { get; init; }
 
     internal MigrationStreamTransfer? SourceResult { get; private set; }
 
@@ -61,7 +61,7 @@ internal sealed class MultifdPair
 
     internal MultifdPair Run()
     {
-        using var listening = new IoScope(TargetTimeout, TargetCancellation);
+        using var listening = new TransferScope(TargetTimeout, TargetCancellation);
         _endpoint = Tls is null ? _endpoint : new Endpoint.Tcp("127.0.0.1", 0);
         using var listener = Transport.Listen(_endpoint, new TransportSecurity(Tls), listening);
         _endpoint = listener.Endpoint;
@@ -103,9 +103,9 @@ internal sealed class MultifdPair
 
     private void RunSource()
     {
-        using var scope = new IoScope(SourceTimeout, SourceCancellation);
+        using var scope = new TransferScope(SourceTimeout, SourceCancellation);
         var connections = new List<Stream>();
-        Stream Connect(IoScope inner)
+        Stream Connect(TransferScope inner)
         {
             if (Tls is not null)
             {
@@ -142,7 +142,7 @@ internal sealed class MultifdPair
 
     private void RunTarget(Listener listener)
     {
-        using var scope = new IoScope(TargetTimeout, TargetCancellation);
+        using var scope = new TransferScope(TargetTimeout, TargetCancellation);
         var connections = new List<Stream>();
         Queue<Stream>? reordered = null;
         Stream Accept()

@@ -138,7 +138,7 @@ public class PostcopyConnectionTests
     private static (SaveVmException Failure, SaveVmSource Source, CallLog Log) AgainstAnswers(byte[] answers)
     {
         var log = new CallLog();
-        using var scope = new IoScope(TimeSpan.FromSeconds(2));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(2));
         using var listener = Transport.Listen(new Endpoint.Unix("@mo-silent-" + Guid.NewGuid().ToString("N")), TransportSecurity.Default, scope);
         Stream? connection = null;
         Stream? target = null;
@@ -171,7 +171,7 @@ public class PostcopyConnectionTests
     private static void GiveUp(SaveVmSource source, CallLog log)
     {
         Assert.True(source.IsPaused);
-        using var scope = new IoScope(TimeSpan.FromSeconds(60));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60));
         Assert.Empty(source.Abandon(scope));
         Assert.Equal((1, 0), (log.Count("late.SaveCleanup"), log.Count("resume")));
     }
@@ -195,7 +195,7 @@ public class PostcopyConnectionTests
     {
         if (pair.SourceDriver!.IsPaused)
         {
-            using var scope = new IoScope(TimeSpan.FromSeconds(60));
+            using var scope = new TransferScope(TimeSpan.FromSeconds(60));
             Assert.Empty(pair.SourceDriver.Abandon(scope));
         }
     }

@@ -181,7 +181,7 @@ public class PostcopyFailureTests
         devices["middle"].Source.On(SaveVmHandler.SaveLiveCompletePostcopy, (_, _) => throw new InvalidDataException("broken on purpose"));
         _pair.Run();
         AssertPaused();
-        using var scope = new IoScope(TimeSpan.FromSeconds(60));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60));
         Assert.Equal(SaveVmError.WrongPhase, Assert.Throws<SaveVmException>(() => _pair.SourceDriver!.Run(_ => Stream.Null, scope)).Reason);
         Assert.Equal(SaveVmError.WrongPhase, Assert.Throws<SaveVmException>(() => _pair.TargetDriver!.Run(_ => Stream.Null, scope)).Reason);
         GiveUp(_pair.SourceDriver!.Abandon);
@@ -257,9 +257,9 @@ public class PostcopyFailureTests
         }
     }
 
-    private static void GiveUp(Func<IoScope, IReadOnlyList<string>> abandon)
+    private static void GiveUp(Func<TransferScope, IReadOnlyList<string>> abandon)
     {
-        using var scope = new IoScope(TimeSpan.FromSeconds(60));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60));
         Assert.Empty(abandon(scope));
     }
 }

@@ -238,7 +238,7 @@ public sealed class PostcopyPackageTests : IDisposable
     {
         Assert.True(_pair.TargetDriver!.IsPaused);
         Assert.Equal((1, 0, 0), (_pair.Log.Count("start"), _pair.Log.Count("state.LoadCleanup"), _pair.Log.Count("resume")));
-        using var scope = new IoScope(Limit);
+        using var scope = new TransferScope(Limit);
         Assert.Empty(_pair.TargetDriver.Abandon(scope));
         Assert.Equal(1, _pair.Log.Count("state.LoadCleanup"));
     }

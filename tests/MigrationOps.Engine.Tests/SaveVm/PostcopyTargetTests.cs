@@ -80,7 +80,7 @@ public class PostcopyTargetTests
     {
         var target = Target();
         Fails(Stream("ADVISE LISTEN RUN"), target);
-        using var scope = new IoScope(TimeSpan.FromSeconds(60));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60));
         var failure = Assert.Throws<SaveVmException>(() => target.Resume(_ => new MemoryStream(Bytes(element)), scope));
         Assert.Equal((SaveVmError.PostcopyPaused, MigrationOwner.Target), (failure.Reason, failure.Owner));
         Assert.Contains("before POSTCOPY_RESUME", failure.Message, StringComparison.Ordinal);
@@ -143,7 +143,7 @@ public class PostcopyTargetTests
     [Fact]
     public void Without_a_package_the_order_of_the_commands_alone_counts()
     {
-        using var scope = new IoScope(TimeSpan.FromSeconds(60));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60));
         var result = Target().Run(_ => new MemoryStream(Stream("ADVISE LISTEN SECTION RUN END")), scope);
         Assert.True(result.Postcopy);
         Assert.Equal(["whole.LoadSetup", "whole.LoadState", "start", "whole.LoadCleanup"], _log.Calls);
@@ -185,7 +185,7 @@ public class PostcopyTargetTests
     {
         var target = Target();
         Fails(Stream("ADVISE LISTEN RUN"), target);
-        using var scope = new IoScope(TimeSpan.FromSeconds(60));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60));
         var failure = Assert.Throws<SaveVmException>(() => target.Resume(_ => new MemoryStream(Resume), scope));
         Assert.Contains("before the return path is open", failure.Message, StringComparison.Ordinal);
         GiveUp(target);
@@ -215,7 +215,7 @@ public class PostcopyTargetTests
         var stream = new EndedStream([.. Stream("RETURN ADVISE"), 8, 0, 7, 0, 4, 0, 0, 0, (byte)package.Length, .. package]);
         whole.On(SaveVmHandler.LoadState, (context, _) => Assert.True(stream.Ended.Wait(TimeSpan.FromSeconds(60), context.CancellationToken)));
         var target = new SaveVmTarget(Migrations.Registry(("whole", whole)), _options with { ReturnPath = true, StartDevice = () => _log.Add("start") });
-        using var scope = new IoScope(TimeSpan.FromSeconds(60));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60));
         var failure = Assert.Throws<SaveVmException>(() => target.Run(_ => stream, scope));
         return (failure, target);
     }
@@ -236,13 +236,13 @@ public class PostcopyTargetTests
 
     private SaveVmException Fails(byte[] stream, SaveVmTarget? target = null)
     {
-        using var scope = new IoScope(TimeSpan.FromSeconds(60));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60));
         return Assert.Throws<SaveVmException>(() => (target ?? Target()).Run(_ => new MemoryStream(stream), scope));
     }
 
     private void GiveUp(SaveVmTarget target)
     {
-        using var scope = new IoScope(TimeSpan.FromSeconds(60));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60));
         Assert.True(target.IsPaused);
         Assert.Empty(target.Abandon(scope));
         Assert.False(target.IsPaused);

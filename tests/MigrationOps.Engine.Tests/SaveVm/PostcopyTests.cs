@@ -165,7 +165,7 @@ public class PostcopyTests
     [Fact]
     public void What_is_not_paused_can_neither_go_on_nor_be_given_up()
     {
-        using var scope = new Engine.Wire.IoScope(TimeSpan.FromSeconds(1));
+        using var scope = new Engine.Wire.TransferScope(TimeSpan.FromSeconds(1));
         var source = new SaveVmSource(new SaveVmRegistry(), new());
         var target = new SaveVmTarget(new SaveVmRegistry(), new());
         Action[] wrong =

@@ -128,7 +128,7 @@ public sealed class SectionSpoolTests : IDisposable
 
     private byte[] Recorded()
     {
-        using var scope = new IoScope(TimeSpan.FromSeconds(60));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60));
         using var output = new MemoryStream();
         new SaveVmSource(_pair.Source, new SaveVmSourceOptions()).Run(_ => output, scope);
         return output.ToArray();

@@ -29,7 +29,7 @@ public class SmallSectionTests
 
     private static void Run(string path, int sections)
     {
-        using var scope = new IoScope(TimeSpan.FromSeconds(30));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(30));
         var device = new Counter(sections);
         var registry = Migrations.Registry(("counter", device));
         using (var file = File.Create(path))

@@ -15,7 +15,7 @@ public sealed class SpooledRamTests : IDisposable
 
     private static readonly TimeSpan Limit = TimeSpan.FromSeconds(60);
 
-    private readonly IoScope _scope = new(Limit);
+    private readonly TransferScope _scope = new(Limit);
 
     public void Dispose() => _scope.Dispose();
 
@@ -83,7 +83,7 @@ public sealed class SpooledRamTests : IDisposable
     [Fact]
     public void A_channel_that_never_ends_its_round_is_named_with_the_deadline()
     {
-        using var scope = new IoScope(TimeSpan.FromMilliseconds(200));
+        using var scope = new TransferScope(TimeSpan.FromMilliseconds(200));
         using var barrier = new RoundBarrier(2, () => 0, scope);
         var failure = Assert.Throws<SaveVmException>(barrier.AwaitChannels);
         Assert.Equal(SaveVmError.PeerSilent, failure.Reason);
@@ -94,7 +94,7 @@ public sealed class SpooledRamTests : IDisposable
     public async Task A_cancellation_ends_the_waits_of_both_sides()
     {
         using var cancel = new CancellationTokenSource();
-        using var scope = new IoScope(Timeout.InfiniteTimeSpan, cancel.Token);
+        using var scope = new TransferScope(Timeout.InfiniteTimeSpan, cancel.Token);
         using var barrier = new RoundBarrier(2, () => 0, scope);
         var waits = new Action[] { barrier.AwaitRound, barrier.AwaitChannels }
             .Select(wait => Task.Factory.StartNew(() => Assert.ThrowsAny<OperationCanceledException>(wait), CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default)).ToArray();

@@ -104,7 +104,7 @@ public class TargetErrorTests
     [InlineData("0002 0004 0000", SaveVmError.ConnectionLost)]
     public void What_a_target_answers_wrong_is_named_and_ends_the_source(string hex, SaveVmError reason)
     {
-        using var scope = new IoScope(TimeSpan.FromSeconds(60));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60));
         using var listener = Transport.Listen(new Endpoint.Unix("@mo-rp-" + Guid.NewGuid().ToString("N")), TransportSecurity.Default, scope);
         // Iterates until the answer is there: the target speaks while the device runs.
         var device = new ScriptedDevice("d", _log, ScriptedDevice.Live) { Estimate = () => new PendingBytes(long.MaxValue / 4) };

@@ -73,8 +73,8 @@ public sealed class TlsReturnPathTests : IDisposable
     private (MigrationStreamTransfer? Sent, MigrationStreamTransfer? Received) Migrate(TimeSpan timeout, SaveVmSourceOptions options)
     {
         var security = new TransportSecurity(_authority.WriteBoth(_folder.File("tls")));
-        using var scope = new IoScope(timeout);
-        using var targetScope = new IoScope(TimeSpan.FromSeconds(60));
+        using var scope = new TransferScope(timeout);
+        using var targetScope = new TransferScope(TimeSpan.FromSeconds(60));
         using var listener = Transport.Listen(new Endpoint.Tcp("127.0.0.1", 0), security, targetScope);
         var receiving = Task.Factory.StartNew(() =>
         {

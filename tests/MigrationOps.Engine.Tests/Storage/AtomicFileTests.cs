@@ -7,7 +7,7 @@ namespace MigrationOps.Engine.Tests.Storage;
 public sealed class AtomicFileTests : IDisposable
 {
     private readonly TestFolder _folder = new();
-    private readonly IoScope _scope = new(TimeSpan.FromSeconds(60));
+    private readonly TransferScope _scope = new(TimeSpan.FromSeconds(60));
 
     public void Dispose()
     {

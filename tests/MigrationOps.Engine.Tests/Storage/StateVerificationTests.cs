@@ -309,7 +309,7 @@ public sealed class StateVerificationTests : IDisposable
     [Fact]
     public void A_file_that_is_not_there_or_not_a_file_is_an_error_and_no_hang()
     {
-        using var scope = new IoScope(TimeSpan.FromSeconds(60));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60));
         Assert.Equal(StateFileError.NotFound, Assert.Throws<StateFileException>(() => StateFile.OpenRead(_path, scope)).Reason);
         Assert.Equal(StateFileError.NotFound,
             Assert.Throws<StateFileException>(() => StateFile.OpenRead(_folder["absent/f"], scope)).Reason);
@@ -327,7 +327,7 @@ public sealed class StateVerificationTests : IDisposable
     public void A_file_that_this_user_may_not_read_is_a_matter_of_permission()
     {
         States.Save(_path, Data);
-        using var scope = new IoScope(TimeSpan.FromSeconds(60));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60));
         File.SetUnixFileMode(_folder.Path, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute | UnixFileMode.OtherExecute);
         File.SetUnixFileMode(_path, UnixFileMode.None);
         var e = Assert.IsType<WireException>(Libc.RecordAsNobody(() => StateFile.OpenRead(_path, scope)));

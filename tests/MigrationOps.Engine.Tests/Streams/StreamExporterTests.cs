@@ -9,7 +9,7 @@ namespace MigrationOps.Engine.Tests.Streams;
 public sealed class StreamExporterTests : IDisposable
 {
     private readonly string _folder = Directory.CreateTempSubdirectory("mo-").FullName;
-    private readonly IoScope _scope = new(TimeSpan.FromSeconds(20));
+    private readonly TransferScope _scope = new(TimeSpan.FromSeconds(20));
 
     public void Dispose()
     {

@@ -22,14 +22,14 @@ internal sealed class ScriptedBackend : IDisposable
     internal const ulong AllProtocolFeatures = VhostFeatures.MultiQueue | VhostFeatures.ReplyAck | VhostFeatures.DeviceState;
 
     private readonly CancellationTokenSource _stop = new();
-    private readonly IoScope _scope;
+    private readonly TransferScope _scope;
     private readonly Listener _listener;
     private readonly Task _script;
 
     internal ScriptedBackend(string path, Action<Session> script)
     {
         Path = path;
-        _scope = new IoScope(Waiting.Patience, _stop.Token);
+        _scope = new TransferScope(Waiting.Patience, _stop.Token);
         _listener = Transport.Listen(new Endpoint.Unix(path), TransportSecurity.Default, _scope);
         _script = Waiting.OnThread(() =>
         {

@@ -26,7 +26,7 @@ internal static class States
     internal static StateManifest Save(string path, byte[] data, bool raw = false, bool hash = true,
         IReadOnlyDictionary<string, byte[]>? parts = null, DeviceStateKind kind = DeviceStateKind.VhostUser)
     {
-        using var scope = new IoScope(TimeSpan.FromSeconds(60));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60));
         using var file = AtomicFile.Create(path, scope);
         var (digest, header, sizes) = Write(file.Stream, [data], parts, raw, hash, kind);
         var manifest = new StateManifest
@@ -49,7 +49,7 @@ internal static class States
     internal static StateFileVerification Verify(string path, bool raw = false, bool requireManifest = true,
         DeviceStateKind? kind = DeviceStateKind.VhostUser)
     {
-        using var scope = new IoScope(TimeSpan.FromSeconds(60));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60));
         return StateFile.Verify(path, kind, raw, requireManifest, scope);
     }
 

@@ -23,14 +23,14 @@ internal static class Transfers
     internal static VhostStateTransfer Save(string socket, Endpoint endpoint, TimeSpan? timeout = null, bool raw = false,
         bool hash = true, CancellationToken cancellationToken = default)
     {
-        using var scope = new IoScope(timeout ?? Waiting.Patience, cancellationToken);
+        using var scope = new TransferScope(timeout ?? Waiting.Patience, cancellationToken);
         return VhostStateSaver.Save(Options(socket, endpoint, raw, hash), scope);
     }
 
     internal static VhostStateTransfer Load(string socket, Endpoint endpoint, TimeSpan? timeout = null, bool raw = false,
         string? expected = null, CancellationToken cancellationToken = default)
     {
-        using var scope = new IoScope(timeout ?? Waiting.Patience, cancellationToken);
+        using var scope = new TransferScope(timeout ?? Waiting.Patience, cancellationToken);
         return VhostStateLoader.Load(Options(socket, endpoint, raw, expected: expected), scope);
     }
 
@@ -42,7 +42,7 @@ internal static class Transfers
             : Load(socket, new Endpoint.File(file), timeout, cancellationToken: cancellationToken);
 
     /// <summary>Loads from a connection; the action gets the endpoint that is listened on.</summary>
-    internal static Task<VhostStateTransfer> Receive(VhostTransferOptions options, IoScope scope, out Endpoint listening)
+    internal static Task<VhostStateTransfer> Receive(VhostTransferOptions options, TransferScope scope, out Endpoint listening)
     {
         var ready = new TaskCompletionSource<Endpoint>(TaskCreationOptions.RunContinuationsAsynchronously);
         var task = Waiting.OnThread(() =>

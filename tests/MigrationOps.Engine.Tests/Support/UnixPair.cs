@@ -8,7 +8,7 @@ internal sealed class UnixPair : IDisposable
 {
     internal UnixPair(TimeSpan? timeout = null, CancellationToken cancellationToken = default)
     {
-        Scope = new IoScope(timeout ?? TimeSpan.FromSeconds(60), cancellationToken);
+        Scope = new TransferScope(timeout ?? TimeSpan.FromSeconds(60), cancellationToken);
         var (a, b) = Libc.SocketPair();
         SocketA = new Socket(new SafeSocketHandle(a, true));
         SocketB = new Socket(new SafeSocketHandle(b, true));
@@ -16,7 +16,7 @@ internal sealed class UnixPair : IDisposable
         B = new UnixConnection(SocketB, Scope, "peer-a");
     }
 
-    internal IoScope Scope { get; }
+    internal TransferScope Scope { get; }
 
     internal Socket SocketA { get; }
 

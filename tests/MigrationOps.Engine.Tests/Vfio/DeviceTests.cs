@@ -11,7 +11,7 @@ public sealed class DeviceTests : IDisposable
     private const VfioMigrationFlags All = StopP2P | VfioMigrationFlags.PreCopy;
 
     private readonly TempDirectory _folder = new();
-    private readonly IoScope _scope = new(TimeSpan.FromSeconds(60), TestContext.Current.CancellationToken);
+    private readonly TransferScope _scope = new(TimeSpan.FromSeconds(60), TestContext.Current.CancellationToken);
 
     public static TheoryData<VfioMigrationFlags> Features { get; } = [Stop, StopP2P, StopPre, All];
 

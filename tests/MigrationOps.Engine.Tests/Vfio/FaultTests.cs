@@ -153,13 +153,12 @@ public class FaultTests
     {
         var capture = new Capture(Capture.ConfigFirst);
         using var pipe = new System.IO.Pipes.AnonymousPipeServerStream(System.IO.Pipes.PipeDirection.Out);
-        using var watch = new ProgressWatch(TimeSpan.FromSeconds(1), TestContext.Current.CancellationToken);
-        using var scope = new IoScope(Timeout.InfiniteTimeSpan, watch.Token);
-        using var devices = new DeviceStateReceiver(new ReassemblyOptions(), (_, _) => new MemorySink(), watch.Token);
+        using var scope = new TransferScope(TimeSpan.FromSeconds(1), ProgressRule.WholeTransfer, TestContext.Current.CancellationToken);
+        using var devices = new DeviceStateReceiver(new ReassemblyOptions(), (_, _) => new MemorySink(), scope.CancellationToken);
         var silent = new FdStream(
             new Microsoft.Win32.SafeHandles.SafeFileHandle(pipe.ClientSafePipeHandle.DangerousGetHandle(), false), FileAccess.Read, scope, "silent");
         var failure = Assert.Throws<MultifdException>(() => MigrationReceiver.Receive(
-            [silent, .. capture.Channels.Select(c => new MemoryStream(c))], new ReceiveOptions(), devices, watch));
+            [silent, .. capture.Channels.Select(c => new MemoryStream(c))], new ReceiveOptions(), devices, scope));
         Assert.Equal(MultifdError.NoProgress, failure.Reason);
         Assert.Contains("The main channel has not connected; channel 0 at byte 253,764, channel 1 at byte 308,484.", failure.Message);
     }

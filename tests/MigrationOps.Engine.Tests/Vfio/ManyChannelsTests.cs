@@ -21,13 +21,12 @@ public class ManyChannelsTests
     public void Every_byte_arrives_over_all_the_channels_that_there_can_be(int? announced)
     {
         using var folder = new TempDirectory();
-        using var watch = new ProgressWatch(TimeSpan.FromSeconds(60), TestContext.Current.CancellationToken);
-        using var scope = new IoScope(Timeout.InfiniteTimeSpan, watch.Token);
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60), ProgressRule.WholeTransfer, TestContext.Current.CancellationToken);
         using var listener = Transport.Listen(new Endpoint.Unix(folder.File("s")), TransportSecurity.Default, scope);
         using var devices = new DeviceStateReceiver(
-            new ReassemblyOptions { SpillDirectory = folder.Path }, (_, _) => new MemorySink(), watch.Token);
+            new ReassemblyOptions { SpillDirectory = folder.Path }, (_, _) => new MemorySink(), scope.CancellationToken);
         var receiver = Waiting.OnThread(
-            () => MigrationReceiver.Receive(listener, new ReceiveOptions { Channels = announced }, devices, null, watch));
+            () => MigrationReceiver.Receive(listener, new ReceiveOptions { Channels = announced }, devices, null, scope));
         var source = new Source(new Random(announced ?? 0));
 
         // Where the receiver fails, so does the source, and the receiver's failure is the one to see.

@@ -11,7 +11,7 @@ public sealed class PreCopyTests : IDisposable
     private const int Block = 1024 * 1024;
 
     private readonly TempDirectory _folder = new();
-    private readonly IoScope _scope = new(TimeSpan.FromSeconds(60), TestContext.Current.CancellationToken);
+    private readonly TransferScope _scope = new(TimeSpan.FromSeconds(60), TestContext.Current.CancellationToken);
 
     public void Dispose()
     {

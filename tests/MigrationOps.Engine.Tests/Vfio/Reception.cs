@@ -1,3 +1,4 @@
+using MigrationOps.Engine.Wire;
 using MigrationOps.Engine.Multifd;
 using MigrationOps.Engine.Vfio;
 
@@ -11,9 +12,9 @@ internal sealed record Reception(
         IEnumerable<Stream> connections, ReassemblyOptions? reassembly = null, ReceiveOptions? options = null)
     {
         options ??= new ReceiveOptions { Timeout = TimeSpan.FromSeconds(60) };
-        using var watch = new ProgressWatch(options.Timeout, TestContext.Current.CancellationToken);
-        using var devices = new DeviceStateReceiver(reassembly ?? new ReassemblyOptions(), (_, _) => new MemorySink(), watch.Token);
-        var migration = MigrationReceiver.Receive(connections, options, devices, watch);
+        using var scope = new TransferScope(options.Timeout, ProgressRule.WholeTransfer, TestContext.Current.CancellationToken);
+        using var devices = new DeviceStateReceiver(reassembly ?? new ReassemblyOptions(), (_, _) => new MemorySink(), scope.CancellationToken);
+        var migration = MigrationReceiver.Receive(connections, options, devices, scope);
         return new Reception(migration, [.. devices.Devices.Select(d =>
             (d.Summary, ((MemorySink)d.Sink).Data.ToArray(), ((MemorySink)d.Sink).Config!))]);
     }

@@ -49,17 +49,16 @@ public sealed class ReturnPathTests : IDisposable
     public void A_channel_that_connects_after_the_main_streams_end_is_taken(int? channels)
     {
         var capture = new EditedCapture(Capture.ConfigFirst);
-        using var watch = new ProgressWatch(TimeSpan.FromSeconds(60), TestContext.Current.CancellationToken);
-        using var scope = new IoScope(Timeout.InfiniteTimeSpan, watch.Token);
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60), ProgressRule.WholeTransfer, TestContext.Current.CancellationToken);
         using var listener = Transport.Listen(new Endpoint.Unix(_folder.File("s")), TransportSecurity.Default, scope);
-        using var devices = new DeviceStateReceiver(new ReassemblyOptions(), (_, _) => new MemorySink(), watch.Token);
-        var receiver = Task.Run(() => MigrationReceiver.Receive(listener, new ReceiveOptions { Channels = channels }, devices, null, watch));
+        using var devices = new DeviceStateReceiver(new ReassemblyOptions(), (_, _) => new MemorySink(), scope.CancellationToken);
+        var receiver = Task.Run(() => MigrationReceiver.Receive(listener, new ReceiveOptions { Channels = channels }, devices, null, scope));
         using var main = Transport.Connect(listener.Endpoint, TransportSecurity.Default, scope);
         using var first = Transport.Connect(listener.Endpoint, TransportSecurity.Default, scope);
         main.Write(capture.Main);
         first.Write(capture.Bytes(0));
         long sent = capture.Main.Length + capture.Bytes(0).Length;
-        Assert.True(SpinWait.SpinUntil(() => watch.Moved == sent, TimeSpan.FromSeconds(60)), $"{watch.Moved} of {sent} bytes");
+        Assert.True(SpinWait.SpinUntil(() => scope.Moved == sent, TimeSpan.FromSeconds(60)), $"{scope.Moved} of {sent} bytes");
         using (var late = Transport.Connect(listener.Endpoint, TransportSecurity.Default, scope))
         {
             late.Write(capture.Bytes(1));
@@ -79,13 +78,12 @@ public sealed class ReturnPathTests : IDisposable
     public void A_channel_that_is_announced_and_never_connects_ends_the_receipt_within_the_deadline()
     {
         var capture = new EditedCapture(Capture.ConfigFirst);
-        using var watch = new ProgressWatch(TimeSpan.FromSeconds(2), TestContext.Current.CancellationToken);
-        using var scope = new IoScope(Timeout.InfiniteTimeSpan, watch.Token);
-        using var patient = new IoScope(TimeSpan.FromSeconds(60), TestContext.Current.CancellationToken);
+        using var scope = new TransferScope(TimeSpan.FromSeconds(2), ProgressRule.WholeTransfer, TestContext.Current.CancellationToken);
+        using var patient = new TransferScope(TimeSpan.FromSeconds(60), TestContext.Current.CancellationToken);
         using var listener = Transport.Listen(new Endpoint.Unix(_folder.File("s")), TransportSecurity.Default, scope);
-        using var devices = new DeviceStateReceiver(new ReassemblyOptions(), (_, _) => new MemorySink(), watch.Token);
+        using var devices = new DeviceStateReceiver(new ReassemblyOptions(), (_, _) => new MemorySink(), scope.CancellationToken);
         var receiver = Task.Run(() => Record.Exception(
-            () => MigrationReceiver.Receive(listener, new ReceiveOptions { Channels = 3 }, devices, null, watch)));
+            () => MigrationReceiver.Receive(listener, new ReceiveOptions { Channels = 3 }, devices, null, scope)));
         byte[][] streams = [capture.Main, capture.Bytes(0), capture.Bytes(1)];
         List<Stream> connections = [.. streams.Select(_ => Transport.Connect(listener.Endpoint, TransportSecurity.Default, patient))];
         for (int i = 0; i < streams.Length; i++)
@@ -135,14 +133,13 @@ public sealed class ReturnPathTests : IDisposable
     // Sends the capture over sockets that stay open until the answers have come or the receiver has closed.
     private (Exception? Failure, byte[] Answers) Run(EditedCapture capture, TimeSpan timeout, int answerBytes)
     {
-        using var watch = new ProgressWatch(timeout, TestContext.Current.CancellationToken);
-        using var scope = new IoScope(Timeout.InfiniteTimeSpan, watch.Token);
-        using var patient = new IoScope(TimeSpan.FromSeconds(60), TestContext.Current.CancellationToken);
+        using var scope = new TransferScope(timeout, ProgressRule.WholeTransfer, TestContext.Current.CancellationToken);
+        using var patient = new TransferScope(TimeSpan.FromSeconds(60), TestContext.Current.CancellationToken);
         using var listener = Transport.Listen(new Endpoint.Unix(_folder.File("s")), TransportSecurity.Default, scope);
         var receiver = Task.Run(() =>
         {
-            using var devices = new DeviceStateReceiver(new ReassemblyOptions(), (_, _) => new MemorySink(), watch.Token);
-            return Record.Exception(() => MigrationReceiver.Receive(listener, new ReceiveOptions { Timeout = timeout }, devices, null, watch));
+            using var devices = new DeviceStateReceiver(new ReassemblyOptions(), (_, _) => new MemorySink(), scope.CancellationToken);
+            return Record.Exception(() => MigrationReceiver.Receive(listener, new ReceiveOptions { Timeout = timeout }, devices, null, scope));
         });
         // A source opens all its connections before its main stream can end.
         byte[][] streams = [capture.Main, .. Enumerable.Range(0, capture.Channels.Count).Select(capture.Bytes)];

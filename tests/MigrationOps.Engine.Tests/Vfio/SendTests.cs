@@ -9,7 +9,7 @@ namespace MigrationOps.Engine.Tests.Vfio;
 public sealed class SendTests : IDisposable
 {
     private readonly TempDirectory _folder = new();
-    private readonly IoScope _scope = new(TimeSpan.FromSeconds(60), TestContext.Current.CancellationToken);
+    private readonly TransferScope _scope = new(TimeSpan.FromSeconds(60), TestContext.Current.CancellationToken);
 
     private static CancellationToken Cancelled => TestContext.Current.CancellationToken;
 
@@ -67,13 +67,12 @@ public sealed class SendTests : IDisposable
     public void A_receiver_that_cannot_store_the_state_is_a_failure_of_the_sender_too()
     {
         string file = SaveState("a", 5_000_000, 1);
-        using var watch = new ProgressWatch(TimeSpan.FromSeconds(60), Cancelled);
-        using var scope = new IoScope(Timeout.InfiniteTimeSpan, watch.Token);
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60), ProgressRule.WholeTransfer, Cancelled);
         using var listener = Transport.Listen(new Endpoint.Unix(_folder.File("s")), TransportSecurity.Default, scope);
         var receiver = Task.Run(() =>
         {
-            using var devices = new DeviceStateReceiver(new ReassemblyOptions(), (_, _) => new FullSink(), watch.Token);
-            return Record.Exception(() => MigrationReceiver.Receive(listener, new ReceiveOptions(), devices, null, watch));
+            using var devices = new DeviceStateReceiver(new ReassemblyOptions(), (_, _) => new FullSink(), scope.CancellationToken);
+            return Record.Exception(() => MigrationReceiver.Receive(listener, new ReceiveOptions(), devices, null, scope));
         });
         using var source = new StateFileSource(file, _scope);
         var failure = Assert.Throws<MultifdException>(() => VfioStateSender.Send(
@@ -114,8 +113,8 @@ public sealed class SendTests : IDisposable
         string file = SaveState("a", 2_000_000, 1);
         string archive = _folder.File("archive");
         Transfer([file], "unix:" + _folder.File("s"), null, 2, 65536, archive);
-        using var watch = new ProgressWatch(TimeSpan.FromSeconds(60), Cancelled);
-        Assert.True(ArchiveVerifier.Test(archive, watch).Passed);
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60), ProgressRule.WholeTransfer, Cancelled);
+        Assert.True(ArchiveVerifier.Test(archive, scope).Passed);
 
         foreach (string name in new[] { "main.stream", "channel-0.stream", "channel-1.stream" })
         {
@@ -123,16 +122,16 @@ public sealed class SendTests : IDisposable
             byte[] bytes = File.ReadAllBytes(path);
             bytes[bytes.Length / 2] ^= 1;
             File.WriteAllBytes(path, bytes);
-            Assert.False(ArchiveVerifier.Test(archive, watch).Passed);
+            Assert.False(ArchiveVerifier.Test(archive, scope).Passed);
             bytes[bytes.Length / 2] ^= 1;
             File.WriteAllBytes(path, bytes[..^1]);
-            Assert.False(ArchiveVerifier.Test(archive, watch).Passed);
+            Assert.False(ArchiveVerifier.Test(archive, scope).Passed);
             File.WriteAllBytes(path, bytes);
         }
 
-        Assert.True(ArchiveVerifier.Test(archive, watch).Passed);
+        Assert.True(ArchiveVerifier.Test(archive, scope).Passed);
         File.Delete(Path.Combine(archive, "channel-1.stream"));
-        Assert.Equal(MultifdError.ArchiveInvalid, Assert.Throws<MultifdException>(() => ArchiveVerifier.Verify(archive, watch)).Reason);
+        Assert.Equal(MultifdError.ArchiveInvalid, Assert.Throws<MultifdException>(() => ArchiveVerifier.Verify(archive, scope)).Reason);
     }
 
     [Fact]

@@ -62,7 +62,7 @@ public sealed class VhostBackendTests : IDisposable
     public void An_unknown_direction_or_phase_ends_the_connection_as_real_back_ends_do(int direction, int phase)
     {
         using var backend = Transfers.Backend(_path, new MemoryBackendState(new byte[3]));
-        using var scope = new IoScope(Waiting.Patience);
+        using var scope = new TransferScope(Waiting.Patience);
         using var connection = Transport.ConnectUnix(_path, scope);
         var (read, write) = Pipe.Create();
         using (read)
@@ -80,7 +80,7 @@ public sealed class VhostBackendTests : IDisposable
     public void A_check_without_a_transfer_is_answered_with_failure()
     {
         using var backend = Transfers.Backend(_path, new MemoryBackendState(new byte[3]));
-        using var scope = new IoScope(Waiting.Patience);
+        using var scope = new TransferScope(Waiting.Patience);
         using var connection = Transport.ConnectUnix(_path, scope);
         connection.Send(VhostUserHeader.Compose(VhostUserRequest.CheckDeviceState, 1, default), default, scope.StartDeadline(), "m");
         using var received = new FdQueue();
@@ -173,7 +173,7 @@ public sealed class VhostBackendTests : IDisposable
     [Fact]
     public void A_probe_reports_check_by_check()
     {
-        using var scope = new IoScope(Waiting.Patience);
+        using var scope = new TransferScope(Waiting.Patience);
         using (Transfers.Backend(_path, new MemoryBackendState(new byte[108])))
         {
             var report = VhostProbe.Test(_path, roundTrip: true, scope);

@@ -10,7 +10,7 @@ namespace MigrationOps.Engine.Tests.Vhost;
 public sealed class VhostConversationTests : IDisposable
 {
     private readonly TestFolder _folder = new();
-    private readonly IoScope _scope = new(TimeSpan.FromSeconds(60));
+    private readonly TransferScope _scope = new(TimeSpan.FromSeconds(60));
     private readonly string _path;
 
     public VhostConversationTests() => _path = _folder["s"];

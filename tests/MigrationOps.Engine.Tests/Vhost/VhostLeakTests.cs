@@ -106,7 +106,7 @@ public sealed class VhostLeakTests : IDisposable
         {
             // The sender is cut in the middle of the data.
             using var backend = Transfers.Backend(_folder["s"], new MemoryBackendState(new byte[10]));
-            using var scope = new IoScope(Waiting.Patience);
+            using var scope = new TransferScope(Waiting.Patience);
             var receiving = Transfers.Receive(Transfers.Options(_folder["s"], new Endpoint.Tcp("127.0.0.1", 0)), scope, out var listening);
             using (var sender = Transport.Connect(listening, TransportSecurity.Default, scope))
             {

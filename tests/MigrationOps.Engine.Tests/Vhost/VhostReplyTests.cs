@@ -9,7 +9,7 @@ namespace MigrationOps.Engine.Tests.Vhost;
 public sealed class VhostReplyTests : IDisposable
 {
     private readonly TestFolder _folder = new();
-    private readonly IoScope _scope = new(TimeSpan.FromSeconds(60));
+    private readonly TransferScope _scope = new(TimeSpan.FromSeconds(60));
     private readonly string _path;
 
     public VhostReplyTests() => _path = _folder["s"];
@@ -233,7 +233,7 @@ public sealed class VhostReplyTests : IDisposable
                 session.ServeUntil(VhostUserRequest.None);
             }
         });
-        using var scope = new IoScope(stays ? Transfers.Short : TimeSpan.FromSeconds(60));
+        using var scope = new TransferScope(stays ? Transfers.Short : TimeSpan.FromSeconds(60));
         using var frontend = VhostFrontend.Connect(_path, scope);
         var e = Assert.Throws<VhostException>(frontend.Negotiate);
         Assert.Equal(stays ? VhostError.Timeout : VhostError.Disconnected, e.Reason);

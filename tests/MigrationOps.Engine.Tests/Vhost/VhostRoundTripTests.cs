@@ -65,7 +65,7 @@ public sealed class VhostRoundTripTests : IDisposable
         using var certificates = new TestCertificates();
         var security = kind == "tls" ? new TransportSecurity(certificates.WriteBoth(_folder["x509"])) : TransportSecurity.Default;
         Endpoint endpoint = kind == "unix" ? new Endpoint.Unix(_folder["link"]) : new Endpoint.Tcp("127.0.0.1", 0);
-        using var scope = new IoScope(Waiting.Patience);
+        using var scope = new TransferScope(Waiting.Patience);
         foreach (int size in Sizes)
         {
             byte[] state = States.RandomBytes(size);
@@ -162,7 +162,7 @@ public sealed class VhostRoundTripTests : IDisposable
         using (read)
         {
             FdIo.Write(write, [1, 2, 3]);
-            using var scope = new IoScope(Waiting.Patience);
+            using var scope = new TransferScope(Waiting.Patience);
             var loaded = VhostStateLoader.Load(Transfers.Options(_folder["b"], Number(read), raw: true, hash: hash), scope);
             Assert.Equal((3L, true), (loaded.Bytes, loaded.Checked));
         }
@@ -191,7 +191,7 @@ public sealed class VhostRoundTripTests : IDisposable
         foreach (bool hash in new[] { true, false })
         {
             var seen = new List<(long Bytes, long? Total)>();
-            using var scope = new IoScope(Waiting.Patience);
+            using var scope = new TransferScope(Waiting.Patience);
             var options = Transfers.Options(_folder["a"], new Endpoint.File(_folder["f"]), hash: hash) with
             {
                 Progress = (bytes, total) => seen.Add((bytes, total)),
@@ -203,7 +203,7 @@ public sealed class VhostRoundTripTests : IDisposable
         }
 
         var loads = new List<(long Bytes, long? Total)>();
-        using var loadScope = new IoScope(Waiting.Patience);
+        using var loadScope = new TransferScope(Waiting.Patience);
         VhostStateLoader.Load(Transfers.Options(_folder["a"], new Endpoint.File(_folder["f"])) with
         {
             Progress = (bytes, total) => loads.Add((bytes, total)),

@@ -25,7 +25,7 @@ public sealed class VhostTransferFailureTests : IDisposable
     public void A_save_that_the_receiver_does_not_confirm_has_failed(Answer answer, string text)
     {
         using var backend = Transfers.Backend(_folder["a"], new MemoryBackendState(new byte[5000]));
-        using var scope = new IoScope(Waiting.Patience);
+        using var scope = new TransferScope(Waiting.Patience);
         using var listener = Transport.Listen(new Endpoint.Unix(_folder["l"]), TransportSecurity.Default, scope);
         using var done = new ManualResetEventSlim();
         var receiver = Waiting.OnThread(() =>
@@ -57,7 +57,7 @@ public sealed class VhostTransferFailureTests : IDisposable
     public void A_receiver_that_leaves_in_the_middle_is_a_disconnection(bool hash)
     {
         using var backend = Transfers.Backend(_folder["a"], new PatternBackendState(8 << 20));
-        using var scope = new IoScope(Waiting.Patience);
+        using var scope = new TransferScope(Waiting.Patience);
         using var listener = Transport.Listen(Endpoint.Parse("tcp:127.0.0.1:0"), TransportSecurity.Default, scope);
         var receiver = Waiting.OnThread(() =>
         {
@@ -75,7 +75,7 @@ public sealed class VhostTransferFailureTests : IDisposable
     {
         using var a = Transfers.Backend(_folder["a"], new MemoryBackendState(new byte[5000]));
         using var b = Transfers.Backend(_folder["b"], new MemoryBackendState(default), new VhostBackendFault(VhostBackendFaultKind.FailCheck));
-        using var scope = new IoScope(Waiting.Patience);
+        using var scope = new TransferScope(Waiting.Patience);
         var receiving = Transfers.Receive(Transfers.Options(_folder["b"], new Endpoint.Unix(_folder["l"])), scope, out var listening);
         var sender = Assert.Throws<VhostException>(() => Transfers.Save(_folder["a"], listening));
         Assert.Equal(VhostError.NotConfirmed, sender.Reason);
@@ -114,7 +114,7 @@ public sealed class VhostTransferFailureTests : IDisposable
             session.Connection.WaitForHangup(new Deadline(TimeSpan.FromTicks(1)), "the front-end, which has left");
             Assert.Null(session.Next());
         });
-        using var scope = new IoScope(Waiting.Patience);
+        using var scope = new TransferScope(Waiting.Patience);
         var receiving = Transfers.Receive(Transfers.Options(_folder["b"], new Endpoint.Unix(_folder["l"])), scope, out var listening);
         using (var sender = Transport.Connect(listening, TransportSecurity.Default, scope))
         {
@@ -142,7 +142,7 @@ public sealed class VhostTransferFailureTests : IDisposable
             using var channel = session.AcceptTransfer();
             session.ServeUntil(VhostUserRequest.None);
         });
-        using var scope = new IoScope(Waiting.Patience);
+        using var scope = new TransferScope(Waiting.Patience);
         var receiving = Transfers.Receive(Transfers.Options(_folder["b"], new Endpoint.Unix(_folder["l"])), scope, out var listening);
         using var sender = Transport.Connect(listening, TransportSecurity.Default, scope);
         sender.Write(container);
@@ -177,7 +177,7 @@ public sealed class VhostTransferFailureTests : IDisposable
             using var channel = session.AcceptTransfer();
             session.ServeUntil(VhostUserRequest.None);
         });
-        using var scope = new IoScope(Waiting.Patience);
+        using var scope = new TransferScope(Waiting.Patience);
         var receiving = Transfers.Receive(
             Transfers.Options(_folder["b"], new Endpoint.Unix(_folder["l"]), raw, expected: new string('0', 64)), scope, out var listening);
         using (var sender = Transport.Connect(listening, TransportSecurity.Default, scope))
@@ -224,7 +224,7 @@ public sealed class VhostTransferFailureTests : IDisposable
     [Fact]
     public void A_load_is_refused_before_it_listens_when_its_back_end_is_absent()
     {
-        using var scope = new IoScope(Waiting.Patience);
+        using var scope = new TransferScope(Waiting.Patience);
         var e = Assert.Throws<WireException>(() => VhostStateLoader.Load(
             Transfers.Options(_folder["absent"], new Endpoint.Unix(_folder["l"])), scope, listening: _ => Assert.Fail("nobody may be told")));
         Assert.Equal(WireError.NotFound, e.Reason);
@@ -254,7 +254,7 @@ public sealed class VhostTransferFailureTests : IDisposable
         File.AppendAllText(Path.Combine(client, "ca-cert.pem"), "\n" + File.ReadAllText(Path.Combine(server, "ca-cert.pem")));
         using var a = Transfers.Backend(_folder["a"], new MemoryBackendState(new byte[10]));
         using var b = Transfers.Backend(_folder["b"], new MemoryBackendState(default));
-        using var scope = new IoScope(Waiting.Patience);
+        using var scope = new TransferScope(Waiting.Patience);
         var receiving = Transfers.Receive(Transfers.Options(_folder["b"], new Endpoint.Tcp("127.0.0.1", 0)) with
         {
             Security = new TransportSecurity(server),
@@ -292,7 +292,7 @@ public sealed class VhostTransferFailureTests : IDisposable
     {
         using var backend = Transfers.Backend(_folder["b"], new MemoryBackendState(default));
         using var cancel = new CancellationTokenSource();
-        using var scope = new IoScope(Timeout.InfiniteTimeSpan, cancel.Token);
+        using var scope = new TransferScope(Timeout.InfiniteTimeSpan, cancel.Token);
         var receiving = Transfers.Receive(Transfers.Options(_folder["b"], new Endpoint.Unix(_folder["l"])), scope, out _);
         cancel.Cancel();
         Assert.ThrowsAny<OperationCanceledException>(() => receiving.Result("the receiver"));

@@ -10,7 +10,7 @@ public class FdStreamTests
     [Fact]
     public void A_pipe_gives_what_there_is_and_then_its_end()
     {
-        using var scope = new IoScope(TimeSpan.FromSeconds(60));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60));
         var (read, write) = Pipe.Create();
         using var reader = new FdStream(read, FileAccess.Read, scope, "a pipe");
         using (var writer = new FdStream(write, FileAccess.Write, scope, "a pipe"))
@@ -29,7 +29,7 @@ public class FdStreamTests
     [Fact]
     public void A_long_write_waits_for_a_slow_reader_longer_than_one_deadline()
     {
-        using var scope = new IoScope(TimeSpan.FromSeconds(1));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(1));
         var (read, write) = Pipe.Create();
         using var reader = new FdStream(read, FileAccess.Read, scope, "a pipe");
         byte[] data = new byte[1 << 20];
@@ -56,7 +56,7 @@ public class FdStreamTests
     [Fact]
     public void A_write_that_nobody_reads_stalls_until_the_deadline_and_is_this_streams_fault()
     {
-        using var scope = new IoScope(TimeSpan.FromMilliseconds(100));
+        using var scope = new TransferScope(TimeSpan.FromMilliseconds(100));
         var (read, write) = Pipe.Create();
         using var _ = read;
         using var writer = new FdStream(write, FileAccess.Write, scope, "the pipe to nowhere");
@@ -70,7 +70,7 @@ public class FdStreamTests
     [Fact]
     public void A_read_to_which_nothing_comes_stalls_until_the_deadline()
     {
-        using var scope = new IoScope(TimeSpan.FromMilliseconds(100));
+        using var scope = new TransferScope(TimeSpan.FromMilliseconds(100));
         var (read, write) = Pipe.Create();
         using var _ = write;
         using var reader = new FdStream(read, FileAccess.Read, scope, "a quiet pipe");
@@ -82,7 +82,7 @@ public class FdStreamTests
     [Fact]
     public void A_write_to_a_reader_that_has_gone_is_a_disconnection()
     {
-        using var scope = new IoScope(TimeSpan.FromSeconds(60));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60));
         var (read, write) = Pipe.Create();
         using var writer = new FdStream(write, FileAccess.Write, scope, "a pipe");
         read.Dispose();
@@ -96,7 +96,7 @@ public class FdStreamTests
     {
         using var folder = new TestFolder();
         using var cancel = new CancellationTokenSource();
-        using var scope = new IoScope(Timeout.InfiniteTimeSpan, cancel.Token);
+        using var scope = new TransferScope(Timeout.InfiniteTimeSpan, cancel.Token);
         var (read, write) = Pipe.Create();
         var (quietRead, quietWrite) = Pipe.Create();
         using var _ = read;
@@ -119,7 +119,7 @@ public class FdStreamTests
     public void A_file_is_read_written_and_positioned()
     {
         using var folder = new TestFolder();
-        using var scope = new IoScope(TimeSpan.FromSeconds(60));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60));
         using var file = new FdStream(
             File.OpenHandle(folder["f"], FileMode.Create, FileAccess.ReadWrite), FileAccess.ReadWrite, scope, "a file");
         file.Write("0123456789"u8);
@@ -168,7 +168,7 @@ public class FdStreamTests
     {
         using var pair = new UnixPair();
         using var cancel = new CancellationTokenSource();
-        using var scope = new IoScope(Timeout.InfiniteTimeSpan, cancel.Token);
+        using var scope = new TransferScope(Timeout.InfiniteTimeSpan, cancel.Token);
         using var a = FdStream.Over(pair.SocketA, scope, "a", waitsInKernel: true);
         var started = new TaskCompletionSource();
         var read = Waiting.OnThread(() => Record.Exception(() =>
@@ -187,7 +187,7 @@ public class FdStreamTests
     public void A_socket_that_waits_in_the_kernel_has_its_deadline_in_both_directions()
     {
         using var pair = new UnixPair();
-        using var scope = new IoScope(TimeSpan.FromMilliseconds(100));
+        using var scope = new TransferScope(TimeSpan.FromMilliseconds(100));
         using var a = FdStream.Over(pair.SocketA, scope, "a quiet socket", waitsInKernel: true);
         var read = Assert.Throws<WireException>(() => a.ReadByte());
         Assert.Equal(WireError.Timeout, read.Reason);

@@ -10,7 +10,7 @@ public class ListenerTests
     public void A_listener_removes_its_socket_file_when_it_ends_and_not_before()
     {
         using var folder = new TestFolder();
-        using var scope = new IoScope(TimeSpan.FromSeconds(60));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60));
         using (var listener = Transport.Listen(new Endpoint.Unix(folder["s"]), TransportSecurity.Default, scope))
         {
             for (int i = 0; i < 3; i++)
@@ -28,7 +28,7 @@ public class ListenerTests
     public void A_listener_whose_folder_has_gone_ends_all_the_same()
     {
         using var folder = new TestFolder();
-        using var scope = new IoScope(TimeSpan.FromSeconds(60));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60));
         Directory.CreateDirectory(folder["d"]);
         var listener = Transport.Listen(new Endpoint.Unix(folder["d/s"]), TransportSecurity.Default, scope);
         Directory.Delete(folder["d"], recursive: true);
@@ -42,7 +42,7 @@ public class ListenerTests
     public void An_address_that_is_taken_is_an_error_and_stays_as_it_is(string scheme)
     {
         using var folder = new TestFolder();
-        using var scope = new IoScope(TimeSpan.FromSeconds(60));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60));
         var endpoint = scheme == "unix" ? new Endpoint.Unix(folder["s"]) : Endpoint.Parse("tcp:127.0.0.1:0");
         using var first = Transport.Listen(endpoint, TransportSecurity.Default, scope);
         var e = Assert.Throws<WireException>(() => Transport.Listen(first.Endpoint, TransportSecurity.Default, scope));
@@ -57,7 +57,7 @@ public class ListenerTests
     public void A_listener_to_which_nobody_comes_fails_at_its_deadline()
     {
         using var folder = new TestFolder();
-        using var scope = new IoScope(TimeSpan.FromMilliseconds(100));
+        using var scope = new TransferScope(TimeSpan.FromMilliseconds(100));
         using var listener = Transport.Listen(new Endpoint.Unix(folder["s"]), TransportSecurity.Default, scope);
         var e = Assert.Throws<WireException>(() => listener.Accept("a sender"));
         Assert.Equal(WireError.Timeout, e.Reason);
@@ -69,7 +69,7 @@ public class ListenerTests
     {
         using var folder = new TestFolder();
         using var cancel = new CancellationTokenSource();
-        using var scope = new IoScope(Timeout.InfiniteTimeSpan, cancel.Token);
+        using var scope = new TransferScope(Timeout.InfiniteTimeSpan, cancel.Token);
         using var listener = Transport.Listen(Endpoint.Parse("tcp:127.0.0.1:0"), TransportSecurity.Default, scope);
         var waiter = Waiting.OnThread(() => Record.Exception(() => listener.Accept("a sender")));
         cancel.Cancel();
@@ -80,7 +80,7 @@ public class ListenerTests
     public void A_folder_that_does_not_exist_cannot_be_listened_in()
     {
         using var folder = new TestFolder();
-        using var scope = new IoScope(TimeSpan.FromSeconds(60));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60));
         var e = Assert.Throws<WireException>(
             () => Transport.Listen(new Endpoint.Unix(folder["absent/s"]), TransportSecurity.Default, scope));
         Assert.Equal(WireError.ListenFailed, e.Reason);
@@ -95,7 +95,7 @@ public class ListenerTests
         using var listener = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
         listener.Bind(new UnixDomainSocketEndPoint(folder["s"]));
         listener.Listen(0);
-        using var scope = new IoScope(makesRoom ? TimeSpan.FromSeconds(20) : TimeSpan.FromMilliseconds(200));
+        using var scope = new TransferScope(makesRoom ? TimeSpan.FromSeconds(20) : TimeSpan.FromMilliseconds(200));
         using var first = Transport.ConnectUnix(folder["s"], scope);
         var second = Waiting.OnThread(() => Transport.ConnectUnix(folder["s"], scope));
         if (makesRoom)

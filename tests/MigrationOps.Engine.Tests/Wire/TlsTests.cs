@@ -9,7 +9,7 @@ public sealed class TlsTests : IDisposable
 {
     private readonly TestFolder _folder = new();
     private readonly TestCertificates _authority = new();
-    private readonly IoScope _scope = new(TimeSpan.FromSeconds(60));
+    private readonly TransferScope _scope = new(TimeSpan.FromSeconds(60));
 
     public void Dispose()
     {
@@ -182,7 +182,7 @@ public sealed class TlsTests : IDisposable
     [Fact]
     public void A_peer_that_is_silent_during_the_handshake_meets_the_deadline()
     {
-        using var scope = new IoScope(TimeSpan.FromMilliseconds(200));
+        using var scope = new TransferScope(TimeSpan.FromMilliseconds(200));
         using var listener = Transport.Listen(Endpoint.Parse("tcp:127.0.0.1:0"),
             new TransportSecurity(_authority.WriteBoth(_folder["server"])), scope);
         using var silent = Transport.Connect(listener.Endpoint, TransportSecurity.Default, scope);
@@ -215,7 +215,7 @@ public sealed class TlsTests : IDisposable
     {
         string both = _authority.WriteBoth(_folder["x509"]);
         using var cancel = new CancellationTokenSource();
-        using var scope = new IoScope(TimeSpan.FromMilliseconds(300), cancel.Token);
+        using var scope = new TransferScope(TimeSpan.FromMilliseconds(300), cancel.Token);
         using var listener = Listen(both);
         var accepting = Waiting.OnThread(() => listener.Accept("a client"));
         using var client = Transport.Connect(listener.Endpoint, new TransportSecurity(both), scope);

@@ -25,7 +25,7 @@ public class TransportTests
     [Fact]
     public void A_name_is_tried_at_all_of_its_addresses()
     {
-        using var scope = new IoScope(TimeSpan.FromSeconds(60));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60));
         using var listener = Transport.Listen(Endpoint.Parse("tcp:127.0.0.1:0"), Local, scope);
 
         // localhost has ::1 as its first address on many machines, and nobody listens there.
@@ -47,7 +47,7 @@ public class TransportTests
     public void What_stands_in_the_way_of_a_socket_has_its_own_name(Obstacle obstacle, WireError reason, string text)
     {
         using var folder = new TestFolder();
-        using var scope = new IoScope(TimeSpan.FromSeconds(60));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60));
         string path = folder["s"];
         switch (obstacle)
         {
@@ -78,7 +78,7 @@ public class TransportTests
     public void A_socket_that_this_user_may_not_use_is_a_matter_of_permission()
     {
         using var folder = new TestFolder();
-        using var scope = new IoScope(TimeSpan.FromSeconds(60));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60));
         using var listener = Transport.Listen(new Endpoint.Unix(folder["s"]), Local, scope);
         File.SetUnixFileMode(folder["s"], UnixFileMode.None);
         File.SetUnixFileMode(folder.Path, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute
@@ -92,7 +92,7 @@ public class TransportTests
     public void A_socket_in_a_folder_that_this_user_may_not_enter_is_a_matter_of_permission()
     {
         using var folder = new TestFolder();
-        using var scope = new IoScope(TimeSpan.FromSeconds(60));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60));
         Directory.CreateDirectory(folder["closed"]);
         using var listener = Transport.Listen(new Endpoint.Unix(folder["closed/s"]), Local, scope);
         File.SetUnixFileMode(folder["closed"], UnixFileMode.None);
@@ -111,7 +111,7 @@ public class TransportTests
     public void A_listener_whose_queue_is_full_is_an_error_and_not_a_hang()
     {
         using var folder = new TestFolder();
-        using var scope = new IoScope(TimeSpan.FromMilliseconds(500));
+        using var scope = new TransferScope(TimeSpan.FromMilliseconds(500));
         using var full = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
         full.Bind(new UnixDomainSocketEndPoint(folder["s"]));
         full.Listen(0);
@@ -138,7 +138,7 @@ public class TransportTests
     [Fact]
     public void Nobody_at_a_tcp_port_is_a_failed_connection()
     {
-        using var scope = new IoScope(TimeSpan.FromSeconds(60));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60));
         Endpoint unused;
         using (var listener = Transport.Listen(Endpoint.Parse("tcp:127.0.0.1:0"), Local, scope))
         {
@@ -154,7 +154,7 @@ public class TransportTests
     [Fact]
     public void A_host_that_does_not_exist_is_named()
     {
-        using var scope = new IoScope(TimeSpan.FromSeconds(30));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(30));
         var e = Assert.Throws<WireException>(() => Transport.Connect(
             Endpoint.Parse("tcp:no-such-host.invalid:1"), new TransportSecurity(AllowPlaintext: true), scope));
         Assert.Equal(WireError.ConnectFailed, e.Reason);
@@ -164,7 +164,7 @@ public class TransportTests
     [Fact]
     public void A_file_is_no_address_to_connect_to()
     {
-        using var scope = new IoScope(TimeSpan.FromSeconds(60));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60));
         var e = Assert.Throws<WireException>(() => Transport.Connect(Endpoint.Parse("file:/tmp/x"), Local, scope));
         Assert.Equal(WireError.UnsupportedEndpoint, e.Reason);
         Assert.Equal(WireError.UnsupportedEndpoint,
@@ -178,7 +178,7 @@ public class TransportTests
     [InlineData("tcp:[::]:0", true)]
     public void Plaintext_beyond_this_machine_is_refused_before_anything_is_opened(string uri, bool listen)
     {
-        using var scope = new IoScope(TimeSpan.FromSeconds(60));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60));
         var e = Assert.Throws<WireException>(() =>
         {
             using IDisposable opened = listen
@@ -194,7 +194,7 @@ public class TransportTests
     [Fact]
     public void Plaintext_that_was_allowed_listens_on_every_address()
     {
-        using var scope = new IoScope(TimeSpan.FromSeconds(60));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60));
         using var listener = Transport.Listen(Endpoint.Parse("tcp::0"), new TransportSecurity(AllowPlaintext: true), scope);
         var tcp = Assert.IsType<Endpoint.Tcp>(listener.Endpoint);
         Assert.Equal("0.0.0.0", tcp.Host);
@@ -212,7 +212,7 @@ public class TransportTests
     public void A_connection_over_each_kind_of_socket_carries_bytes_both_ways(string uri)
     {
         Assert.SkipWhen(uri.Contains("::1") && !Socket.OSSupportsIPv6, "This machine has no IPv6; enable it to run this.");
-        using var scope = new IoScope(TimeSpan.FromSeconds(60));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60));
         using var listener = Transport.Listen(Endpoint.Parse(uri), Local, scope);
         using var client = Transport.Connect(listener.Endpoint, Local, scope);
         using var server = listener.Accept("a client");
@@ -228,7 +228,7 @@ public class TransportTests
     [Fact]
     public void What_was_sent_last_arrives_although_the_sender_closes_at_once()
     {
-        using var scope = new IoScope(TimeSpan.FromSeconds(60));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60));
         using var listener = Transport.Listen(Endpoint.Parse("tcp:127.0.0.1:0"), Local, scope);
         byte[] data = States.RandomBytes(200_000);
         for (int i = 0; i < 20; i++)
@@ -249,7 +249,7 @@ public class TransportTests
     [Fact]
     public void A_descriptor_of_this_process_is_duplicated_and_the_callers_stays_open()
     {
-        using var scope = new IoScope(TimeSpan.FromSeconds(60));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60));
         var (read, write) = Pipe.Create();
         using (read)
         using (write)
@@ -269,7 +269,7 @@ public class TransportTests
     [Fact]
     public void A_descriptor_number_that_is_not_open_is_an_error_that_names_it()
     {
-        using var scope = new IoScope(TimeSpan.FromSeconds(60));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60));
         var e = Assert.Throws<WireException>(() => Transport.OpenDescriptor(new Endpoint.Fd(999_999), scope));
         Assert.Contains("fd:999999", e.Message);
     }

@@ -22,7 +22,7 @@ public sealed class DirectoryDevice : ISaveVmHandlers, IDisposable
     private readonly string[] _include;
     private TreeSource? _source;
     private TreeTarget? _target;
-    private IoScope? _scope;
+    private TransferScope? _scope;
     private bool _begun;
 
     /// <summary>A device for a directory.</summary>
@@ -91,7 +91,7 @@ public sealed class DirectoryDevice : ISaveVmHandlers, IDisposable
     {
         ArgumentNullException.ThrowIfNull(context);
         Dispose();
-        _scope = new IoScope(Timeout.InfiniteTimeSpan, context.CancellationToken);
+        _scope = new TransferScope(Timeout.InfiniteTimeSpan, context.CancellationToken);
         _target = new TreeTarget(_path, _scope);
         _begun = false;
     }

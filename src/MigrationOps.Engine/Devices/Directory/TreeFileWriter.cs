@@ -11,7 +11,7 @@ internal sealed class TreeFileWriter : IDisposable
     private long _length;
 
     /// <summary>Creates the file, or empties the one that came before.</summary>
-    internal TreeFileWriter(string place, string path, IoScope scope)
+    internal TreeFileWriter(string place, string path, TransferScope scope)
     {
         Path = path;
         if (File.Exists(place))

@@ -15,7 +15,7 @@ internal sealed class TreeTarget : IDisposable
     private readonly string _destination;
     private readonly string _staging;
     private readonly bool _created;
-    private readonly IoScope _scope;
+    private readonly TransferScope _scope;
     private readonly Dictionary<string, Received> _entries = new(StringComparer.Ordinal);
     private TreeFileWriter? _current;
     private bool _committed;
@@ -23,7 +23,7 @@ internal sealed class TreeTarget : IDisposable
     /// <summary>Prepares the destination.</summary>
     /// <param name="destination">A directory that is empty or not there yet.</param>
     /// <param name="scope">Cancellation of the writes.</param>
-    internal TreeTarget(string destination, IoScope scope)
+    internal TreeTarget(string destination, TransferScope scope)
     {
         _destination = destination;
         _scope = scope;

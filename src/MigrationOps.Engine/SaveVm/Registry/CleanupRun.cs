@@ -12,7 +12,7 @@ internal static class CleanupRun
     /// <param name="handler"><see cref="SaveVmHandler.SaveCleanup"/> or <see cref="SaveVmHandler.LoadCleanup"/>.</param>
     /// <param name="scope">Its timeout is that of each cleanup; after a cancellation there is less patience.</param>
     /// <returns>What went wrong.</returns>
-    internal static List<string> All(IReadOnlyList<EntryContext> contexts, SaveVmHandler handler, IoScope scope)
+    internal static List<string> All(IReadOnlyList<EntryContext> contexts, SaveVmHandler handler, TransferScope scope)
     {
         var warnings = new List<string>();
         var timeout = scope.CancellationToken.IsCancellationRequested ? HandlerWatch.CancelGrace : scope.Timeout;

@@ -3,7 +3,7 @@ using MigrationOps.Engine.Wire;
 namespace MigrationOps.Engine.SaveVm;
 
 /// <summary>Calls handlers under the watch, and gives their failures a name, a section and a byte.</summary>
-internal sealed class HandlerCaller(HandlerWatch watch, Func<long> offset, Func<Exception?> streamFailure, IoScope scope)
+internal sealed class HandlerCaller(HandlerWatch watch, Func<long> offset, Func<Exception?> streamFailure, TransferScope scope)
 {
     /// <summary>Calls one handler.</summary>
     internal T Call<T>(SaveVmEntry entry, SaveVmHandler handler, Func<T> body) => Call(entry, handler, null, body);

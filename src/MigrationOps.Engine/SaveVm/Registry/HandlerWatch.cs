@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Runtime.ExceptionServices;
+using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.SaveVm;
 
@@ -37,8 +38,7 @@ internal sealed class HandlerWatch
     {
         var watch = new HandlerWatch(timeout, cancellationToken);
         Exception? failure = null;
-        var ended = new ManualResetEvent(false);
-        var thread = new Thread(() =>
+        var thread = SideThread.Start(name, () =>
         {
             try
             {
@@ -48,18 +48,14 @@ internal sealed class HandlerWatch
             {
                 failure = e;
             }
-
-            ended.Set();
-        })
-        { IsBackground = true, Name = name };
-        thread.Start();
-        if (watch.Await(ended) is { } stuck)
+        });
+        if (watch.Await(thread.Ended) is { } stuck)
         {
             return (stuck, true);
         }
 
         thread.Join();
-        ended.Dispose();
+        thread.Dispose();
         return (failure, false);
     }
 
@@ -116,7 +112,7 @@ internal sealed class HandlerWatch
     }
 
     // Null once the thread has ended; otherwise why it is left behind.
-    private Exception? Await(ManualResetEvent ended)
+    private Exception? Await(WaitHandle ended)
     {
         WaitHandle[] handles = [ended, _cancellationToken.WaitHandle];
         var wait = _timeout;

@@ -4,7 +4,7 @@ namespace MigrationOps.Engine.SaveVm;
 
 /// <summary>A device's thread at the end of pre-copy, which sends its state in packets.</summary>
 internal sealed class DeviceWorker(
-    EntryContext context, DeviceWorker.Queue queue, Func<Exception, Exception> fail, Func<long> position, IoScope scope)
+    EntryContext context, DeviceWorker.Queue queue, Func<Exception, Exception> fail, Func<long> position, TransferScope scope)
 {
     private readonly Lock _gate = new();
     private long _sent;

@@ -9,9 +9,9 @@ namespace MigrationOps.Engine.SaveVm;
 /// <code>
 /// connect all → init message on each → ( packets of any device on any channel )* → end of each channel → the target has read them
 /// </code>
-/// The first failure of any thread is kept by the watch, which ends every wait of the migration.
+/// The first failure of any thread is kept by the scope, which ends every wait of the migration.
 /// </summary>
-internal sealed class OutgoingChannels(int count, ProgressWatch watch, IoScope scope) : IDisposable
+internal sealed class OutgoingChannels(int count, TransferScope scope) : IDisposable
 {
     /// <summary>The largest packet that a device may send, in bytes.</summary>
     internal const int MaxPacket = 16 << 20;
@@ -37,18 +37,18 @@ internal sealed class OutgoingChannels(int count, ProgressWatch watch, IoScope s
     internal long Packets => Interlocked.Read(ref _packets);
 
     /// <summary>Bytes that have gone over the channels.</summary>
-    internal long Bytes => watch.Moved;
+    internal long Bytes => scope.Moved;
 
     /// <summary>Opens the channels. The main connection comes before: a target with TLS takes the first one for it.</summary>
     /// <param name="open">Opens one connection; it stays the caller's.</param>
-    internal void Connect(Func<IoScope, Stream> open)
+    internal void Connect(Func<TransferScope, Stream> open)
     {
         for (int id = 0; id < count; id++)
         {
             CountedStream stream;
             try
             {
-                stream = new CountedStream(open(scope), watch);
+                stream = new CountedStream(open(scope), scope);
             }
             catch (WireException e) when (e.Reason is WireError.ConnectFailed or WireError.NotFound)
             {
@@ -58,7 +58,7 @@ internal sealed class OutgoingChannels(int count, ProgressWatch watch, IoScope s
 
             var init = new ChannelInit(Guid.Empty, (byte)id);
             _streams.Add(stream);
-            _threads.Add(SideThread.Start($"multifd channel {id}", watch, scope, () => Drain(init, stream), () => Broken?.Invoke()));
+            _threads.Add(SideThread.Start($"multifd channel {id}", scope, () => Drain(init, stream), () => Broken?.Invoke()));
         }
     }
 
@@ -69,7 +69,7 @@ internal sealed class OutgoingChannels(int count, ProgressWatch watch, IoScope s
     {
         var worker = new DeviceWorker(context, Queue, SentTooLate, position, scope);
         _workers.Add(worker);
-        worker.Thread = SideThread.Start($"device state of {context.Entry}", watch, scope, worker.Run);
+        worker.Thread = SideThread.Start($"device state of {context.Entry}", scope, worker.Run);
     }
 
     /// <summary>
@@ -115,7 +115,7 @@ internal sealed class OutgoingChannels(int count, ProgressWatch watch, IoScope s
     internal bool End()
     {
         _over = true;
-        return SideThread.JoinAll(Threads);
+        return SideThread.JoinAll(Threads, HandlerWatch.CancelGrace);
     }
 
     /// <summary>Gives back what the threads waited on; all of them have ended.</summary>
@@ -148,7 +148,7 @@ internal sealed class OutgoingChannels(int count, ProgressWatch watch, IoScope s
     {
         if (!_over)
         {
-            watch.Fail(failure);
+            scope.Fail(failure);
         }
 
         return failure;
@@ -175,7 +175,7 @@ internal sealed class OutgoingChannels(int count, ProgressWatch watch, IoScope s
         {
             // Ends the waits of the workers that are still at it.
             var failure = target.Over ?? silent();
-            watch.Fail(failure);
+            scope.Fail(failure);
             throw failure;
         }
     }

@@ -6,7 +6,7 @@ namespace MigrationOps.Engine.SaveVm;
 /// A connection whose first bytes were read already, and which may be silent for as long as another one is busy: who waits for the
 /// migration's end has the deadline.
 /// </summary>
-internal sealed class PatientStream(Stream inner, byte[] first, IoScope scope) : ForwardStream
+internal sealed class PatientStream(Stream inner, byte[] first, TransferScope scope) : ForwardStream
 {
     private int _used;
 

@@ -11,9 +11,8 @@ internal sealed class ReturnPathListener : IDisposable
 {
     private readonly ReturnPathReader _reader;
     private readonly PostcopyAnswers? _postcopy;
-    private readonly Thread _thread;
+    private readonly SideThread _thread;
     private readonly SwitchoverAcks _acks;
-    private readonly ManualResetEvent _ended = new(false);
     private volatile Exception? _failure;
     private volatile bool _finished;
 
@@ -26,12 +25,11 @@ internal sealed class ReturnPathListener : IDisposable
         _reader = new ReturnPathReader(stream);
         _acks = acks;
         _postcopy = postcopy;
-        _thread = new Thread(Listen) { IsBackground = true, Name = "return path" };
-        _thread.Start();
+        _thread = SideThread.Start("return path", Listen);
     }
 
     /// <summary>Set once nothing more will come.</summary>
-    internal WaitHandle Ended => _ended;
+    internal WaitHandle Ended => _thread.Ended;
 
     /// <summary>True once the target has said that it has everything.</summary>
     internal bool HasFinished => _finished;
@@ -43,7 +41,7 @@ internal sealed class ReturnPathListener : IDisposable
     public void Dispose()
     {
         _thread.Join();
-        _ended.Dispose();
+        _thread.Dispose();
     }
 
     private void Listen()
@@ -61,10 +59,6 @@ internal sealed class ReturnPathListener : IDisposable
             _failure = e is SaveVmException ? e : new SaveVmException(SaveVmError.ConnectionLost,
                 $"The target's answers cannot be read: {e.Message.TrimEnd('.')}.", e)
             { Section = "return path" };
-        }
-        finally
-        {
-            _ended.Set();
         }
     }
 

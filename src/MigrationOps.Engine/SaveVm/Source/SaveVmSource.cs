@@ -1,7 +1,6 @@
 using System.Text;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
-using MigrationOps.Engine.Multifd;
 using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Streams;
 using MigrationOps.Engine.Wire;
@@ -85,7 +84,7 @@ public sealed class SaveVmSource
     /// </exception>
     /// <exception cref="WireException">The connection could not be opened.</exception>
     /// <exception cref="OperationCanceledException">It was cancelled; as after a failure, also when it is then paused.</exception>
-    public MigrationStreamTransfer Run(Func<IoScope, Stream> open, IoScope scope)
+    public MigrationStreamTransfer Run(Func<TransferScope, Stream> open, TransferScope scope)
     {
         ArgumentNullException.ThrowIfNull(open);
         ArgumentNullException.ThrowIfNull(scope);
@@ -106,7 +105,7 @@ public sealed class SaveVmSource
     /// <param name="options">Other callbacks and limits from now on; what the stream's head has fixed stays.</param>
     /// <exception cref="SaveVmException">It failed and is paused again; or nothing is paused: <see cref="SaveVmError.WrongPhase"/>.</exception>
     /// <exception cref="OperationCanceledException">It was cancelled, and is paused again.</exception>
-    public MigrationStreamTransfer Resume(Func<IoScope, Stream> open, IoScope scope, SaveVmSourceOptions? options = null)
+    public MigrationStreamTransfer Resume(Func<TransferScope, Stream> open, TransferScope scope, SaveVmSourceOptions? options = null)
     {
         ArgumentNullException.ThrowIfNull(open);
         ArgumentNullException.ThrowIfNull(scope);
@@ -123,7 +122,7 @@ public sealed class SaveVmSource
     /// <param name="scope">The deadline of each cleanup.</param>
     /// <returns>What went wrong in the cleanups.</returns>
     /// <exception cref="SaveVmException"><see cref="SaveVmError.WrongPhase"/>: nothing is paused.</exception>
-    public IReadOnlyList<string> Abandon(IoScope scope)
+    public IReadOnlyList<string> Abandon(TransferScope scope)
     {
         ArgumentNullException.ThrowIfNull(scope);
         var session = MustBePaused(true)!;
@@ -131,28 +130,27 @@ public sealed class SaveVmSource
         return Clean(session, session.Owner, scope);
     }
 
-    private MigrationStreamTransfer Drive(SourceSession session, int count, IoScope scope, Action<HandlerWatch> body)
+    private MigrationStreamTransfer Drive(SourceSession session, int count, TransferScope scope, Action<HandlerWatch> body)
     {
-        var threads = new ProgressWatch(Timeout.InfiniteTimeSpan, scope.CancellationToken);
-        using var end = CancellationTokenSource.CreateLinkedTokenSource(threads.Token);
-        var inner = new IoScope(scope.Timeout, end.Token);
-        var channels = count == 0 ? null : new OutgoingChannels(count, threads, inner);
-        session.Begin(channels, inner, threads.Token);
-        var (failure, leftBehind) = HandlerWatch.Run("migration source", scope.Timeout, body, threads.Token);
-        failure = session.ReturnPath.Explain(threads.Blame(failure));
+        var run = scope.Nest();
+        var inner = run.Until();
+        var channels = count == 0 ? null : new OutgoingChannels(count, inner);
+        session.Begin(channels, inner, run.CancellationToken);
+        var (failure, leftBehind) = HandlerWatch.Run("migration source", scope.Timeout, body, run.CancellationToken);
+        failure = session.ReturnPath.Explain(run.FirstFailure(failure));
         if (failure is not null)
         {
             session.ReturnPath.Judge(failure);
         }
 
-        end.Cancel();
+        inner.Cancel();
         session.ReturnPath.Close();
         leftBehind |= channels?.End() == false;
         if (!leftBehind)
         {
             channels?.Dispose();
             inner.Dispose();
-            threads.Dispose();
+            run.Dispose();
         }
 
         if (failure is not null && session.Owner != MigrationOwner.Source)
@@ -178,7 +176,7 @@ public sealed class SaveVmSource
     }
 
     // The target may run: nothing here may bring the device back, and what it still waits for must not be thrown away.
-    private Exception Late(SourceSession session, Exception failure, bool leftBehind, IoScope scope)
+    private Exception Late(SourceSession session, Exception failure, bool leftBehind, TransferScope scope)
     {
         var owner = session.Owner;
         string whose = owner == MigrationOwner.Target ? "The VM belongs to the target" : "The VM may run on the target, which has not said so";
@@ -208,7 +206,7 @@ public sealed class SaveVmSource
         return Own(thrown, owner);
     }
 
-    private List<string> Clean(SourceSession session, MigrationOwner owner, IoScope scope)
+    private List<string> Clean(SourceSession session, MigrationOwner owner, TransferScope scope)
     {
         session.Dispose();
         foreach (var context in session.Contexts)

@@ -55,13 +55,13 @@ internal sealed class SourceSession : IDisposable
 
     internal HandlerWatch Watch { get; private set; } = null!;
 
-    internal IoScope Scope { get; private set; } = null!;
+    internal TransferScope Scope { get; private set; } = null!;
 
     /// <summary>Whose the VM is, should the migration fail now.</summary>
     internal MigrationOwner Owner => Postcopy?.Owner ?? MigrationOwner.Source;
 
     /// <summary>The bounds of the run that begins now.</summary>
-    internal void Begin(OutgoingChannels? channels, IoScope bounds, CancellationToken cancellation)
+    internal void Begin(OutgoingChannels? channels, TransferScope bounds, CancellationToken cancellation)
     {
         (_channels, Scope) = (channels, bounds);
         foreach (var context in _contexts)
@@ -71,7 +71,7 @@ internal sealed class SourceSession : IDisposable
     }
 
     /// <summary>The whole migration, up to its end or its first failure.</summary>
-    internal void Migrate(HandlerWatch watch, Func<IoScope, Stream> open)
+    internal void Migrate(HandlerWatch watch, Func<TransferScope, Stream> open)
     {
         BeginWatch(watch);
         Postcopy = Options.Postcopy ? new PostcopySource(this, _logger) : null;
@@ -90,7 +90,7 @@ internal sealed class SourceSession : IDisposable
     }
 
     /// <summary>What a connection that was lost after the switch has left, over a new one.</summary>
-    internal void Recover(HandlerWatch watch, Func<IoScope, Stream> open)
+    internal void Recover(HandlerWatch watch, Func<TransferScope, Stream> open)
     {
         BeginWatch(watch);
         var stream = open(Scope);
@@ -158,7 +158,7 @@ internal sealed class SourceSession : IDisposable
         }
     }
 
-    private void Connect(Func<IoScope, Stream> open)
+    private void Connect(Func<TransferScope, Stream> open)
     {
         var stream = open(Scope);
         _channels?.Connect(open);

@@ -11,7 +11,7 @@ internal sealed class RoundBarrier : IDisposable
     private readonly object _gate = new();
     private readonly int _channels;
     private readonly Func<long> _moved;
-    private readonly IoScope _scope;
+    private readonly TransferScope _scope;
     private readonly CancellationTokenRegistration _registration;
     private int _waiting;
     private long _round;
@@ -19,7 +19,7 @@ internal sealed class RoundBarrier : IDisposable
     /// <param name="channels">How many channels there are.</param>
     /// <param name="moved">A number that changes with every byte of them.</param>
     /// <param name="scope">How long nothing may move, and cancellation.</param>
-    internal RoundBarrier(int channels, Func<long> moved, IoScope scope)
+    internal RoundBarrier(int channels, Func<long> moved, TransferScope scope)
     {
         (_channels, _moved, _scope) = (channels, moved, scope);
         _registration = scope.CancellationToken.Register(() =>

@@ -28,7 +28,7 @@ internal sealed class SectionSpool : IDisposable
     /// <param name="path">Where it appears.</param>
     /// <param name="channels">Carry the RAM beside the main stream; null if that has it.</param>
     /// <param name="scope">The deadline of every wait, and cancellation.</param>
-    internal SectionSpool(string path, IncomingChannels? channels, IoScope scope)
+    internal SectionSpool(string path, IncomingChannels? channels, TransferScope scope)
     {
         _file = AtomicFile.Create(path, scope);
         if (channels is not null)

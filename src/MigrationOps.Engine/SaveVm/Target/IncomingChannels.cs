@@ -9,7 +9,7 @@ namespace MigrationOps.Engine.SaveVm;
 /// thread each, which hands packets to the device that they name. Each channel holds one packet at a time.
 /// </summary>
 internal sealed class IncomingChannels(
-    int count, Func<SaveVmAlias, EntryContext?> find, ProgressWatch watch, IoScope scope, Action failing) : IDevicePacketReceiver, IDisposable
+    int count, Func<SaveVmAlias, EntryContext?> find, TransferScope scope, Action failing) : IDevicePacketReceiver, IDisposable
 {
     private static readonly ReceiveOptions Bounds = new() { PacketLimit = OutgoingChannels.MaxPacket };
 
@@ -24,7 +24,7 @@ internal sealed class IncomingChannels(
 
     internal long Packets => Interlocked.Read(ref _packets);
 
-    internal long Bytes => watch.Moved;
+    internal long Bytes => scope.Moved;
 
     /// <summary>Takes RAM; without, a channel that carries pages fails the migration at its end. To be set before the start.</summary>
     internal IRamPacketReceiver? Ram { get; set; }
@@ -35,7 +35,7 @@ internal sealed class IncomingChannels(
     /// <summary>Accepts the main channel and all others.</summary>
     /// <param name="open">Accepts one connection; it stays the caller's.</param>
     /// <returns>The main channel, and what was read of it already.</returns>
-    internal (Stream Main, byte[] First) Accept(Func<IoScope, Stream> open)
+    internal (Stream Main, byte[] First) Accept(Func<TransferScope, Stream> open)
     {
         // A source says nothing on its main channel before all others are connected.
         var connections = new List<Stream>();
@@ -64,7 +64,7 @@ internal sealed class IncomingChannels(
             }
             else
             {
-                _readers.Add(new ChannelReader(new PatientStream(connection, first, scope), "a new connection", watch.Count));
+                _readers.Add(new ChannelReader(new PatientStream(connection, first, scope), "a new connection", scope.Count));
             }
         }
 
@@ -77,7 +77,7 @@ internal sealed class IncomingChannels(
     {
         foreach (var reader in _readers)
         {
-            _threads.Add(SideThread.Start("multifd channel", watch, scope, () => Serve(reader), failing));
+            _threads.Add(SideThread.Start("multifd channel", scope, () => Serve(reader), failing));
         }
     }
 
@@ -120,7 +120,7 @@ internal sealed class IncomingChannels(
 
     /// <summary>Waits for the threads, whose waits have been cancelled.</summary>
     /// <returns>False if one hangs in a handler and was left behind.</returns>
-    internal bool End() => SideThread.JoinAll(_threads);
+    internal bool End() => SideThread.JoinAll(_threads, HandlerWatch.CancelGrace);
 
     /// <summary>Gives back what the threads waited on; all of them have ended.</summary>
     public void Dispose() => _threads.ForEach(t => t.Dispose());

@@ -1,10 +1,9 @@
-using MigrationOps.Engine.Multifd;
 using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.SaveVm;
 
 /// <summary>The threads on which devices of a target load beside the main stream, and what the end of a migration waits for.</summary>
-internal sealed class LoadThreads(ProgressWatch watch, IoScope scope, Action failing) : IDisposable
+internal sealed class LoadThreads(TransferScope scope, Action failing) : IDisposable
 {
     private readonly Lock _gate = new();
     private readonly List<(EntryContext Context, SideThread Thread)> _threads = [];
@@ -32,7 +31,7 @@ internal sealed class LoadThreads(ProgressWatch watch, IoScope scope, Action fai
                 throw new InvalidOperationException($"Everything has been loaded; {context.Entry} starts a load thread too late.");
             }
 
-            _threads.Add((context, SideThread.Start($"load {context.Entry}", watch, scope, () => Run(context.Entry, body), failing)));
+            _threads.Add((context, SideThread.Start($"load {context.Entry}", scope, () => Run(context.Entry, body), failing)));
         }
     }
 
@@ -57,7 +56,7 @@ internal sealed class LoadThreads(ProgressWatch watch, IoScope scope, Action fai
             Await(context, thread, channels);
         }
 
-        watch.Token.ThrowIfCancellationRequested();
+        scope.CancellationToken.ThrowIfCancellationRequested();
         channels?.Check();
     }
 
@@ -72,7 +71,7 @@ internal sealed class LoadThreads(ProgressWatch watch, IoScope scope, Action fai
             threads = [.. _threads.Select(t => t.Thread)];
         }
 
-        return SideThread.JoinAll(threads);
+        return SideThread.JoinAll(threads, HandlerWatch.CancelGrace);
     }
 
     /// <summary>Gives back what the threads waited on; all of them have ended.</summary>
@@ -105,8 +104,8 @@ internal sealed class LoadThreads(ProgressWatch watch, IoScope scope, Action fai
 
         // It may be able to say what it waits for.
         _streamEnded.Cancel();
-        SideThread.JoinAll([thread]);
-        watch.Token.ThrowIfCancellationRequested();
+        SideThread.JoinAll([thread], HandlerWatch.CancelGrace);
+        scope.CancellationToken.ThrowIfCancellationRequested();
         throw new SaveVmException(SaveVmError.HandlerTimeout,
             $"The load thread of {HandlerCaller.Name(context.Entry)} did not return within {scope.Timeout.TotalSeconds:0.###} s after the main stream had ended.")
         { Section = HandlerCaller.Name(context.Entry), Target = context.Entry.ToString() };

@@ -1,5 +1,4 @@
 using Microsoft.Extensions.Logging;
-using MigrationOps.Engine.Multifd;
 using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.SaveVm;
@@ -11,8 +10,7 @@ namespace MigrationOps.Engine.SaveVm;
 internal sealed class PostcopyPackage(TargetSession session, ILogger logger) : IDisposable
 {
     private ManualResetEvent _listening = null!;
-    private ProgressWatch _watch = null!;
-    private IoScope _scope = null!;
+    private TransferScope _scope = null!;
     private SideThread? _thread;
     private volatile bool _leftBehind;
     private volatile Exception? _lost;
@@ -21,7 +19,7 @@ internal sealed class PostcopyPackage(TargetSession session, ILogger logger) : I
     internal bool IsLoading => _thread is { HasEnded: false };
 
     /// <summary>The bounds of the run that begins now.</summary>
-    internal void Begin(ProgressWatch watch, IoScope scope) => (_watch, _scope, _listening) = (watch, scope, new ManualResetEvent(false));
+    internal void Begin(TransferScope scope) => (_scope, _listening) = (scope, new ManualResetEvent(false));
 
     /// <summary>Pages may come from now on.</summary>
     internal void Listen() => _listening.Set();
@@ -55,7 +53,7 @@ internal sealed class PostcopyPackage(TargetSession session, ILogger logger) : I
 
         long start = input.Offset;
         var package = input.ReadPackage(length);
-        _thread = SideThread.Start("postcopy package", _watch, _scope, () => Run(package, start), Failing);
+        _thread = SideThread.Start("postcopy package", _scope, () => Run(package, start), Failing);
         WaitHandle.WaitAny([_listening, _thread.Ended, _scope.CancellationToken.WaitHandle]);
         _scope.CancellationToken.ThrowIfCancellationRequested();
     }
@@ -99,7 +97,7 @@ internal sealed class PostcopyPackage(TargetSession session, ILogger logger) : I
         {
             var input = IncomingStream.OfPackage(package, start, watch);
             new StreamLoader(session, input, new HandlerCaller(watch, () => input.Offset, () => input.Failure, _scope), logger).Run();
-        }, _watch.Token);
+        }, _scope.CancellationToken);
         _leftBehind = leftBehind;
         if (failure is not null)
         {

@@ -1,6 +1,5 @@
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
-using MigrationOps.Engine.Multifd;
 using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.SaveVm;
@@ -77,7 +76,7 @@ public sealed class SaveVmTarget
     /// </exception>
     /// <exception cref="WireException">The connection could not be opened.</exception>
     /// <exception cref="OperationCanceledException">It was cancelled; as after a failure, also when it is then paused.</exception>
-    public MigrationStreamTransfer Run(Func<IoScope, Stream> open, IoScope scope)
+    public MigrationStreamTransfer Run(Func<TransferScope, Stream> open, TransferScope scope)
     {
         ArgumentNullException.ThrowIfNull(open);
         ArgumentNullException.ThrowIfNull(scope);
@@ -92,7 +91,7 @@ public sealed class SaveVmTarget
     /// <param name="options">Other callbacks from now on; null keeps the ones before.</param>
     /// <exception cref="SaveVmException">It failed and is paused again; or nothing is paused: <see cref="SaveVmError.WrongPhase"/>.</exception>
     /// <exception cref="OperationCanceledException">It was cancelled, and is paused again.</exception>
-    public MigrationStreamTransfer Resume(Func<IoScope, Stream> open, IoScope scope, SaveVmTargetOptions? options = null)
+    public MigrationStreamTransfer Resume(Func<TransferScope, Stream> open, TransferScope scope, SaveVmTargetOptions? options = null)
     {
         ArgumentNullException.ThrowIfNull(open);
         ArgumentNullException.ThrowIfNull(scope);
@@ -106,7 +105,7 @@ public sealed class SaveVmTarget
     /// <param name="scope">The deadline of each cleanup.</param>
     /// <returns>What went wrong in the cleanups.</returns>
     /// <exception cref="SaveVmException"><see cref="SaveVmError.WrongPhase"/>: nothing is paused.</exception>
-    public IReadOnlyList<string> Abandon(IoScope scope)
+    public IReadOnlyList<string> Abandon(TransferScope scope)
     {
         ArgumentNullException.ThrowIfNull(scope);
         var session = MustBePaused(true)!;
@@ -114,21 +113,20 @@ public sealed class SaveVmTarget
         return Clean(session, session.Owner, scope);
     }
 
-    private MigrationStreamTransfer Drive(TargetSession session, IoScope scope, Action<HandlerWatch> body)
+    private MigrationStreamTransfer Drive(TargetSession session, TransferScope scope, Action<HandlerWatch> body)
     {
-        var threads = new ProgressWatch(Timeout.InfiniteTimeSpan, scope.CancellationToken);
-        using var end = CancellationTokenSource.CreateLinkedTokenSource(threads.Token);
-        var inner = new IoScope(scope.Timeout, end.Token);
-        session.Begin(_options, threads, inner);
-        var (failure, leftBehind) = HandlerWatch.Run("migration target", scope.Timeout, body, threads.Token);
-        failure = threads.Blame(failure);
+        var run = scope.Nest();
+        var inner = run.Until();
+        session.Begin(_options, run, inner);
+        var (failure, leftBehind) = HandlerWatch.Run("migration target", scope.Timeout, body, run.CancellationToken);
+        failure = run.FirstFailure(failure);
         if (failure is not null)
         {
-            failure = session.Fail(failure, threads);
+            failure = session.Fail(failure, run);
             SaveVmLog.Failed(_logger, "target", failure.Message);
         }
 
-        end.Cancel();
+        inner.Cancel();
         leftBehind |= !session.EndThreads();
         session.EndSpool();
         bool pauses = failure is not null && session.Postcopy.Runs && !leftBehind;
@@ -137,7 +135,7 @@ public sealed class SaveVmTarget
         {
             session.Dispose();
             inner.Dispose();
-            threads.Dispose();
+            run.Dispose();
         }
 
         if (failure is null)
@@ -169,7 +167,7 @@ public sealed class SaveVmTarget
         ByteOffset = (failure as MigrationOpsException)?.ByteOffset,
     };
 
-    private List<string> Clean(TargetSession session, MigrationOwner owner, IoScope scope)
+    private List<string> Clean(TargetSession session, MigrationOwner owner, TransferScope scope)
     {
         foreach (var context in session.Contexts)
         {

@@ -18,7 +18,7 @@ internal sealed class TargetSession : IDisposable
     private readonly DateTimeOffset _startedAt = DateTimeOffset.UtcNow;
     private readonly long _start = Stopwatch.GetTimestamp();
     private readonly TargetCompletion _completion;
-    private IoScope _scope = null!;
+    private TransferScope _scope = null!;
     private LoadThreads _loading = null!;
     private string _machineType = "";
     private TimeSpan _duration;
@@ -66,7 +66,7 @@ internal sealed class TargetSession : IDisposable
     /// <summary>Whose the VM is, should the migration fail now.</summary>
     internal MigrationOwner Owner => _completion.Told ? MigrationOwner.Target : Postcopy.Owner;
 
-    internal void Load(HandlerWatch watch, Func<IoScope, Stream> open)
+    internal void Load(HandlerWatch watch, Func<TransferScope, Stream> open)
     {
         Connect(watch, open);
         Spool = Options.SpoolPath is { } path ? new SectionSpool(path, Sections.Find(new SaveVmAlias(SaveVmFormat.Ram, 0)) is null ? Channels : null, _scope) : null;
@@ -84,7 +84,7 @@ internal sealed class TargetSession : IDisposable
     }
 
     /// <summary>The rest of a migration whose connection was lost while the device ran, over a new one: it has no header.</summary>
-    internal void Recover(HandlerWatch watch, Func<IoScope, Stream> open)
+    internal void Recover(HandlerWatch watch, Func<TransferScope, Stream> open)
     {
         _bytesBefore += Input.Offset;
         ReturnPath.Renew(null);
@@ -94,14 +94,14 @@ internal sealed class TargetSession : IDisposable
     }
 
     /// <summary>The bounds, callbacks and threads of the run that begins now.</summary>
-    internal void Begin(SaveVmTargetOptions options, ProgressWatch threads, IoScope scope)
+    internal void Begin(SaveVmTargetOptions options, TransferScope run, TransferScope scope)
     {
         (Options, _scope) = (options, scope);
-        _loading = new LoadThreads(threads, scope, ReturnPath.TellFailure);
-        Package.Begin(threads, scope);
+        _loading = new LoadThreads(scope, ReturnPath.TellFailure);
+        Package.Begin(scope);
         // A migration that is resumed has come to its switch, with which the channels have ended.
         Channels = options.MultifdChannels == 0 || Main is not null ? null
-            : new IncomingChannels(options.MultifdChannels, Sections.Find, threads, scope, ReturnPath.TellFailure);
+            : new IncomingChannels(options.MultifdChannels, Sections.Find, scope, ReturnPath.TellFailure);
         if (Channels is not null)
         {
             _loading.AwaitEndOf(Channels);
@@ -109,7 +109,7 @@ internal sealed class TargetSession : IDisposable
 
         foreach (var context in _contexts)
         {
-            context.Renew(threads.Token);
+            context.Renew(run.CancellationToken);
             context.LoadThreads = _loading;
         }
     }
@@ -131,17 +131,17 @@ internal sealed class TargetSession : IDisposable
     /// the source if the device does not run here.
     /// </summary>
     /// <returns>The failure to report.</returns>
-    internal Exception Fail(Exception failure, ProgressWatch threads)
+    internal Exception Fail(Exception failure, TransferScope run)
     {
         if (Package.IsLoading && Postcopy.ForbidStart())
         {
-            threads.Fail(failure);
+            run.Fail(failure);
         }
 
         Package.End();
         Postcopy.StartEnded();
         ReturnPath.TellFailure();
-        return threads.Blame(failure)!;
+        return run.FirstFailure(failure)!;
     }
 
     /// <summary>Ends the threads beside the driver's own, whose waits have been cancelled.</summary>
@@ -189,7 +189,7 @@ internal sealed class TargetSession : IDisposable
             AwaitsAck = Options.SwitchoverAck,
         };
 
-    private void Connect(HandlerWatch watch, Func<IoScope, Stream> open)
+    private void Connect(HandlerWatch watch, Func<TransferScope, Stream> open)
     {
         byte[] first = [];
         if (Channels is null)

@@ -26,7 +26,7 @@ public static class RamExporter
 {
     /// <summary>Runs the export.</summary>
     /// <exception cref="StreamException">The stream is damaged, has no such block or not all of its pages.</exception>
-    public static MigrationStreamExport Export(RamExportOptions options, IoScope scope)
+    public static MigrationStreamExport Export(RamExportOptions options, TransferScope scope)
     {
         ArgumentNullException.ThrowIfNull(options);
         ArgumentNullException.ThrowIfNull(scope);

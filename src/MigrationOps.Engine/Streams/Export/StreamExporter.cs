@@ -36,7 +36,7 @@ public static class StreamExporter
 
     /// <summary>Exports every device that matches.</summary>
     /// <exception cref="StreamException">The stream is damaged, or has no such device.</exception>
-    public static IReadOnlyList<MigrationStreamExport> Export(StreamExportOptions options, IoScope scope)
+    public static IReadOnlyList<MigrationStreamExport> Export(StreamExportOptions options, TransferScope scope)
     {
         ArgumentNullException.ThrowIfNull(options);
         ArgumentNullException.ThrowIfNull(scope);
@@ -69,7 +69,7 @@ public static class StreamExporter
                 || MigrationStreams.Matches(pattern, contents.Description?.Find(h.IdStr, h.InstanceId)?.VmsdName ?? ""))];
 
     private static MigrationStreamExport ExportOne(
-        StreamContents contents, IReadOnlyList<FileStream> files, StreamSection header, StreamExportOptions options, string path, IoScope scope)
+        StreamContents contents, IReadOnlyList<FileStream> files, StreamSection header, StreamExportOptions options, string path, TransferScope scope)
     {
         var startedAt = DateTimeOffset.UtcNow;
         var sections = contents.Sections.Where(s => s.Header.IdStr == header.IdStr && s.Header.InstanceId == header.InstanceId).ToList();
@@ -145,10 +145,10 @@ public static class StreamExporter
         };
     }
 
-    private static void Copy(StreamContents contents, long offset, long length, StateWriter writer, IoScope scope)
+    private static void Copy(StreamContents contents, long offset, long length, StateWriter writer, TransferScope scope)
         => Copy(contents.Bytes!, offset, length, writer, scope);
 
-    private static void Copy(StreamBytes bytes, long offset, long length, StateWriter writer, IoScope scope)
+    private static void Copy(StreamBytes bytes, long offset, long length, StateWriter writer, TransferScope scope)
     {
         var piece = new byte[PieceLength];
         for (long done = 0; done < length;)

@@ -11,7 +11,7 @@ namespace MigrationOps.Engine.Streams;
 internal sealed class Decompressor : ForwardStream
 {
     private readonly Process _process;
-    private readonly Thread _feeder;
+    private readonly SideThread _feeder;
     private readonly string _program;
     private Exception? _feedFailure;
     private bool _ended;
@@ -37,8 +37,7 @@ internal sealed class Decompressor : ForwardStream
             throw new StreamException(StreamError.Decompression, $"The data is compressed with {program}, and no program of that name is installed.", e);
         }
 
-        _feeder = new Thread(() => Feed(feed)) { IsBackground = true, Name = $"{program} feeder" };
-        _feeder.Start();
+        _feeder = SideThread.Start($"{program} feeder", () => Feed(feed));
     }
 
     public override int Read(Span<byte> buffer)
@@ -64,6 +63,7 @@ internal sealed class Decompressor : ForwardStream
 
             _process.WaitForExit();
             _feeder.Join();
+            _feeder.Dispose();
             _process.Dispose();
         }
 

@@ -24,7 +24,7 @@ public sealed record MigrationStreamInput
     public Action<long>? Progress { get; init; }
 
     /// <summary>How long the other end of a pipe may send nothing.</summary>
-    public TimeSpan Timeout { get; init; } = IoScope.DefaultTimeout;
+    public TimeSpan Timeout { get; init; } = TransferScope.DefaultTimeout;
 
     internal StreamSource Open(CancellationToken cancellationToken)
         => Forward is null ? StreamSource.Open(Path, Offset, Timeout, cancellationToken) : StreamSource.Forward(Path, Forward);

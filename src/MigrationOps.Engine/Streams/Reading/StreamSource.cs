@@ -18,7 +18,7 @@ internal sealed class StreamSource : IDisposable
 
     private readonly Stream _owner;
     private readonly List<FileStream> _channels = [];
-    private IoScope? _scope;
+    private TransferScope? _scope;
 
     private StreamSource(string name, Stream owner)
     {
@@ -98,7 +98,7 @@ internal sealed class StreamSource : IDisposable
     // A pipe is opened and read with a deadline: its writer may never come.
     private static StreamSource OpenPipe(string path, TimeSpan timeout, CancellationToken cancellationToken)
     {
-        var scope = new IoScope(timeout, cancellationToken);
+        var scope = new TransferScope(timeout, cancellationToken);
         try
         {
             var handle = OpenForReading.NonBlocking(path);
@@ -132,7 +132,7 @@ internal sealed class StreamSource : IDisposable
         }
     }
 
-    private static StreamSource From(string name, Stream input, long baseOffset, IoScope? scope = null)
+    private static StreamSource From(string name, Stream input, long baseOffset, TransferScope? scope = null)
     {
         var source = new StreamSource(name, input) { BaseOffset = baseOffset, _scope = scope };
         var start = new byte[LibvirtImage.HeaderLength];

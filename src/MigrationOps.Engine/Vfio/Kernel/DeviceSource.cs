@@ -12,13 +12,13 @@ public sealed class DeviceSource : IDeviceStateSource
     private const int BlockSize = 1024 * 1024;
 
     private readonly VfioDevice _device;
-    private readonly IoScope _scope;
+    private readonly TransferScope _scope;
 
     /// <summary>Prepares the source.</summary>
     /// <param name="device">The device; stays the caller's.</param>
     /// <param name="idStr">Name of the section that it is sent as.</param>
     /// <param name="scope">Cancellation.</param>
-    public DeviceSource(VfioDevice device, string idStr, IoScope scope)
+    public DeviceSource(VfioDevice device, string idStr, TransferScope scope)
     {
         _device = device;
         IdStr = idStr;

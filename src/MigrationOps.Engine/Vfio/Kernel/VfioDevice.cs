@@ -85,7 +85,7 @@ public sealed class VfioDevice(IVfioDriver driver) : IDisposable
     };
 
     /// <summary>Opens the data descriptor as a stream; the stream does not own it.</summary>
-    internal FdStream OpenData(FileAccess access, IoScope scope)
+    internal FdStream OpenData(FileAccess access, TransferScope scope)
         => new(Fcntl.Duplicate(_data!, Path), access, scope, Path);
 
     /// <summary>Reads from the data descriptor.</summary>

@@ -31,7 +31,7 @@ public static class VfioStateStore
     /// <param name="idStr">Name of the device in the file; null for one from its path.</param>
     /// <param name="format">How the state lies in the file.</param>
     /// <param name="scope">Cancellation.</param>
-    public static VfioStateTransfer Save(VfioDevice device, string path, string? idStr, VfioStateFormat format, IoScope scope)
+    public static VfioStateTransfer Save(VfioDevice device, string path, string? idStr, VfioStateFormat format, TransferScope scope)
     {
         ArgumentNullException.ThrowIfNull(device);
         long start = Stopwatch.GetTimestamp();
@@ -57,7 +57,7 @@ public static class VfioStateStore
     /// <param name="afterwards">The state that the device is left in.</param>
     /// <param name="scope">Cancellation.</param>
     public static VfioStateTransfer Restore(
-        VfioDevice device, string path, VfioStateFormat format, VfioState afterwards, IoScope scope)
+        VfioDevice device, string path, VfioStateFormat format, VfioState afterwards, TransferScope scope)
     {
         ArgumentNullException.ThrowIfNull(device);
         long start = Stopwatch.GetTimestamp();
@@ -85,7 +85,7 @@ public static class VfioStateStore
         return Path.GetFileName(device.Path) is { Length: > 0 } name ? $"{name}/{DefaultIdStr}" : $"device/{DefaultIdStr}";
     }
 
-    private static VfioStateTransfer SaveMarkers(VfioDevice device, string path, string idStr, IoScope scope, long start)
+    private static VfioStateTransfer SaveMarkers(VfioDevice device, string path, string idStr, TransferScope scope, long start)
     {
         using var file = Storage.AtomicFile.Create(path, scope);
         var writer = new MarkerWriter(file.Stream);
@@ -103,7 +103,7 @@ public static class VfioStateStore
         return Result("Save", idStr, target.Bytes, config.Length, source.Sha256, path, device, start) with { PrecopyBytes = source.PrecopyBytes };
     }
 
-    private static (long Bytes, byte[] Config) ReadMarkers(string path, IDeviceStateSink sink, IoScope scope)
+    private static (long Bytes, byte[] Config) ReadMarkers(string path, IDeviceStateSink sink, TransferScope scope)
     {
         using var file = Storage.StateFile.OpenRead(path, scope);
         var observer = new SinkObserver(sink);

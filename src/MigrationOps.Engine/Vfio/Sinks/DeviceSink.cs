@@ -20,7 +20,7 @@ public sealed class DeviceSink : IDeviceStateSink
     /// <param name="device">The device; stays the caller's.</param>
     /// <param name="afterwards">The state to go to when everything is loaded.</param>
     /// <param name="scope">Cancellation.</param>
-    public DeviceSink(VfioDevice device, VfioState afterwards, IoScope scope)
+    public DeviceSink(VfioDevice device, VfioState afterwards, TransferScope scope)
     {
         ArgumentNullException.ThrowIfNull(device);
         _device = device;

@@ -14,7 +14,7 @@ public sealed class StateFileSink : IDeviceStateSink
 
     private readonly AtomicFile _file;
     private readonly StateWriter _writer;
-    private readonly IoScope _scope;
+    private readonly TransferScope _scope;
     private readonly string _idStr;
     private readonly uint _instanceId;
     private readonly DateTimeOffset _started = DateTimeOffset.UtcNow;
@@ -25,7 +25,7 @@ public sealed class StateFileSink : IDeviceStateSink
     /// <param name="idStr">Name of the device's section.</param>
     /// <param name="instanceId">Number among the sections of that name.</param>
     /// <param name="scope">Cancellation.</param>
-    public StateFileSink(string path, string idStr, uint instanceId, IoScope scope)
+    public StateFileSink(string path, string idStr, uint instanceId, TransferScope scope)
     {
         ArgumentNullException.ThrowIfNull(scope);
         _scope = scope;

@@ -63,7 +63,7 @@ public abstract class MigrationDriverCmdlet : TransferCmdlet
 
     /// <summary>The work: a migration of these devices, whose scripts run in this pipeline, and with progress.</summary>
     private protected Action<IOperationHost> Work(string activity, IReadOnlyList<SaveVmEntry> entries, RelayLogger log,
-        Func<IOperationHost, IoScope, ProgressMeter, MigrationStreamTransfer?> run)
+        Func<IOperationHost, TransferScope, ProgressMeter, MigrationStreamTransfer?> run)
     {
         ScriptHandlers[] scripts = [.. entries.Select(e => e.Handlers).OfType<ScriptHandlers>()];
         if (AsJob && scripts.Length > 0)

@@ -52,7 +52,7 @@ public sealed class RegisterSaveVMHandler : PSCmdlet
 
     [Parameter(ParameterSetName = BackendSet)]
     [Seconds]
-    public TimeSpan Timeout { get; set; } = IoScope.DefaultTimeout;
+    public TimeSpan Timeout { get; set; } = TransferScope.DefaultTimeout;
 
     [Parameter(Mandatory = true, Position = 1, ParameterSetName = ObjectSet)]
     [ValidateNotNull]

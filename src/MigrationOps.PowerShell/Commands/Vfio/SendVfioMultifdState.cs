@@ -125,9 +125,9 @@ public sealed class SendVfioMultifdState : VfioTransferCmdlet
             {
                 var archive = SkipVerification ? MigrationArchive.Read(folder) : Verify(folder, host.CancellationToken);
                 long start = Stopwatch.GetTimestamp();
-                using var watch = new ProgressWatch(Timeout, host.CancellationToken) { Progress = progress };
-                using var sender = new MigrationSender(endpoint, security, watch);
-                long bytes = ArchiveReplay.Send(folder, archive, sender, watch.Token);
+                using var scope = new TransferScope(Timeout, ProgressRule.WholeTransfer, host.CancellationToken) { Progress = progress };
+                using var sender = new MigrationSender(endpoint, security, scope);
+                long bytes = ArchiveReplay.Send(folder, archive, sender, scope.CancellationToken);
                 host.WriteObject(new MigrationReplay
                 {
                     Archive = folder,
@@ -145,7 +145,7 @@ public sealed class SendVfioMultifdState : VfioTransferCmdlet
 
     private MigrationArchive Verify(string folder, CancellationToken cancellationToken)
     {
-        using var watch = new ProgressWatch(Timeout, cancellationToken);
-        return ArchiveVerifier.Verify(folder, watch);
+        using var scope = new TransferScope(Timeout, ProgressRule.WholeTransfer, cancellationToken);
+        return ArchiveVerifier.Verify(folder, scope);
     }
 }

@@ -6,6 +6,7 @@ using MigrationOps.Engine.Storage;
 using MigrationOps.Engine.Streams;
 using MigrationOps.Engine.Vfio;
 using MigrationOps.Engine.Vhost;
+using MigrationOps.Engine.Wire;
 using MigrationOps.PowerShell.Hosting;
 
 namespace MigrationOps.PowerShell.Commands;
@@ -119,7 +120,7 @@ public sealed class TestDeviceState : OperationCmdlet
 
     private DeviceStateReport TestArchive(string folder, IOperationHost host)
     {
-        using var watch = new ProgressWatch(Timeout, host.CancellationToken);
-        return ArchiveVerifier.Test(folder, watch);
+        using var scope = new TransferScope(Timeout, ProgressRule.WholeTransfer, host.CancellationToken);
+        return ArchiveVerifier.Test(folder, scope);
     }
 }

@@ -37,7 +37,7 @@ public abstract class VhostTransferCmdlet : TransferCmdlet
 
     /// <summary>The work: a transfer with progress, whose result goes on the pipeline.</summary>
     private protected Action<IOperationHost> Work(string activity, VhostTransferOptions options,
-        Func<VhostTransferOptions, IoScope, ILogger, VhostStateTransfer> transfer) => host =>
+        Func<VhostTransferOptions, TransferScope, ILogger, VhostStateTransfer> transfer) => host =>
     {
         using var scope = NewScope(host);
         var meter = new ProgressMeter(host, options.SocketPath.GetHashCode(StringComparison.Ordinal) & int.MaxValue, activity);

@@ -5,7 +5,7 @@ using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.Tests.Wire;
 
-public class IoScopeTests
+public class TransferScopeTests
 {
     [Fact]
     public void A_wait_without_an_event_fails_at_its_deadline_and_names_what_it_waited_for()
@@ -13,7 +13,7 @@ public class IoScopeTests
         var (read, write) = Pipe.Create();
         using (read)
         using (write)
-        using (var scope = new IoScope(TimeSpan.FromMilliseconds(150)))
+        using (var scope = new TransferScope(TimeSpan.FromMilliseconds(150)))
         {
             var clock = Stopwatch.StartNew();
             var e = Assert.Throws<WireException>(
@@ -33,7 +33,7 @@ public class IoScopeTests
         var (read, write) = Pipe.Create();
         using (read)
         using (write)
-        using (var scope = new IoScope(TimeSpan.FromTicks(1)))
+        using (var scope = new TransferScope(TimeSpan.FromTicks(1)))
         {
             FdIo.Write(write, "x"u8);
             var deadline = scope.StartDeadline();
@@ -48,7 +48,7 @@ public class IoScopeTests
         var (read, write) = Pipe.Create();
         using (read)
         using (write)
-        using (var scope = new IoScope(Timeout.InfiniteTimeSpan))
+        using (var scope = new TransferScope(Timeout.InfiniteTimeSpan))
         {
             var waiter = Waiting.OnThread(() => scope.Wait(read, PollEvents.Readable, scope.StartDeadline(), "a byte"));
             FdIo.Write(write, "x"u8);
@@ -62,7 +62,7 @@ public class IoScopeTests
         var (read, write) = Pipe.Create();
         using (read)
         using (write)
-        using (var scope = new IoScope(Timeout.InfiniteTimeSpan, new CancellationToken(canceled: true)))
+        using (var scope = new TransferScope(Timeout.InfiniteTimeSpan, new CancellationToken(canceled: true)))
         {
             FdIo.Write(write, "x"u8);
             Assert.ThrowsAny<OperationCanceledException>(
@@ -77,7 +77,7 @@ public class IoScopeTests
         var (read, write) = Pipe.Create();
         using (read)
         using (write)
-        using (var scope = new IoScope(Timeout.InfiniteTimeSpan, cancel.Token))
+        using (var scope = new TransferScope(Timeout.InfiniteTimeSpan, cancel.Token))
         {
             using var begun = new CountdownEvent(24);
             var waiters = Enumerable.Range(0, 24).Select(_ => Waiting.OnThread(() =>
@@ -107,7 +107,7 @@ public class IoScopeTests
             for (int i = 0; i < 400; i++)
             {
                 using var cancel = new CancellationTokenSource();
-                using var scope = new IoScope(Timeout.InfiniteTimeSpan, cancel.Token);
+                using var scope = new TransferScope(Timeout.InfiniteTimeSpan, cancel.Token);
                 int spin = i % 40 * 20;
                 var canceller = Task.Run(() =>
                 {
@@ -127,7 +127,7 @@ public class IoScopeTests
     {
         var (read, write) = Pipe.Create();
         using (read)
-        using (var scope = new IoScope(TimeSpan.FromSeconds(60)))
+        using (var scope = new TransferScope(TimeSpan.FromSeconds(60)))
         {
             write.Dispose();
             Assert.Equal(PollEvents.Hangup, scope.Wait(read, PollEvents.None, scope.StartDeadline(), "the end"));
@@ -138,7 +138,7 @@ public class IoScopeTests
     [InlineData(0)]
     [InlineData(-2)]
     public void A_timeout_that_is_not_a_time_is_refused(int milliseconds)
-        => Assert.Throws<ArgumentOutOfRangeException>(() => new IoScope(TimeSpan.FromMilliseconds(milliseconds)));
+        => Assert.Throws<ArgumentOutOfRangeException>(() => new TransferScope(TimeSpan.FromMilliseconds(milliseconds)));
 
     [Fact]
     public void What_is_left_of_a_deadline_is_rounded_up_and_never_negative()

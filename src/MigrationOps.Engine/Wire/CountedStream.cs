@@ -1,10 +1,9 @@
 using MigrationOps.Engine.Native;
-using MigrationOps.Engine.Wire;
 
-namespace MigrationOps.Engine.Multifd;
+namespace MigrationOps.Engine.Wire;
 
 /// <summary>A connection whose bytes count as progress.</summary>
-internal sealed class CountedStream(Stream inner, ProgressWatch watch) : Stream
+internal sealed class CountedStream(Stream inner, TransferScope transfer) : Stream
 {
     /// <summary>Waits until the peer has closed, and tells whether it has read everything that was written.</summary>
     /// <remarks>
@@ -14,7 +13,7 @@ internal sealed class CountedStream(Stream inner, ProgressWatch watch) : Stream
     /// <param name="scope">How long, and cancellation.</param>
     /// <param name="waitingFor">What the error of a wait names.</param>
     /// <param name="cause">What says so, if the system told it.</param>
-    internal bool WasDropped(IoScope scope, string waitingFor, out Exception? cause)
+    internal bool WasDropped(TransferScope scope, string waitingFor, out Exception? cause)
     {
         cause = null;
         try
@@ -71,7 +70,7 @@ internal sealed class CountedStream(Stream inner, ProgressWatch watch) : Stream
     public override int Read(Span<byte> buffer)
     {
         int count = inner.Read(buffer);
-        watch.Count(count);
+        transfer.Count(count);
         return count;
     }
 
@@ -80,7 +79,7 @@ internal sealed class CountedStream(Stream inner, ProgressWatch watch) : Stream
     public override void Write(ReadOnlySpan<byte> buffer)
     {
         inner.Write(buffer);
-        watch.Count(buffer.Length);
+        transfer.Count(buffer.Length);
     }
 
     public override void Write(byte[] buffer, int offset, int count) => Write(buffer.AsSpan(offset, count));
