@@ -1,5 +1,6 @@
-# The loader's types are shared with the user; the cmdlets live in a load context of their own.
-Add-Type -LiteralPath (Join-Path -Path $PSScriptRoot -ChildPath 'MigrationOps.Shared.dll')
+# The shared types are the ones a user may name; the cmdlets live in a load context of their own.
+# Core commands only: the first command of another module (Add-Type, Join-Path) costs a new session some 100 ms.
+$null = [System.Reflection.Assembly]::LoadFrom("$PSScriptRoot/MigrationOps.Shared.dll")
 $cmdletAssembly = [MigrationOps.ModuleLoadContext]::LoadCmdlets()
 $inner = Import-Module -Assembly $cmdletAssembly -PassThru
 
