@@ -10,7 +10,7 @@ public class AnalyzeJsonTests
     [InlineData("none-tcg.plain.stream")]
     [InlineData("microvm-tcg.plain.stream")]
     public void The_json_is_the_python_script_s_to_the_byte(string name)
-        => Assert.Equal(File.ReadAllText(StreamVectors.PathOf(name + ".analyze.json")), JsonOf(StreamSource.Open(StreamVectors.PathOf(name), 0, TimeSpan.FromSeconds(9), default)));
+        => Assert.Equal(File.ReadAllText(StreamVectors.PathOf(name + ".analyze.json")), JsonOf(StreamSource.Open(StreamVectors.PathOf(name), 0, null, TimeSpan.FromSeconds(9), default)));
 
     [Theory]
     [InlineData("microvm-tcg.plain.stream")]
@@ -21,7 +21,7 @@ public class AnalyzeJsonTests
         byte[] stream = StreamVectors.Read(name);
         var forward = PipeReader.Create(new System.Buffers.ReadOnlySequence<byte>(stream)).AsStream();
         Assert.False(forward.CanSeek);
-        Assert.Equal(JsonOf(StreamSource.Open(StreamVectors.PathOf(name), 0, TimeSpan.FromSeconds(9), default)), JsonOf(StreamSource.Forward(name, forward)));
+        Assert.Equal(JsonOf(StreamSource.Open(StreamVectors.PathOf(name), 0, null, TimeSpan.FromSeconds(9), default)), JsonOf(StreamSource.Forward(name, forward)));
     }
 
     private static string JsonOf(StreamSource source)

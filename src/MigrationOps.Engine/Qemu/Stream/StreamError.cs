@@ -39,6 +39,9 @@ public enum StreamError
     /// <summary>A multifd packet or channel file that cannot be.</summary>
     InvalidPacket,
 
+    /// <summary>A disk image whose tables contradict its format, or that changed while it was read.</summary>
+    InvalidImage,
+
     /// <summary>A chunk list of a vhost-user back-end that cannot be.</summary>
     InvalidChunks,
 
@@ -89,6 +92,7 @@ public sealed class StreamException : MigrationOpsException
         StreamError.NoDescription => "Export the section raw, or save with a machine type that writes a description.",
         StreamError.Decompression => "Install the program that the message names.",
         StreamError.NotSupported => "Use a stream of another kind for this.",
+        StreamError.InvalidImage => "Look at the image with qemu-img check while no QEMU has it open.",
         _ => "The stream is damaged there, or was written by an unknown QEMU. Do not load it; save the VM again.",
     };
 }

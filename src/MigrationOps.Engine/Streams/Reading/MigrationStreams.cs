@@ -1,3 +1,4 @@
+using MigrationOps.Engine.Native;
 using System.IO.Enumeration;
 using System.Text;
 using MigrationOps.Engine.Qemu;
@@ -14,6 +15,9 @@ public sealed record MigrationStreamInput
     /// <summary>Bytes before the stream in the file.</summary>
     public long Offset { get; init; }
 
+    /// <summary>The name or id of a snapshot, if the file is a qcow2 image; null for the only one with VM state.</summary>
+    public string? Snapshot { get; init; }
+
     /// <summary>A stream that can only be read forward, instead of the file; it is disposed after reading.</summary>
     public Stream? Forward { get; init; }
 
@@ -27,7 +31,7 @@ public sealed record MigrationStreamInput
     public TimeSpan Timeout { get; init; } = TransferScope.DefaultTimeout;
 
     internal StreamSource Open(CancellationToken cancellationToken)
-        => Forward is null ? StreamSource.Open(Path, Offset, Timeout, cancellationToken) : StreamSource.Forward(Path, Forward);
+        => Forward is null ? StreamSource.Open(Path, Offset, Snapshot, Timeout, cancellationToken) : StreamSource.Forward(Path, Forward);
 }
 
 /// <summary>Reads migration streams: what is in them, whether they are whole, what their devices' state is.</summary>
@@ -106,6 +110,30 @@ public static class MigrationStreams
         using var source = Open(input, cancellationToken);
         using var contents = Read(source, input, keepBodies: true, cancellationToken);
         return new StreamChecker(contents).Check();
+    }
+
+    /// <summary>The snapshots of a qcow2 image, in the order of its table; null if the file is no such image.</summary>
+    /// <param name="input">The image; only its path and offset count.</param>
+    /// <exception cref="StreamException">The image's tables contradict the format.</exception>
+    public static IReadOnlyList<MigrationSnapshot>? GetSnapshots(MigrationStreamInput input)
+    {
+        ArgumentNullException.ThrowIfNull(input);
+        if (!File.Exists(input.Path) || FileKinds.Of(input.Path) == FileKind.Pipe)
+        {
+            return null;
+        }
+
+        using var image = Qcow2Image.TryOpen(input.Path, input.Offset);
+        return image?.Snapshots.Select(s => new MigrationSnapshot
+        {
+            Path = input.Path,
+            Snapshot = s.Name,
+            Id = s.Id,
+            Date = s.Date.LocalDateTime,
+            StateSize = s.StateSize,
+            DiskSize = (long)(s.DiskSize ?? image.Header.DiskSize),
+            VmClock = s.VmClock,
+        }).ToArray();
     }
 
     /// <summary>Compares two streams: what keeps the first from loading where the second came from.</summary>

@@ -19,7 +19,7 @@ public static class RamBlockList
         var walker = new StreamWalker(collector);
         byte[] buffer = new byte[64 * 1024];
         int kept = 0;
-        using var source = StreamSource.Open(path, offset: 0, timeout, cancellationToken);
+        using var source = StreamSource.Open(path, offset: 0, snapshot: null, timeout, cancellationToken);
         while (!collector.IsComplete)
         {
             cancellationToken.ThrowIfCancellationRequested();

@@ -19,6 +19,7 @@ internal sealed class StreamSource : IDisposable
     private readonly Stream _owner;
     private readonly List<FileStream> _channels = [];
     private TransferScope? _scope;
+    private Qcow2Image? _image;
 
     private StreamSource(string name, Stream owner)
     {
@@ -49,9 +50,10 @@ internal sealed class StreamSource : IDisposable
     /// <summary>Opens a path: a file, a named pipe, or the folder of an archive.</summary>
     /// <param name="path">The path.</param>
     /// <param name="offset">Bytes before the stream, as in QEMU's <c>file:PATH,offset=N</c>.</param>
+    /// <param name="snapshot">Which snapshot's state of a qcow2 image; null for the only one.</param>
     /// <param name="timeout">How long a pipe may give nothing.</param>
     /// <param name="cancellationToken">Ends the wait for a pipe.</param>
-    internal static StreamSource Open(string path, long offset, TimeSpan timeout, CancellationToken cancellationToken)
+    internal static StreamSource Open(string path, long offset, string? snapshot, TimeSpan timeout, CancellationToken cancellationToken)
     {
         if (Directory.Exists(path))
         {
@@ -61,6 +63,17 @@ internal sealed class StreamSource : IDisposable
         if (File.Exists(path) && FileKinds.Of(path) != FileKind.Regular)
         {
             return OpenPipe(path, timeout, cancellationToken);
+        }
+
+        if (Qcow2Image.TryOpen(path, offset) is { } image)
+        {
+            return OpenSnapshot(image, snapshot);
+        }
+
+        if (snapshot is not null)
+        {
+            throw new StreamException(StreamError.NotSupported, $"'{path}' is no qcow2 image, so that it has no snapshot '{snapshot}'.", action: "Leave the snapshot out, or give the disk image that has it.")
+            { Target = path };
         }
 
         var file = OpenFile(path);
@@ -93,6 +106,22 @@ internal sealed class StreamSource : IDisposable
         _owner.Dispose();
         _channels.ForEach(c => c.Dispose());
         _scope?.Dispose();
+        _image?.Dispose();
+    }
+
+    private static StreamSource OpenSnapshot(Qcow2Image image, string? snapshot)
+    {
+        try
+        {
+            image.Header.ThrowIfUnreadable(image.Name);
+            var chosen = image.Choose(snapshot);
+            return new StreamSource($"{image.Name}, snapshot '{chosen.Name}'", image.OpenState(chosen)) { _image = image };
+        }
+        catch
+        {
+            image.Dispose();
+            throw;
+        }
     }
 
     // A pipe is opened and read with a deadline: its writer may never come.
@@ -112,7 +141,7 @@ internal sealed class StreamSource : IDisposable
         }
     }
 
-    private static FileStream OpenFile(string path)
+    internal static FileStream OpenFile(string path)
     {
         try
         {

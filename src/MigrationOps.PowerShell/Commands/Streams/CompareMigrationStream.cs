@@ -18,6 +18,14 @@ public sealed class CompareMigrationStream : OperationCmdlet
     [ValidateNotNullOrEmpty]
     public string[] DifferencePath { get; set; } = [];
 
+    [Parameter(ValueFromPipelineByPropertyName = true)]
+    [ValidateNotNullOrEmpty]
+    public string? Snapshot { get; set; }
+
+    [Parameter]
+    [ValidateNotNullOrEmpty]
+    public string? DifferenceSnapshot { get; set; }
+
     [Parameter]
     public SwitchParameter IncludeValue { get; set; }
 
@@ -29,7 +37,7 @@ public sealed class CompareMigrationStream : OperationCmdlet
 
     protected override Action<IOperationHost>? Prepare()
     {
-        var reference = NewInput(ReferencePath);
+        var reference = NewInput(ReferencePath, Snapshot);
 
         // What a program printed comes as its lines.
         string text = string.Join('\n', DifferencePath);
@@ -38,13 +46,14 @@ public sealed class CompareMigrationStream : OperationCmdlet
             return host => Write(host, MigrationStreams.CompareWithDumpText(reference, text, host.CancellationToken));
         }
 
-        var difference = NewInput(text);
+        var difference = NewInput(text, DifferenceSnapshot);
         return host => Write(host, MigrationStreams.IsDump(difference.Path)
             ? MigrationStreams.CompareWithDump(reference, difference.Path, host.CancellationToken)
             : MigrationStreams.Compare(reference, difference, IncludeValue, host.CancellationToken));
     }
 
-    private MigrationStreamInput NewInput(string path) => new() { Path = ResolvePath(path), MaxMemory = MaxMemory, Timeout = Timeout };
+    private MigrationStreamInput NewInput(string path, string? snapshot)
+        => new() { Path = ResolvePath(path), Snapshot = snapshot, MaxMemory = MaxMemory, Timeout = Timeout };
 
     private static void Write(IOperationHost host, IEnumerable<MigrationStreamDifference> found)
     {

@@ -6,7 +6,7 @@ using MigrationOps.PowerShell.Hosting;
 namespace MigrationOps.PowerShell.Commands;
 
 [Cmdlet(VerbsCommon.Get, "MigrationStream", DefaultParameterSetName = "Overview")]
-[OutputType(typeof(MigrationStreamInfo), typeof(MigrationStreamDevice), typeof(string))]
+[OutputType(typeof(MigrationStreamInfo), typeof(MigrationStreamDevice), typeof(MigrationSnapshot), typeof(string))]
 public sealed class GetMigrationStream : StreamCmdlet
 {
     [Parameter(Mandatory = true, ParameterSetName = "Device")]
@@ -23,7 +23,25 @@ public sealed class GetMigrationStream : StreamCmdlet
     protected override Action<IOperationHost>? Prepare()
     {
         var input = NewInput();
-        return host => WithProgress(host, input, Read(host));
+        return host =>
+        {
+            // Which of several states is meant, only the operator knows.
+            if (Snapshot is null && ParameterSetName == "Overview" && MigrationStreams.GetSnapshots(input) is { } snapshots
+                && snapshots.Count(s => s.StateSize > 0) != 1)
+            {
+                foreach (var snapshot in snapshots)
+                {
+                    host.WriteObject(snapshot);
+                }
+
+                if (snapshots.Count > 0)
+                {
+                    return;
+                }
+            }
+
+            WithProgress(host, input, Read(host));
+        };
     }
 
     private Action<MigrationStreamInput> Read(IOperationHost host)

@@ -17,6 +17,10 @@ public abstract class StreamCmdlet : OperationCmdlet
     [ValidateRange(0, long.MaxValue)]
     public long Offset { get; set; }
 
+    [Parameter(ValueFromPipelineByPropertyName = true)]
+    [ValidateNotNullOrEmpty]
+    public string? Snapshot { get; set; }
+
     [Parameter]
     [ValidateRange(1 << 20, long.MaxValue)]
     public long MaxMemory { get; set; } = MemoryBudget.Default;
@@ -24,7 +28,7 @@ public abstract class StreamCmdlet : OperationCmdlet
     protected override object Target => Path;
 
     /// <summary>The stream that the parameters name. Take it on the pipeline's thread, for it looks at the current location.</summary>
-    protected MigrationStreamInput NewInput() => new() { Path = ResolvePath(Path), Offset = Offset, MaxMemory = MaxMemory, Timeout = Timeout };
+    protected MigrationStreamInput NewInput() => new() { Path = ResolvePath(Path), Offset = Offset, Snapshot = Snapshot, MaxMemory = MaxMemory, Timeout = Timeout };
 
     /// <summary>Runs the reading with a progress bar.</summary>
     internal static void WithProgress(IOperationHost host, MigrationStreamInput input, Action<MigrationStreamInput> read)
