@@ -37,13 +37,11 @@ function Invoke-Build {
     Remove-Item -LiteralPath $layout -Recurse -Force -ErrorAction Ignore
     $project = "$PSScriptRoot/src/MigrationOps.PowerShell"
     dotnet build $project --configuration $Configuration
-    $help = "$PSScriptRoot/docs/Build-Help.ps1"
-    if (Test-Path -LiteralPath $help) {
-        # Help is made from the built cmdlets, and belongs to the layout. A process of its own: an imported module holds
-        # on to its files.
-        & ([Environment]::ProcessPath) -NoProfile -NonInteractive -File $help -Module "$layout/MigrationOps.psd1"
-        dotnet build $project --configuration $Configuration --no-restore
-    }
+    # Help is made from the built cmdlets, and is part of the layout. A process of its own: an imported module holds on
+    # to its files.
+    $pwsh = & "$PSScriptRoot/tools/Get-PowerShellCommand.ps1"
+    & $pwsh.Program $pwsh.Arguments -NoProfile -NonInteractive -File "$PSScriptRoot/tools/Build-Help.ps1" -Module "$layout/MigrationOps.psd1"
+    dotnet build $project --configuration $Configuration --no-restore
 }
 
 function Invoke-Test {

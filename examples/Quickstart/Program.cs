@@ -1,23 +1,24 @@
 using System.Reflection;
 using MigrationOps.Quickstart;
+using MigrationOps.Tools;
 
 // The main job on one machine: the state of a back-end is saved, verified, loaded into a second back-end and checked;
-// then once more from one to the other without a file. Through the module where PowerShell 7.6 is there, else through
-// the engine.
+// then once more from one to the other without a file. Through the module in PowerShell 7.6, which is restored as a .NET tool
+// if it is not installed; through the engine only where that cannot be done.
 const long StateSize = 300L << 20;
 
 var folder = Directory.CreateTempSubdirectory("migrationops-quickstart-");
 try
 {
-    if (PowerShellHost.Find(out string reason) is { } pwsh)
+    if (PowerShellCommand.Find(out string reason) is { } pwsh)
     {
-        Console.WriteLine($"Running through the PowerShell module ({pwsh.Description}).");
-        string module = typeof(PowerShellHost).Assembly.GetCustomAttributes<AssemblyMetadataAttribute>()
+        Console.WriteLine($"Running through the PowerShell module ({pwsh}).");
+        string module = typeof(ModuleTour).Assembly.GetCustomAttributes<AssemblyMetadataAttribute>()
             .Single(attribute => attribute.Key == "ModulePath").Value!;
-        return pwsh.Run(Path.Combine(AppContext.BaseDirectory, "Quickstart.ps1"), module, folder.FullName, StateSize);
+        return ModuleTour.Run(pwsh, module, folder.FullName, StateSize);
     }
 
-    Console.WriteLine($"Running through the engine: {reason}.");
+    Console.WriteLine($"Running through the engine. {reason}");
     EngineTour.Run(folder.FullName, StateSize);
     return 0;
 }

@@ -10,18 +10,15 @@ internal class PeerProcess : IDisposable
     private readonly Process _process;
 
     internal PeerProcess(string program, params IEnumerable<string> arguments)
+        : this(new ProcessStartInfo(program, arguments))
     {
-        var start = new ProcessStartInfo(program)
-        {
-            RedirectStandardOutput = true,
-            RedirectStandardError = true,
-            RedirectStandardInput = true,
-        };
-        foreach (string argument in arguments)
-        {
-            start.ArgumentList.Add(argument);
-        }
+    }
 
+    private PeerProcess(ProcessStartInfo start)
+    {
+        start.RedirectStandardOutput = true;
+        start.RedirectStandardError = true;
+        start.RedirectStandardInput = true;
         _process = Process.Start(start)!;
         _process.StandardInput.Close();
         _process.OutputDataReceived += Keep;
@@ -29,6 +26,10 @@ internal class PeerProcess : IDisposable
         _process.BeginOutputReadLine();
         _process.BeginErrorReadLine();
     }
+
+    /// <summary>A PowerShell of its own that runs the script with the built module.</summary>
+    internal static PeerProcess RunPowerShell(string script) => new(Peers.PowerShell.CreateStartInfo("-NoProfile", "-NonInteractive",
+        "-Command", $"$ErrorActionPreference = 'Stop'; Import-Module '{RunbookTests.Module}'; {script}"));
 
     internal int Id => _process.Id;
 

@@ -1,3 +1,5 @@
+using MigrationOps.Tools;
+
 namespace MigrationOps.Interop.Tests;
 
 /// <summary>Where the real peers are: in the folder that install-peers.sh fills, else on PATH.</summary>
@@ -7,6 +9,12 @@ internal static class Peers
 
     internal static string Root { get; } = Environment.GetEnvironmentVariable("MIGRATIONOPS_PEERS")
         ?? Path.Combine(Environment.GetFolderPath(Environment.SpecialFolder.UserProfile), ".cache/migrationops/peers");
+
+    private static readonly Lazy<PowerShellCommand> Found = new(()
+        => PowerShellCommand.Find(out string reason) ?? throw new InvalidOperationException(reason));
+
+    /// <summary>A PowerShell that runs the module. It is never missing: it is restored when it is not installed.</summary>
+    internal static PowerShellCommand PowerShell => Found.Value;
 
     /// <summary>The program's path; skips the test with the reason and the remedy if it is not there.</summary>
     internal static string Require(string name)

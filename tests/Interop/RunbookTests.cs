@@ -24,9 +24,8 @@ public sealed class RunbookTests : IDisposable
         using var source = QemuProcess.Start(_folder, "src", machine);
         Configure(source);
 
-        using var runbook = new PeerProcess(Peers.Require("pwsh"), "-NoProfile", "-NonInteractive", "-Command",
-            $"Import-Module '{Module}'; "
-            + $"& '{repository}/examples/Receive-And-ReplayMigration.ps1' -Uri unix:{socket} -Archive {_folder.File("kept")} -Target unix:{target}");
+        using var runbook = PeerProcess.RunPowerShell(
+            $"& '{repository}/examples/Receive-And-ReplayMigration.ps1' -Uri unix:{socket} -Archive {_folder.File("kept")} -Target unix:{target}");
         runbook.WaitForSocket(socket);
         source.Migrate($"unix:{socket}");
         Assert.True(runbook.WaitForExit(60) == 0, runbook.Output);

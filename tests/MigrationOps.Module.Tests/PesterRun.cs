@@ -1,5 +1,7 @@
+using System.Diagnostics;
 using System.Reflection;
 using System.Text.Json;
+using MigrationOps.Tools;
 
 namespace MigrationOps.Module.Tests;
 
@@ -9,16 +11,16 @@ internal sealed record PesterTest(string File, string Name, string Result, doubl
 /// <summary>A block or file of the suite that broke outside of its tests.</summary>
 internal sealed record BrokenBlock(string Name, string Error);
 
-/// <summary>One run of the Pester suite in a fresh pwsh; the first who asks starts it.</summary>
+/// <summary>
+/// One run of the Pester suite in a fresh pwsh; the first who asks starts it. PowerShell and Pester are restored if they are
+/// not there, so a run without them is a failure and not a reason to skip anything.
+/// </summary>
 internal static class PesterRun
 {
     // The suite takes less than a minute; a run that hangs is a failure and not a reason to wait for ever.
     private static readonly TimeSpan Limit = TimeSpan.FromMinutes(10);
 
     private static readonly Lazy<Outcome> Once = new(Run);
-
-    /// <summary>Why the suite cannot run here, and what to do about it; null if it ran.</summary>
-    internal static string? Obstacle => PowerShell.Obstacle;
 
     /// <summary>What came out.</summary>
     internal static Outcome Result => Once.Value;
@@ -27,19 +29,50 @@ internal static class PesterRun
     internal static IEnumerable<string> Files => Directory.EnumerateFiles(Setting("PesterFolder"), "*.Tests.ps1")
         .Select(path => Path.GetFileName(path)).Order();
 
-    internal sealed record Outcome(PesterTest[] Tests, BrokenBlock[] Broken);
+    /// <summary>The manifest of the Pester that was restored: the version in MIGRATIONOPS_PESTER, else the first one.</summary>
+    internal static string PesterManifest
+    {
+        get
+        {
+            string[] versions = Setting("PesterVersions").Split(';');
+            string version = Environment.GetEnvironmentVariable("MIGRATIONOPS_PESTER") is { Length: > 0 } chosen ? chosen : versions[0];
+            return versions.Contains(version)
+                ? Path.Combine(Setting("PackageRoot"), "pester", version, "tools", "Pester.psd1")
+                : throw new InvalidOperationException($"MIGRATIONOPS_PESTER: expected {string.Join(" or ", versions)}, found '{version}'.");
+        }
+    }
+
+    internal sealed record Outcome(PesterTest[] Tests, BrokenBlock[] Broken, string Pester);
 
     private static Outcome Run()
     {
+        var pwsh = PowerShellCommand.Find(out string reason) ?? throw new InvalidOperationException(reason);
         string folder = Setting("PesterFolder");
         string result = Path.Combine(Path.GetTempPath(), $"migrationops-pester-{Guid.NewGuid():N}.json");
+        var start = pwsh.CreateStartInfo("-NoProfile", "-NonInteractive", "-File", Path.Combine(folder, "Invoke-Suite.ps1"),
+            "-Pester", PesterManifest, "-ResultPath", result);
+        start.WorkingDirectory = AppContext.BaseDirectory;
+        start.RedirectStandardInput = start.RedirectStandardOutput = start.RedirectStandardError = true;
+        start.Environment["NO_COLOR"] = "1";
+        start.Environment["MIGRATIONOPS_MODULE"] = Setting("ModulePath");
         try
         {
-            var (exitCode, output) = PowerShell.Run(Limit, ("MIGRATIONOPS_MODULE", Setting("ModulePath")),
-                "-NoProfile", "-NonInteractive", "-File", Path.Combine(folder, "Invoke-Suite.ps1"), "-ResultPath", result);
-            return File.Exists(result)
+            using var process = Process.Start(start)!;
+            process.StandardInput.Close();
+            var output = process.StandardOutput.ReadToEndAsync();
+            var error = process.StandardError.ReadToEndAsync();
+            bool ended = process.WaitForExit(Limit);
+            if (!ended)
+            {
+                process.Kill(entireProcessTree: true);
+                process.WaitForExit();
+            }
+
+            return ended && File.Exists(result)
                 ? JsonSerializer.Deserialize<Outcome>(File.ReadAllText(result), JsonSerializerOptions.Web)!
-                : throw new InvalidOperationException($"The Pester run ended with {exitCode} and no result:\n{output}");
+                : throw new InvalidOperationException((ended
+                    ? $"The Pester run ended with {process.ExitCode} and no result:" : $"The Pester run did not end within {Limit}:")
+                    + $"\n{output.Result}{error.Result}");
         }
         finally
         {

@@ -6,15 +6,22 @@ BeforeDiscovery {
 BeforeAll {
     . "$PSScriptRoot/Support.ps1"
 
+    # A copy of what the script reads, to be changed.
+    function Copy-Source {
+        foreach ($folder in 'docs', 'tools') {
+            Copy-Item -LiteralPath "$repository/$folder" -Destination "$TestDrive/$folder" -Recurse -Force
+        }
+    }
+
     # Runs the script on a copy of docs/ that was changed in one page.
     function Build-Changed {
         param([string] $Page, [scriptblock] $Change)
-        Copy-Item -LiteralPath "$repository/docs" -Destination "$TestDrive/docs" -Recurse -Force
+        Copy-Source
         $path = "$TestDrive/docs/$Page"
         $changed = & $Change (Get-Content -LiteralPath $path -Raw)
         $changed | Should -Not -BeExactly (Get-Content -LiteralPath $path -Raw)
         Set-Content -LiteralPath $path -Value $changed -NoNewline
-        & "$TestDrive/docs/Build-Help.ps1" -Destination "$TestDrive/help"
+        & "$TestDrive/tools/Build-Help.ps1" -Destination "$TestDrive/help"
     }
 }
 
@@ -24,18 +31,18 @@ Describe 'Help' {
     }
 
     It 'is, file by file, what Build-Help.ps1 makes of the pages and the cmdlets now' {
-        $built = & "$repository/docs/Build-Help.ps1" -Destination "$TestDrive/help"
+        $built = & "$repository/tools/Build-Help.ps1" -Destination "$TestDrive/help"
         $built.Name | Sort-Object | Should -Be ((Get-ChildItem -LiteralPath "$repository/module/en-US").Name | Sort-Object)
         foreach ($file in $built) {
             $committed = Get-Content -LiteralPath "$repository/module/en-US/$($file.Name)" -Raw
             Get-Content -LiteralPath $file.FullName -Raw |
-                Should -BeExactly $committed -Because "docs/Build-Help.ps1 writes $($file.Name) anew; run it and commit the result"
+                Should -BeExactly $committed -Because "tools/Build-Help.ps1 writes $($file.Name) anew; run it and commit the result"
         }
     }
 
     It 'is the same every time it is built' {
-        $first = & "$repository/docs/Build-Help.ps1" -Destination "$TestDrive/first" | Get-FileHash
-        $second = & "$repository/docs/Build-Help.ps1" -Destination "$TestDrive/second" | Get-FileHash
+        $first = & "$repository/tools/Build-Help.ps1" -Destination "$TestDrive/first" | Get-FileHash
+        $second = & "$repository/tools/Build-Help.ps1" -Destination "$TestDrive/second" | Get-FileHash
         $second.Hash | Should -Be $first.Hash
     }
 
@@ -135,9 +142,9 @@ Describe 'Help' {
         }
 
         It 'is not built when a cmdlet has no page' {
-            Copy-Item -LiteralPath "$repository/docs" -Destination "$TestDrive/docs" -Recurse -Force
+            Copy-Source
             Remove-Item -LiteralPath "$TestDrive/docs/cmdlets/Stop-VhostBackend.md"
-            { & "$TestDrive/docs/Build-Help.ps1" -Destination "$TestDrive/help" } | Should -Throw '*Stop-VhostBackend.md is missing*'
+            { & "$TestDrive/tools/Build-Help.ps1" -Destination "$TestDrive/help" } | Should -Throw '*Stop-VhostBackend.md is missing*'
         }
 
         It 'leaves the files of an earlier build alone' {

@@ -15,12 +15,23 @@ param(
     # Full names of tests to run, with wildcards; all without it.
     [string[]] $Filter = @(),
 
+    # The Pester to run with: a manifest. Without it the newest one that is installed, else one that "dotnet restore" brought.
+    [string] $Pester,
+
     # Where the records go.
     [string] $ResultPath
 )
 
 $ErrorActionPreference = 'Stop'
-Import-Module -Name Pester -MinimumVersion 5.3 -MaximumVersion 5.999
+if (-not $Pester) {
+    $installed = Get-Module -Name Pester -ListAvailable | Where-Object { $_.Version -ge '5.9' -and $_.Version -lt '7.0' } | Select-Object -First 1
+    $packages = $env:NUGET_PACKAGES ? $env:NUGET_PACKAGES : "$HOME/.nuget/packages"
+    $restored = Get-Item -Path "$packages/pester/*/tools/Pester.psd1" -ErrorAction Ignore | Sort-Object -Property FullName -Bottom 1
+    $Pester = $installed ? $installed.Path : $restored ? $restored.FullName : $(
+        throw "Expected Pester 5.9 to 6.x, found none. Run: dotnet restore $(Resolve-Path "$PSScriptRoot/../..")")
+}
+
+$loaded = Import-Module -Name $Pester -PassThru
 
 $configuration = New-PesterConfiguration
 $configuration.Run.Path = $Path
@@ -51,7 +62,7 @@ $tests = @($run.Tests | Where-Object -Property Result -NE -Value 'NotRun' | ForE
         }
     })
 if ($ResultPath) {
-    @{ tests = $tests; broken = $broken } | ConvertTo-Json -Depth 4 | Set-Content -LiteralPath $ResultPath
+    @{ tests = $tests; broken = $broken; pester = $loaded.Version.ToString() } | ConvertTo-Json -Depth 4 | Set-Content -LiteralPath $ResultPath
 }
 
 exit $run.FailedCount + $broken.Count

@@ -168,7 +168,7 @@ Describe 'The module' {
 
         It 'stops what a pwsh started when that pwsh ends' {
             $path = New-SocketPath
-            & ([Environment]::ProcessPath) -NoProfile -NonInteractive -Command "Import-Module '$manifestPath'; (Start-VhostBackend '$path').IsRunning" | Should -Be True
+            & $pwsh.Program $pwsh.Arguments -NoProfile -NonInteractive -Command "Import-Module '$manifestPath'; (Start-VhostBackend '$path').IsRunning" | Should -Be True
             $path | Should -Not -Exist
         }
 

@@ -194,7 +194,7 @@ Describe 'Start-VhostStateSave' {
                 prlimit --fsize=1048576 --pid `$PID
                 try { Start-VhostStateSave '$($backend.SocketPath)' '$TestDrive/a.state' -ErrorAction Stop } catch { `$_.FullyQualifiedErrorId }
 "@
-            & ([Environment]::ProcessPath) -NoProfile -NonInteractive -Command $script | Should -BeLike 'WireNoSpace,*'
+            & $pwsh.Program $pwsh.Arguments -NoProfile -NonInteractive -Command $script | Should -BeLike 'WireNoSpace,*'
             Get-Leftover | Should -BeNullOrEmpty
         }
 
@@ -387,8 +387,8 @@ Describe 'Start-VhostStateSave' {
 
         It 'as a signal ends a pwsh, and leaves nothing' {
             $backend = Start-Backend -Size 4MB -Fault Stall -FaultByte 1000
-            $start = [Diagnostics.ProcessStartInfo]::new([Environment]::ProcessPath)
-            '-NoProfile', '-NonInteractive', '-Command', "Import-Module '$manifestPath'; Start-VhostStateSave '$($backend.SocketPath)' '$TestDrive/a.state'" |
+            $start = [Diagnostics.ProcessStartInfo]::new($pwsh.Program)
+            $pwsh.Arguments + '-NoProfile', '-NonInteractive', '-Command', "Import-Module '$manifestPath'; Start-VhostStateSave '$($backend.SocketPath)' '$TestDrive/a.state'" |
                 ForEach-Object { $start.ArgumentList.Add($_) }
             $start.RedirectStandardOutput = $start.RedirectStandardError = $start.RedirectStandardInput = $true
             $child = [Diagnostics.Process]::Start($start)

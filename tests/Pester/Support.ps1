@@ -6,6 +6,8 @@ $script:repository = (Resolve-Path -LiteralPath "$PSScriptRoot/../..").Path
 $script:moduleFolder = $env:MIGRATIONOPS_MODULE ? $env:MIGRATIONOPS_MODULE : (Join-Path $repository 'output/MigrationOps' (Import-PowerShellDataFile "$repository/module/MigrationOps.psd1").ModuleVersion)
 $script:manifestPath = Join-Path $moduleFolder 'MigrationOps.psd1'
 Import-Module -Name $manifestPath
+# How to start another PowerShell like this one.
+$script:pwsh = & "$repository/tools/Get-PowerShellCommand.ps1"
 $script:started = [Collections.Generic.List[object]]::new()
 
 # A path for a socket, short enough for every system.

@@ -47,7 +47,7 @@ public sealed class ShapedLoopbackTests : IDisposable
     private (string Source, string Target, long Passed) Migrate(long size, long dirtyPerSecond, string options)
     {
         string socket = _folder.File("target");
-        using var target = Pwsh($$"""
+        using var target = PeerProcess.RunPowerShell($$"""
             $state = @{ Written = [long]0; Cleanups = 0 }
             $null = Register-SaveVMHandler acme/log -LoadState {
                 param($Stream)
@@ -66,7 +66,7 @@ public sealed class ShapedLoopbackTests : IDisposable
         string said;
         using (var relay = new ShapedRelay(Network, () => Connect(socket)))
         {
-            using var source = Pwsh($$"""
+            using var source = PeerProcess.RunPowerShell($$"""
                 $state = @{ Sent = [long]0; Stopped = [long]-1; Cleanups = 0; Resumed = 0 }
                 $clock = [Diagnostics.Stopwatch]::StartNew()
                 # Bytes written by the device so far: those that it had, and those that it wrote until it was stopped.
@@ -113,7 +113,4 @@ public sealed class ShapedLoopbackTests : IDisposable
         socket.Connect(new UnixDomainSocketEndPoint(path));
         return socket;
     }
-
-    private static PeerProcess Pwsh(string script) => new(Peers.Require("pwsh"), "-NoProfile", "-NonInteractive", "-Command",
-        $"$ErrorActionPreference = 'Stop'; Import-Module '{RunbookTests.Module}'; {script}");
 }

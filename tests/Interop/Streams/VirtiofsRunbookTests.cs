@@ -6,7 +6,6 @@ namespace MigrationOps.Interop.Tests.Streams;
 public sealed class VirtiofsRunbookTests : IDisposable
 {
     private readonly TempFolder _folder = new();
-    private readonly string _pwsh = Peers.Require("pwsh");
     private readonly string _virtiofsd = Peers.Require("virtiofsd");
 
     public void Dispose() => _folder.Dispose();
@@ -51,11 +50,10 @@ public sealed class VirtiofsRunbookTests : IDisposable
             root = Path.GetDirectoryName(root)!;
         }
 
-        string module = Directory.GetFiles(Path.Combine(root, "output", "MigrationOps"), "MigrationOps.psd1", SearchOption.AllDirectories).Single();
         string output = _folder.File("result.json");
         string call = string.Join(' ', arguments.Select(a => a.StartsWith('-') ? a : $"'{a}'"));
-        using var pwsh = new PeerProcess(_pwsh, "-NoProfile", "-NonInteractive", "-Command",
-            $"$ErrorActionPreference='Stop'; Import-Module '{module}'; & '{root}/examples/Test-VirtiofsMigration.ps1' -Virtiofsd '{_virtiofsd}' {call} | ConvertTo-Json > '{output}'");
+        using var pwsh = PeerProcess.RunPowerShell(
+            $"& '{root}/examples/Test-VirtiofsMigration.ps1' -Virtiofsd '{_virtiofsd}' {call} | ConvertTo-Json > '{output}'");
         Assert.True(pwsh.WaitForExit(90) == 0, pwsh.Output);
         return JsonNode.Parse(File.ReadAllText(output))!;
     }

@@ -10,7 +10,7 @@
     It stops with a list of what is missing when a cmdlet has no page, a page has no cmdlet, a parameter has no text or a
     text has no parameter. The result depends on nothing but the pages and the cmdlets.
 .EXAMPLE
-    dotnet build src/MigrationOps.PowerShell; ./docs/Build-Help.ps1; dotnet build src/MigrationOps.PowerShell
+    dotnet build src/MigrationOps.PowerShell; ./tools/Build-Help.ps1; dotnet build src/MigrationOps.PowerShell
 
     Builds the module, then its help from it, then lays the help out with the module.
 #>
@@ -27,7 +27,8 @@ Set-StrictMode -Version 3
 $ErrorActionPreference = 'Stop'
 
 $script:Sections = 'SYNOPSIS', 'DESCRIPTION', 'PARAMETERS', 'INPUTS', 'OUTPUTS', 'EXAMPLES', 'NOTES', 'RELATED LINKS'
-$script:CommonFile = Join-Path -Path $PSScriptRoot -ChildPath 'cmdlets/common-parameters.md'
+$script:Docs = [IO.Path]::GetFullPath((Join-Path -Path $PSScriptRoot -ChildPath '../docs'))
+$script:CommonFile = Join-Path -Path $Docs -ChildPath 'cmdlets/common-parameters.md'
 $script:Namespaces = @{
     maml    = 'http://schemas.microsoft.com/maml/2004/10'
     command = 'http://schemas.microsoft.com/maml/dev/command/2004/10'
@@ -299,7 +300,7 @@ function Write-Command([System.Management.Automation.CmdletInfo] $Cmdlet, [hasht
 function Build-Maml([System.Management.Automation.CmdletInfo[]] $Cmdlet) {
     $commonText = Read-ParameterText $script:CommonFile
     $pages = @{}
-    foreach ($file in Get-ChildItem -LiteralPath (Join-Path $PSScriptRoot 'cmdlets') -Filter '*-*.md') {
+    foreach ($file in Get-ChildItem -LiteralPath (Join-Path $Docs 'cmdlets') -Filter '*-*.md') {
         if ($file.FullName -ne $script:CommonFile) { $pages[$file.BaseName] = Read-Page $file.FullName }
     }
 
@@ -372,7 +373,7 @@ if (-not $loaded) {
 
 # Everything is built before anything is written, so that a fault leaves the old files as they are.
 $maml = Build-Maml @(Get-Command -Module $loaded.Name -CommandType Cmdlet)
-$about = Build-About (Join-Path $PSScriptRoot 'about_MigrationOps.md')
+$about = Build-About (Join-Path $Docs 'about_MigrationOps.md')
 $folder = (New-Item -ItemType Directory -Path $Destination -Force).FullName
 [System.IO.File]::WriteAllBytes((Join-Path $folder 'MigrationOps.PowerShell.dll-Help.xml'), $maml)
 [System.IO.File]::WriteAllText((Join-Path $folder 'about_MigrationOps.help.txt'), $about)
