@@ -230,16 +230,19 @@ public sealed record MigrationStreamDevice
     /// <summary>The field of that name; null if there is none.</summary>
     public MigrationStreamField? this[string name] => Array.Find(Fields, f => f.Name == name);
 
-    /// <summary>The fields as indented lines.</summary>
-    public string ToTree()
+    /// <summary>The fields as indented lines. A property, so that jobs and remoting keep it.</summary>
+    public string Tree
     {
-        var text = new StringBuilder();
-        foreach (var member in Fields)
+        get
         {
-            member.AppendTo(text, 1);
-        }
+            var text = new StringBuilder();
+            foreach (var member in Fields)
+            {
+                member.AppendTo(text, 1);
+            }
 
-        return text.ToString();
+            return text.ToString().TrimEnd();
+        }
     }
 }
 
