@@ -40,6 +40,13 @@ internal readonly partial record struct PathStatus(ushort Mode, long Size, ulong
     /// <summary>The status of a name; null if it is not there.</summary>
     internal static PathStatus? TryOf(string path) => Get(CurrentDirectory, path, NoFollow, path);
 
+    /// <summary>The inode of what a name leads to, links followed; null if it is not there or may not be looked at.</summary>
+    internal static unsafe ulong? TryGetInode(string path)
+    {
+        byte* buffer = stackalloc byte[StatxSize];
+        return StatxNative(CurrentDirectory, path, 0, BasicStats, buffer) < 0 ? null : *(ulong*)(buffer + 32);
+    }
+
     /// <summary>The status of an open file.</summary>
     internal static PathStatus Of(SafeHandle handle, string name)
     {

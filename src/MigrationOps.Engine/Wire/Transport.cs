@@ -58,6 +58,13 @@ public static class Transport
     public static UnixConnection ConnectUnix(string path, TransferScope scope)
         => new(ConnectSocket(new Endpoint.Unix(path), scope), scope, path);
 
+    /// <summary>Connects a socket without TLS, for a caller that waits for its data by itself.</summary>
+    internal static Socket OpenSocket(Endpoint endpoint, TransportSecurity security, IoScope scope)
+    {
+        security.Check(endpoint);
+        return ConnectSocket(endpoint, scope);
+    }
+
     /// <summary>Listens on a socket endpoint; credentials are checked before the address is bound.</summary>
     public static Listener Listen(Endpoint endpoint, TransportSecurity security, TransferScope scope)
     {
@@ -81,6 +88,13 @@ public static class Transport
             tls?.Dispose();
             throw;
         }
+    }
+
+    /// <summary>Listens without TLS, for a server that waits for its connections by itself.</summary>
+    internal static Socket OpenListener(Endpoint endpoint, TransportSecurity security)
+    {
+        security.Check(endpoint);
+        return BindSocket(endpoint);
     }
 
     /// <summary>Takes a descriptor of this process by number. It is duplicated; the caller's stays open.</summary>

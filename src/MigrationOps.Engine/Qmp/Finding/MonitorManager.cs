@@ -1,0 +1,32 @@
+namespace MigrationOps.Engine.Qmp;
+
+/// <summary>What starts and manages a VM.</summary>
+internal static class MonitorManager
+{
+    private const string LibvirtSystem = "/libvirt/qemu/";
+    private const string ProxmoxFolder = "/qemu-server/";
+
+    /// <summary>The manager to whom the socket of a path is known to belong.</summary>
+    internal static VMManager OfSocket(string path)
+        => path.Contains(ProxmoxFolder, StringComparison.Ordinal) && path.EndsWith(".qmp", StringComparison.Ordinal) ? VMManager.Proxmox
+            : path.Contains(LibvirtSystem, StringComparison.Ordinal) && Path.GetFileName(path) == "monitor.sock" ? VMManager.Libvirt
+            : VMManager.None;
+
+    /// <summary>Refuses a socket that its manager holds or needs.</summary>
+    /// <exception cref="QmpException"><see cref="QmpError.ManagedMonitor"/>.</exception>
+    internal static void Check(string path, bool lease)
+    {
+        switch (OfSocket(path))
+        {
+            case VMManager.Libvirt:
+                throw new QmpException(QmpError.ManagedMonitor, $"'{path}' is libvirt's own connection to the VM; libvirt loses control of it if another client takes the socket.")
+                {
+                    Target = path,
+                };
+            case VMManager.Proxmox when !lease:
+                throw new QmpException(QmpError.ManagedMonitor, $"Proxmox connects to '{path}' for every command, and fails while another client stays connected.",
+                    action: "Connect with -Lease.")
+                { Target = path };
+        }
+    }
+}
