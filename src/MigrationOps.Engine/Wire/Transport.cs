@@ -59,7 +59,7 @@ public static class Transport
         => new(ConnectSocket(new Endpoint.Unix(path), scope), scope, path);
 
     /// <summary>Connects a socket without TLS, for a caller that waits for its data by itself.</summary>
-    internal static Socket OpenSocket(Endpoint endpoint, TransportSecurity security, IoScope scope)
+    internal static Socket OpenSocket(Endpoint endpoint, TransportSecurity security, TransferScope scope)
     {
         security.Check(endpoint);
         return ConnectSocket(endpoint, scope);

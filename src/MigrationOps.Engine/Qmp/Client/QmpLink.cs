@@ -33,7 +33,7 @@ internal abstract class QmpLink : IDisposable
             return new StreamLink(endpoint, security, timeout, cancellationToken);
         }
 
-        using var scope = new IoScope(timeout, cancellationToken);
+        using var scope = new TransferScope(timeout, cancellationToken);
         var socket = Transport.OpenSocket(endpoint, security, scope);
         var peer = endpoint is Endpoint.Unix ? PeerProcessInfo.Of(SocketCalls.GetPeerCredentials(socket.SafeHandle, endpoint.ToString())) : null;
         return new SocketLink(socket) { Peer = peer };
@@ -61,12 +61,12 @@ internal abstract class QmpLink : IDisposable
     private sealed class StreamLink : QmpLink
     {
         private readonly CancellationTokenSource _stop = new();
-        private readonly IoScope _scope;
+        private readonly TransferScope _scope;
         private readonly Stream _stream;
 
         internal StreamLink(Endpoint endpoint, TransportSecurity security, TimeSpan timeout, CancellationToken cancellationToken)
         {
-            _scope = new IoScope(Timeout.InfiniteTimeSpan, _stop.Token);
+            _scope = new TransferScope(Timeout.InfiniteTimeSpan, _stop.Token);
             using var given = cancellationToken.Register(_stop.Cancel);
             try
             {

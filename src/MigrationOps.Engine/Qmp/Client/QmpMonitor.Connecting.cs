@@ -183,7 +183,7 @@ internal sealed partial class QmpMonitor
         var process = _process;
         return process is null || process.IsClosed ? Task.FromResult(false) : Task.Run(() =>
         {
-            using var scope = new IoScope(ExitGrace);
+            using var scope = new TransferScope(ExitGrace);
             return scope.TryWait(process, PollEvents.Readable, scope.StartDeadline()) != PollEvents.None;
         });
     }
