@@ -89,6 +89,92 @@ public sealed class MultifdTests : IDisposable
         Assert.Equal(MultifdError.TargetFailed, failure.Reason);
     }
 
+    // QEMU answers SHUT 0 now and then although a channel's thread has refused a packet; only the channels tell.
+    [Theory]
+    [InlineData("qemu-system-x86_64", false)]
+    [InlineData("qemu-system-x86_64", true)]
+    [InlineData("qemu-system-x86_64-newer", false)]
+    public void A_target_that_refuses_device_state_never_passes_for_success(string program, bool tcp)
+    {
+        string archive = _folder.File("archive");
+        using (var source = StartSource(2, "none", returnPath: true, program: program))
+        {
+            using var receiver = Receiver.Start(NewReceipt($"unix:{_folder.File("m")}", archive));
+            source.Migrate(receiver.Uri);
+            receiver.Finish();
+        }
+
+        // A packet of a device that takes none: every QEMU refuses it, as one does whose VFIO device has multifd off.
+        byte[] packet = new byte[DeviceStatePacket.Size + 100];
+        DeviceStatePacket.Write(packet, "ram", 0, 100);
+        new PacketHeader(PacketFlags.DeviceState).Write(packet);
+        string channel = Path.Combine(archive, MigrationArchive.ChannelName(1));
+        using (var file = new FileStream(channel, FileMode.Append))
+        {
+            file.Write(packet);
+        }
+
+        string index = Path.Combine(archive, MigrationArchive.IndexName);
+        var json = JsonNode.Parse(File.ReadAllText(index))!;
+        json["streams"]!.AsArray().Single(s => (int?)s!["channel"] == 1)!["bytes"] = new FileInfo(channel).Length;
+        File.WriteAllText(index, json.ToJsonString());
+        for (int i = 0; i < 8; i++)
+        {
+            string uri = tcp ? $"tcp:127.0.0.1:{FreePort()}" : $"unix:{_folder.File("t" + i)}";
+            using var target = StartTarget(2, "none", uri, program: program, name: "dst" + i);
+            Assert.Equal(MultifdError.TargetFailed, Assert.Throws<MultifdException>(() => Replay(archive, uri)).Reason);
+        }
+    }
+
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void Device_state_without_its_machine_is_refused_before_a_QEMU_has_got_a_byte(bool tcp)
+    {
+        string uri = tcp ? $"tcp:127.0.0.1:{FreePort()}" : $"unix:{_folder.File("t")}";
+        using var target = StartTarget(2, "none", uri);
+        using var device = new EmptyDevice();
+        var failure = Assert.Throws<MultifdException>(() => VfioStateSender.Send([device], new VfioSendOptions { Endpoint = Endpoint.Parse(uri) }, Cancelled));
+        Assert.Equal(MultifdError.TargetTakesWholeMigrations, failure.Reason);
+        Assert.Contains("qemu-system-x86", failure.Message);
+        Assert.Contains("-Archive", failure.RecommendedAction);
+        Assert.False(device.WasAsked);
+    }
+
+    [Theory]
+    [InlineData("qemu-system-x86_64", false, false)]
+    [InlineData("qemu-system-x86_64", true, true)]
+    [InlineData("qemu-system-x86_64-newer", false, false)]
+    [InlineData("qemu-system-x86_64-newer", true, true)]
+    public void A_source_completes_with_and_without_switchover_ack(string program, bool atSource, bool here)
+    {
+        using var source = StartSource(2, "none", returnPath: true, program: program);
+        source.SetCapability("switchover-ack", atSource);
+        using var receiver = Receiver.Start(NewReceipt("tcp:127.0.0.1:0", _folder.File("archive"), here));
+        source.Migrate(receiver.Uri);
+        receiver.Finish();
+        source.WaitForMigration("completed");
+        Assert.Equal("postmigrate", source.Status);
+    }
+
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void A_source_that_fails_at_an_acknowledgement_keeps_its_guest_and_leaves_no_archive(bool tcp)
+    {
+        string archive = _folder.File("archive");
+        using var source = StartSource(2, "none", returnPath: true, program: "qemu-system-x86_64-newer");
+        var receipt = NewReceipt(tcp ? "tcp:127.0.0.1:0" : $"unix:{_folder.File("m")}", archive, switchoverAck: true);
+        using var receiver = Receiver.Start(receipt with { Receive = receipt.Receive with { SwitchoverAckCount = SwitchoverAckCount.Once } });
+        source.Migrate(receiver.Uri);
+        var failure = Assert.ThrowsAny<MigrationOpsException>(receiver.Finish);
+        Assert.True(failure is MultifdException { Reason: MultifdError.SourceFailed or MultifdError.MainStreamTruncated or MultifdError.TruncatedPacket }
+            or WireException { Reason: WireError.Disconnected }, failure.ToString());
+        source.WaitUntil(() => source.MigrationStatus == "failed", "the source has failed");
+        Assert.Equal("running", source.Status);
+        Assert.False(Directory.Exists(archive));
+    }
+
     [Theory]
     [InlineData(4)]
     [InlineData(2)]
@@ -205,28 +291,29 @@ public sealed class MultifdTests : IDisposable
         return archive;
     }
 
-    private static VfioReceiveOptions NewReceipt(string uri, string archive) => new()
+    private static VfioReceiveOptions NewReceipt(string uri, string archive, bool switchoverAck = false) => new()
     {
         Endpoint = Endpoint.Parse(uri),
         Archive = archive,
-        Receive = new ReceiveOptions { Timeout = TimeSpan.FromSeconds(60) },
+        Receive = new ReceiveOptions { Timeout = TimeSpan.FromSeconds(60), SwitchoverAck = switchoverAck },
     };
 
     private static string[] Credentials(string folder, string endpoint, string more = "")
         => ["-object", $"tls-creds-x509,id=tls0,dir={folder},endpoint={endpoint},verify-peer=yes{more}"];
 
-    private QemuProcess StartSource(int channels, string compression, bool returnPath, string[]? more = null)
+    private QemuProcess StartSource(int channels, string compression, bool returnPath, string[]? more = null, string program = "qemu-system-x86_64")
     {
-        var source = QemuProcess.Start(_folder, "src", [.. Machine, .. more ?? []]);
+        var source = QemuProcess.Start(_folder, "src", [.. Machine, .. more ?? []], program: program);
         Configure(source, channels, compression);
         source.SetCapability("return-path", returnPath);
         source.SetParameters(new JsonObject { ["max-bandwidth"] = 0x7fffffffffff });
         return source;
     }
 
-    private QemuProcess StartTarget(int channels, string compression, string uri, string[]? machine = null)
+    private QemuProcess StartTarget(int channels, string compression, string uri, string[]? machine = null,
+        string program = "qemu-system-x86_64", string name = "dst")
     {
-        var target = QemuProcess.Start(_folder, "dst", [.. machine ?? Machine, "-incoming", "defer"]);
+        var target = QemuProcess.Start(_folder, name, [.. machine ?? Machine, "-incoming", "defer"], program: program);
         Configure(target, channels, compression);
         target.Command("migrate-incoming", new JsonObject { ["uri"] = uri });
         return target;
@@ -251,6 +338,30 @@ public sealed class MultifdTests : IDisposable
         using var scope = new TransferScope(TimeSpan.FromSeconds(seconds), ProgressRule.WholeTransfer, Cancelled);
         using var sender = new MigrationSender(Endpoint.Parse(uri), security ?? TransportSecurity.Default, scope);
         ArchiveReplay.Send(archive, MigrationArchive.Read(archive), sender, scope.CancellationToken);
+    }
+
+    /// <summary>A device without state that tells whether its state was asked for.</summary>
+    private sealed class EmptyDevice : IDeviceStateSource
+    {
+        public string IdStr => "0000:00:04.0/vfio";
+
+        public uint InstanceId => 0;
+
+        public string? Path => null;
+
+        public string? Sha256 => null;
+
+        internal bool WasAsked { get; private set; }
+
+        public byte[] WriteTo(Stream target)
+        {
+            WasAsked = true;
+            return [];
+        }
+
+        public void Dispose()
+        {
+        }
     }
 
     /// <summary>A receipt on a thread of its own.</summary>

@@ -193,7 +193,7 @@ Describe 'A migration that does not come to its end' {
     }
 
     It 'gives up after -Timeout and says who was missing' {
-        Receive-VfioMultifdState -Uri "unix:$TestDrive/t.sock" -Timeout 0.3 -ErrorVariable failed -ErrorAction SilentlyContinue
+        Receive-VfioMultifdState -Uri "unix:$TestDrive/t.sock" -Archive "$TestDrive/t" -Timeout 0.3 -ErrorVariable failed -ErrorAction SilentlyContinue
         $failed.Exception.ErrorId | Should -Be 'MultifdNoProgress'
         $failed.Exception.Message | Should -BeLike '*Nobody has connected.'
         $failed.CategoryInfo.Category | Should -Be 'OperationTimeout'
@@ -212,6 +212,15 @@ Describe 'What is refused before anything happens' {
     It 'does not listen on a network without TLS' {
         Receive-VfioMultifdState -Uri 'tcp:0.0.0.0:0' -ErrorVariable failed -ErrorAction SilentlyContinue
         $failed.Exception.ErrorId | Should -Be 'WirePlaintextRefused'
+    }
+
+    It 'does not listen where nothing would be kept' {
+        Receive-VfioMultifdState -Uri "unix:$TestDrive/k.sock" -ErrorVariable failed -ErrorAction SilentlyContinue
+        $failed.Exception.ErrorId | Should -Be 'VfioNoDestination'
+        $failed.CategoryInfo.Category | Should -Be 'InvalidArgument'
+        Receive-VfioMultifdState -Uri "unix:$TestDrive/k.sock" -Archive "$TestDrive/k" -IdStr a/vfio -ErrorVariable failed -ErrorAction SilentlyContinue
+        $failed.Exception.ErrorId | Should -Be 'VfioNoDestination'
+        Test-Path -Path "$TestDrive/k*" | Should -BeFalse
     }
 
     It 'does not write over an archive' {

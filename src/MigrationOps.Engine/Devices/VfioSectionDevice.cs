@@ -139,7 +139,7 @@ public sealed class VfioSectionDevice : ISaveVmHandlers, IDisposable
     {
         ArgumentNullException.ThrowIfNull(stream);
         ArgumentNullException.ThrowIfNull(context);
-        bool hadInitialData = _receiver!.HasInitialData;
+        int marks = _receiver!.InitialDataMarks;
         byte[] buffer = new byte[64 * 1024];
         int held = 0;
         bool ended = false;
@@ -158,7 +158,7 @@ public sealed class VfioSectionDevice : ISaveVmHandlers, IDisposable
             held -= _sections.Parse(buffer.AsSpan(0, held), out ended);
         }
 
-        if (!hadInitialData && _receiver.HasInitialData)
+        if (_receiver.InitialDataMarks != marks)
         {
             context.ApproveSwitchover();
         }

@@ -155,6 +155,30 @@ public sealed class ChannelReader : IDisposable
         }
     }
 
+    /// <summary>Passes over whatever comes, until the channel ends or the next byte is not there yet.</summary>
+    /// <param name="whileReadable">Asked before each read; null to go on to the end.</param>
+    /// <returns>True if the channel has ended.</returns>
+    internal bool Drain(Func<bool>? whileReadable = null)
+    {
+        while (true)
+        {
+            Drained += Buffered.Length;
+            Advance(Buffered.Length);
+            if (whileReadable?.Invoke() == false)
+            {
+                return false;
+            }
+
+            if (!Fill(1))
+            {
+                return true;
+            }
+        }
+    }
+
+    /// <summary>Bytes that <see cref="Drain"/> has passed over.</summary>
+    internal long Drained { get; private set; }
+
     /// <inheritdoc/>
     public void Dispose()
     {

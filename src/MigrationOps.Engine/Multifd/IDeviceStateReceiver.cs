@@ -28,6 +28,9 @@ public interface IDeviceStateReceiver : IDevicePacketReceiver
     /// <summary>True once the initial data of every device has arrived, which a source with switchover-ack waits for.</summary>
     bool HasInitialData { get; }
 
+    /// <summary>How often devices have said that their initial data is there; a source that counts waits for an acknowledgement of each.</summary>
+    int InitialDataMarks { get; }
+
     /// <summary>Called when nothing more will come: throws the failure that names what is missing.</summary>
     void Complete();
 }

@@ -1,3 +1,5 @@
+using MigrationOps.Engine.Qemu;
+
 namespace MigrationOps.Engine.Multifd;
 
 /// <summary>The main channel of a receipt: walks the stream and answers on the return path as a target would.</summary>
@@ -9,17 +11,19 @@ internal sealed class MainChannel : IMainStreamObserver
     private readonly IDeviceStateReceiver _devices;
     private readonly ReceiveState _state;
     private readonly MainStreamParser _parser;
+    private readonly ReceiveOptions _options;
     private bool _returnPath;
-    private bool _acknowledged;
+    private int _acknowledged;
     private long _flushes;
 
     internal MainChannel(
-        ChannelReader reader, IDeviceStateReceiver devices, ReceiveState state, Stream? record, int pageSize)
+        ChannelReader reader, IDeviceStateReceiver devices, ReceiveState state, Stream? record, ReceiveOptions options)
     {
         _reader = reader;
         _devices = devices;
         _state = state;
-        _parser = new MainStreamParser(this, pageSize);
+        _parser = new MainStreamParser(this, options.PageSize);
+        _options = options;
         reader.RecordTo(record);
     }
 
@@ -39,10 +43,17 @@ internal sealed class MainChannel : IMainStreamObserver
         {
             _state.WaitUntilComplete(_devices);
             _devices.Complete();
-            Answer(new ReturnPathMessage(ReturnPathType.Shut));
+            new SourceApproval(_reader).Tell(new ReturnPathMessage(ReturnPathType.Shut));
+        }
+        else
+        {
+            _reader.Drain();
         }
 
-        PassRest();
+        if (_reader.Drained > 0 && _parser.HasEnded)
+        {
+            _state.Warn($"{_reader.Drained:N0} bytes follow the end of the main stream.");
+        }
     }
 
     public ISectionBody? OpenSection(SectionInfo section) => _devices.OpenSection(section);
@@ -66,13 +77,7 @@ internal sealed class MainChannel : IMainStreamObserver
         while (!_parser.HasEnded)
         {
             _reader.Advance(_parser.Parse(_reader.Buffered));
-            if (_returnPath && !_acknowledged && _parser.SetupHasEnded && _devices.HasInitialData)
-            {
-                // A source without switchover-ack takes the message and does nothing with it.
-                _acknowledged = true;
-                Answer(new ReturnPathMessage(ReturnPathType.SwitchoverAcknowledged));
-            }
-
+            Acknowledge();
             if (!_parser.HasEnded && !_reader.Fill(_parser.Wanted, ReadAhead))
             {
                 _parser.Finish(_reader.Buffered);
@@ -81,19 +86,20 @@ internal sealed class MainChannel : IMainStreamObserver
         }
     }
 
-    private void PassRest()
+    // A source without switchover-ack fails at an acknowledgement since QEMU 11.1, and its guest runs on. From that machine version
+    // on it waits for one per device that has asked, before for one of all.
+    private void Acknowledge()
     {
-        long rest = _reader.Buffered.Length;
-        _reader.Advance(_reader.Buffered.Length);
-        while (_reader.Fill(1))
+        if (!_returnPath || !_options.SwitchoverAck)
         {
-            rest += _reader.Buffered.Length;
-            _reader.Advance(_reader.Buffered.Length);
+            return;
         }
 
-        if (rest > 0 && _parser.HasEnded)
+        int due = MachineVersion.AcksPerDevice(_options.SwitchoverAckCount, _parser.Machine) ? _devices.InitialDataMarks
+            : _parser.SetupHasEnded && _devices.HasInitialData ? 1 : 0;
+        for (; _acknowledged < due; _acknowledged++)
         {
-            _state.Warn($"{rest:N0} bytes follow the end of the main stream.");
+            Answer(new ReturnPathMessage(ReturnPathType.SwitchoverAcknowledged));
         }
     }
 

@@ -189,6 +189,11 @@ public sealed class MainStreamParser
         switch (type)
         {
             case (byte)SectionKind.End:
+                if (_sections.Count == 0)
+                {
+                    throw Error(MultifdError.MainStreamInvalid, "the stream ends without any section: it carries no state");
+                }
+
                 _state = State.AfterEnd;
                 return 1;
             case (byte)SectionKind.Start:

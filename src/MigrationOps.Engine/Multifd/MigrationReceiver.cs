@@ -188,7 +188,7 @@ public sealed class MigrationReceiver : IDisposable
         {
             reader.Name = "main channel";
             _state.AddMain();
-            new MainChannel(reader, _devices, _state, _recorder?.OpenMain(), _options.PageSize).Run(() => _accepting.Cancel());
+            new MainChannel(reader, _devices, _state, _recorder?.OpenMain(), _options).Run(() => _accepting.Cancel());
         }
         else
         {

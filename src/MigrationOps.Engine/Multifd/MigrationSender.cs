@@ -8,6 +8,10 @@ namespace MigrationOps.Engine.Multifd;
 /// </summary>
 public sealed class MigrationSender : IDisposable
 {
+    // How long a target has for closing its channels when it does not take what came over one of them. It does that at once; what
+    // takes time is a thread's turn on a busy host.
+    private static readonly TimeSpan RefusalPatience = TimeSpan.FromMilliseconds(300);
+
     private static readonly byte[] OpenReturnPath = [8, 0, 1, 0, 0];
 
     private readonly TransferScope _scope;
@@ -15,9 +19,10 @@ public sealed class MigrationSender : IDisposable
     private readonly TransportSecurity _security;
     private readonly List<(int Id, CountedStream Stream)> _channels = [];
     private readonly List<SideThread> _threads = [];
-    private Stream? _main;
+    private CountedStream? _main;
     private SideThread? _returnPath;
     private volatile bool _succeeded;
+    private readonly ManualResetEventSlim _answered = new();
     private int? _connecting;
 
     /// <summary>Prepares a migration.</summary>
@@ -36,7 +41,12 @@ public sealed class MigrationSender : IDisposable
     /// <param name="main">Writes the main stream; the first argument of it asks the target for the return path.</param>
     /// <param name="channels">Writes each channel, on a thread of its own, init message included.</param>
     /// <exception cref="MultifdException"><see cref="MultifdError.TargetFailed"/>, <see cref="MultifdError.TargetDroppedChannel"/>.</exception>
-    public void Send(Action<Stream, byte[]> main, IReadOnlyList<Action<Stream>> channels)
+    public void Send(Action<Stream, byte[]> main, IReadOnlyList<Action<Stream>> channels) => Send(main, channels, _ => { });
+
+    /// <param name="main">As above.</param>
+    /// <param name="channels">As above.</param>
+    /// <param name="checkTarget">Told the process that listens at the target, if it can be seen from here, before anything is sent.</param>
+    internal void Send(Action<Stream, byte[]> main, IReadOnlyList<Action<Stream>> channels, Action<PeerProcessInfo?> checkTarget)
     {
         ArgumentNullException.ThrowIfNull(main);
         ArgumentNullException.ThrowIfNull(channels);
@@ -44,6 +54,7 @@ public sealed class MigrationSender : IDisposable
         {
             // A target with TLS cannot look ahead into a connection and takes the first one for the main channel.
             _main = new CountedStream(Transport.Connect(_endpoint, _security, _scope), _scope);
+            checkTarget(_main.Peer);
             _returnPath = SideThread.Start("return path", _scope, ReadReturnPath);
             for (int i = 0; i < channels.Count; i++)
             {
@@ -83,9 +94,42 @@ public sealed class MigrationSender : IDisposable
         }
     }
 
+    /// <summary>
+    /// Waits until the target has taken what was written to the channels, and looks whether it closes them. Called before the last
+    /// byte of the main stream: a target that refuses a packet closes its channels, and one that has the whole main stream closes
+    /// them as well and may say that it succeeded although it refused a packet - QEMU does.
+    /// </summary>
+    /// <exception cref="MultifdException"><see cref="MultifdError.TargetFailed"/>.</exception>
+    internal void CheckChannels()
+    {
+        _threads.ForEach(t => t.Join());
+        _scope.CancellationToken.ThrowIfCancellationRequested();
+        var moment = new Deadline(RefusalPatience);
+        foreach (var (id, stream) in _channels)
+        {
+            if (!stream.WaitUntilTaken() || stream.EndsUntil(_scope, moment))
+            {
+                throw Failed($"it closed channel {id} before the main stream had ended; see its log for what it did not take");
+            }
+        }
+
+        // The ones before have been open until now only if nothing has happened since.
+        if (_channels.FindIndex(c => c.Stream.EndsUntil(_scope, new Deadline(TimeSpan.Zero))) is >= 0 and var index)
+        {
+            throw Failed($"it closed channel {_channels[index].Id} before the main stream had ended; see its log for what it did not take");
+        }
+    }
+
+    /// <summary>Waits until the target has answered on the return path: only one that has read the head of the stream does.</summary>
+    internal void WaitForAnswer() => _answered.Wait(_scope.CancellationToken);
+
+    /// <summary>True once the target has answered.</summary>
+    internal bool HasAnswered => _answered.IsSet;
+
     /// <inheritdoc/>
     public void Dispose()
     {
+        _answered.Dispose();
         _main?.Dispose();
         _channels.ForEach(c => c.Stream.Dispose());
         _threads.ForEach(t => t.Dispose());
@@ -141,6 +185,11 @@ public sealed class MigrationSender : IDisposable
             {
                 int used = ReturnPathMessage.Parse(reader.Buffered, out var message, reader.Offset);
                 reader.Advance(used);
+                if (used > 0)
+                {
+                    _answered.Set();
+                }
+
                 if (used > 0 && message.Type == ReturnPathType.Shut)
                 {
                     _succeeded = message.Value == 0 ? true : throw Failed("it says that it failed");

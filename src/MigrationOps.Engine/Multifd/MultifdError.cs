@@ -60,11 +60,17 @@ public enum MultifdError
     /// <summary>Neither side has moved a byte for longer than the deadline.</summary>
     NoProgress,
 
+    /// <summary>The source closed the migration before it was told that everything has arrived, or did not take that answer.</summary>
+    SourceFailed,
+
     /// <summary>The target says that it failed, or ended without saying that it succeeded.</summary>
     TargetFailed,
 
     /// <summary>The target closed a channel without reading it: it has fewer channels than the migration.</summary>
     TargetDroppedChannel,
+
+    /// <summary>The target is no receiver of device state: it takes a whole migration, with the machine's configuration.</summary>
+    TargetTakesWholeMigrations,
 
     /// <summary>The archive is not complete, or its bytes are not those that were received.</summary>
     ArchiveInvalid,
@@ -94,12 +100,12 @@ public sealed class MultifdException : MigrationOpsException
     private static FailureKind KindOf(MultifdError reason) => reason switch
     {
         MultifdError.UnsupportedVersion => FailureKind.NotSupported,
-        MultifdError.MissingChannel or MultifdError.MissingMainChannel => FailureKind.Connection,
+        MultifdError.MissingChannel or MultifdError.MissingMainChannel or MultifdError.SourceFailed => FailureKind.Connection,
         MultifdError.TruncatedPacket or MultifdError.MissingSync or MultifdError.MainStreamTruncated
             or MultifdError.ArchiveInvalid => FailureKind.CorruptData,
         MultifdError.PacketTooLarge => FailureKind.LimitExceeded,
         MultifdError.NoProgress => FailureKind.Timeout,
-        MultifdError.TargetFailed or MultifdError.TargetDroppedChannel => FailureKind.Refused,
+        MultifdError.TargetFailed or MultifdError.TargetDroppedChannel or MultifdError.TargetTakesWholeMigrations => FailureKind.Refused,
         MultifdError.ArchiveExists => FailureKind.InvalidArgument,
         _ => FailureKind.Protocol,
     };
@@ -118,8 +124,12 @@ public sealed class MultifdException : MigrationOpsException
             "Look at the source: it ended or was cancelled before the migration was complete. Migrate again.",
         MultifdError.PacketTooLarge => "Raise the packet limit if the source really sends packets of this size.",
         MultifdError.NoProgress => "Look at the other side: it is connected and sends nothing. A longer -Timeout helps only a slow peer.",
+        MultifdError.SourceFailed =>
+            "Look at the source (query-migrate, query-status): its guest may run on there, so start nothing of what came here. If the guest is stopped there, let it go on with cont. Then migrate again.",
         MultifdError.TargetFailed => "Look at the target's log, and compare its machine and devices with the archive's source.",
         MultifdError.TargetDroppedChannel => "Set multifd-channels of the target to the number of channels that the archive has.",
+        MultifdError.TargetTakesWholeMigrations =>
+            "Send state files to a Receive-VfioMultifdState. A QEMU loads a whole migration: keep one with Receive-VfioMultifdState -Archive, and replay it with Send-VfioMultifdState -Archive.",
         MultifdError.ArchiveInvalid => "Receive the migration again. What the archive has must not be loaded.",
         MultifdError.ArchiveExists => "Give a folder that is empty or not there yet.",
         _ => "The source broke the multifd protocol. Do not trust this migration: repeat it, and report it with an -Archive of it.",

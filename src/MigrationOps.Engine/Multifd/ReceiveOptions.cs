@@ -12,6 +12,12 @@ public sealed record ReceiveOptions
     /// <summary>The largest data of one packet in bytes.</summary>
     public int PacketLimit { get; init; } = 64 * 1024 * 1024;
 
+    /// <summary>Whether the capability switchover-ack is on at the source: only then it is told that the switchover may come.</summary>
+    public bool SwitchoverAck { get; init; }
+
+    /// <summary>How many acknowledgements the source waits for.</summary>
+    public SwitchoverAckCount SwitchoverAckCount { get; init; }
+
     /// <summary>The longest time in which no connection moves a byte.</summary>
     public TimeSpan Timeout { get; init; } = TimeSpan.FromSeconds(30);
 }

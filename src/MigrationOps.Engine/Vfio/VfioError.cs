@@ -45,6 +45,12 @@ public enum VfioError
     /// <summary>A packet for a device that the main stream does not have.</summary>
     UnknownDevice,
 
+    /// <summary>The migration does not carry the device whose state is wanted, or no VFIO device at all.</summary>
+    DeviceNotInMigration,
+
+    /// <summary>Nothing that is received would be kept.</summary>
+    NoDestination,
+
     /// <summary>More devices than the limit.</summary>
     TooManyDevices,
 
@@ -107,7 +113,8 @@ public sealed class VfioException : MigrationOpsException
             or VfioError.TruncatedSection => FailureKind.CorruptData,
         VfioError.IndexBeyondWindow or VfioError.TooManyDevices or VfioError.TooManyOutOfOrder => FailureKind.LimitExceeded,
         VfioError.SpillFailed or VfioError.DataTransferFailed => FailureKind.Storage,
-        VfioError.DeviceNotFound => FailureKind.NotFound,
+        VfioError.DeviceNotFound or VfioError.DeviceNotInMigration => FailureKind.NotFound,
+        VfioError.NoDestination => FailureKind.InvalidArgument,
         VfioError.TransitionFailed or VfioError.WrongDevice => FailureKind.Refused,
         VfioError.DeviceInError => FailureKind.InvalidState,
         _ => FailureKind.Protocol,
@@ -117,6 +124,9 @@ public sealed class VfioException : MigrationOpsException
     {
         VfioError.UnsupportedPacketVersion => "Use a QEMU whose VFIO packets have version 0.",
         VfioError.IndexBeyondWindow => "Do not trust this migration. Raise the window if the source really runs so far ahead.",
+        VfioError.DeviceNotInMigration =>
+            "The source was not told that its state was taken: let its guest go on there if it is stopped (cont). Give the name of a section that the migration has, or keep all of it with -Archive.",
+        VfioError.NoDestination => "Give -Destination, -Archive or -VfioDevice.",
         VfioError.TooManyDevices => "Raise the limit if the source really has so many devices.",
         VfioError.TooManyOutOfOrder => "Raise the memory budget.",
         VfioError.MissingPacket or VfioError.MissingConfig or VfioError.TruncatedConfig or VfioError.InvalidConfig

@@ -17,7 +17,7 @@ public static partial class VfioStateReceiver
         VfioReceiveOptions options, ILogger logger, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(options);
-        CheckDestination(options.Destination);
+        CheckDestination(options);
         using var archive = options.Archive is null ? null : new ArchiveWriter(options.Archive);
         using var scope = new TransferScope(options.Receive.Timeout, ProgressRule.WholeTransfer, cancellationToken) { Progress = options.Progress };
         using var listener = Transport.Listen(options.Endpoint, options.Security, scope);
@@ -31,7 +31,8 @@ public static partial class VfioStateReceiver
         {
             MemoryBudget = options.MemoryBudget,
             SpillDirectory = options.Destination ?? Path.GetDirectoryName(Path.GetFullPath(options.Archive ?? "./x"))!,
-        }, sinks.Open, scope.CancellationToken);
+        }, sinks.Open, scope.CancellationToken)
+        { CheckDevices = names => CheckDevices(options, names) };
         var summary = MigrationReceiver.Receive(listener, options.Receive, devices, archive, scope);
         foreach (string warning in summary.Warnings)
         {
@@ -75,13 +76,44 @@ public static partial class VfioStateReceiver
                 ? [.. device.Warnings, VfioStateStore.ConfigNotLoaded, .. warnings] : [.. device.Warnings, .. warnings],
         };
 
-    private static void CheckDestination(string? destination)
+    private static void CheckDestination(VfioReceiveOptions options)
     {
-        if (destination is not null && !Directory.Exists(destination))
+        if (options is { Destination: null, Archive: null, Device: null })
         {
-            throw new WireException(WireError.NotFound, $"The folder '{destination}' does not exist.",
+            throw new VfioException(VfioError.NoDestination,
+                "Nothing that is received would be kept, and the source gives its guest up when it is told that all has arrived.");
+        }
+
+        if (options is { IdStr: not null, Device: null })
+        {
+            throw new VfioException(VfioError.NoDestination,
+                $"The state of '{options.IdStr}' is asked for, and no device is given that takes it.",
+                action: "Give -VfioDevice together with -IdStr, or leave -IdStr out.");
+        }
+
+        if (options.Destination is { } folder && !Directory.Exists(folder))
+        {
+            throw new WireException(WireError.NotFound, $"The folder '{folder}' does not exist.",
                 action: "Create the folder, or give another one.")
-            { Target = destination };
+            { Target = folder };
+        }
+    }
+
+    // Before the source is told: it would give up a guest of which nothing is kept.
+    private static void CheckDevices(VfioReceiveOptions options, IReadOnlyList<string> names)
+    {
+        string has = names.Count == 0 ? "it has no VFIO device" : $"it has {string.Join(", ", names.Select(n => $"'{n}'"))}";
+        if (options is { Device: not null, IdStr: { } wanted } && !names.Contains(wanted))
+        {
+            throw new VfioException(VfioError.DeviceNotInMigration,
+                $"Expected '{wanted}' in the migration; {has}. Nothing was loaded into '{options.Device.Path}'.")
+            { Section = wanted };
+        }
+
+        if (names.Count == 0 && (options.Device is not null || options.Archive is null))
+        {
+            throw new VfioException(VfioError.DeviceNotInMigration,
+                $"Expected the state of a VFIO device in the migration; {has}, and no -Archive is to keep the rest.");
         }
     }
 

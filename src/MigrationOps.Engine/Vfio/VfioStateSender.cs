@@ -50,8 +50,8 @@ public static class VfioStateSender
         using var sender = new MigrationSender(options.Endpoint, options.Security, scope);
         var results = new VfioStateTransfer[sources.Count];
         long start = Stopwatch.GetTimestamp();
-        sender.Send(
-            (main, openReturnPath) => SendMain(sources, main, openReturnPath, () =>
+        Send(sender, options.Endpoint,
+            (main, openReturnPath) => SendMain(sender, sources, main, openReturnPath, () =>
             {
                 var threads = sources.Select((source, i) => Start(scope, queue, () =>
                     results[i] = SendDevice(source, queue, options))).ToList();
@@ -65,13 +65,36 @@ public static class VfioStateSender
         return results;
     }
 
+    private static void Send(MigrationSender sender, Endpoint endpoint, Action<Stream, byte[]> main, IReadOnlyList<Action<Stream>> channels)
+    {
+        try
+        {
+            sender.Send(main, channels, target =>
+            {
+                if (target is { Name: { } name } && name.StartsWith("qemu", StringComparison.Ordinal))
+                {
+                    throw NoReceiver(endpoint, $"is {target}, which takes no device state without the machine around it; nothing was sent");
+                }
+            });
+        }
+        catch (MultifdException e) when (e.Reason == MultifdError.TargetFailed && !sender.HasAnswered)
+        {
+            throw NoReceiver(endpoint, "closed the connection at the head of the stream, before any device state was sent", e);
+        }
+    }
+
+    private static MultifdException NoReceiver(Endpoint endpoint, string what, Exception? inner = null)
+        => new(MultifdError.TargetTakesWholeMigrations, $"{endpoint}: the target {what}.", inner) { Peer = endpoint.ToString() };
+
     private static void SendMain(
-        IReadOnlyList<IDeviceStateSource> sources, Stream main, byte[] openReturnPath, Action sendDevices)
+        MigrationSender sender, IReadOnlyList<IDeviceStateSource> sources, Stream main, byte[] openReturnPath, Action sendDevices)
     {
         var writer = new MainStreamWriter(main);
         SectionInfo[] sections = [.. sources.Select((s, i) => new SectionInfo(FirstSectionId + (uint)i, s.IdStr, s.InstanceId, 1))];
         byte[] setup = Body(w => w.WriteSetup()), end = Body(w => w.Write(VfioMarker.EndOfState));
         writer.Begin(openReturnPath);
+        // Devices stop, and state goes out, only for a target that understands the head.
+        sender.WaitForAnswer();
         WriteAll(SectionKind.Start, setup);
         writer.StartSwitchover();
         sendDevices();

@@ -40,6 +40,19 @@ internal sealed class CountedStream(Stream inner, TransferScope transfer) : Stre
         }
     }
 
+    /// <summary>Waits until the peer's system has taken everything that was written, or the peer has closed.</summary>
+    /// <returns>False if the peer has closed.</returns>
+    internal bool WaitUntilTaken() => Socket?.WasTaken() != false;
+
+    /// <summary>True if the peer ends the connection before the moment.</summary>
+    internal bool EndsUntil(IoScope scope, Deadline moment)
+        => Socket is { } socket && scope.TryWait(socket.Handle, PollEvents.PeerEnded, moment) != PollEvents.None;
+
+    /// <summary>The process that listened at the other end, if it can be seen from here.</summary>
+    internal PeerProcessInfo? Peer => Socket is { } socket ? PeerProcessInfo.OfListener(socket) : null;
+
+    private FdStream? Socket => inner as FdStream ?? (inner as TlsStream)?.Connection;
+
     /// <summary>Says that nothing more will be written; the other side can still answer, or close.</summary>
     internal void EndWriting()
     {

@@ -15,6 +15,9 @@ public sealed class FdStream : Stream
     // More saves no more sleeps, and costs those who have to wait for the network.
     private const int Looks = 2;
 
+    // No event says that a system has taken the last byte.
+    private static readonly TimeSpan s_betweenLooks = TimeSpan.FromMilliseconds(10);
+
     private readonly TransferScope _scope;
     private readonly IDisposable? _owner;
     private readonly bool _alwaysReady;
@@ -120,6 +123,37 @@ public sealed class FdStream : Stream
     /// <summary>True as soon as there is something to read, or a hang-up; false when the moment has passed first.</summary>
     internal bool IsReadableUntil(Deadline moment)
         => _alwaysReady || _scope.TryWait(Handle, PollEvents.Readable, moment) != PollEvents.None;
+
+    /// <summary>
+    /// The peer has closed: did its system take what was written last? A peer that closes with our bytes unread, or had closed
+    /// before they came, answers with a reset, which may come after the end of what it sent.
+    /// </summary>
+    internal bool WasTaken()
+    {
+        var deadline = StartDeadline();
+        var look = TimeSpan.Zero;
+        while (Kind == FileKind.Socket)
+        {
+            var returned = _scope.TryWait(Handle, PollEvents.None, new Deadline(look));
+            look = s_betweenLooks;
+            if (returned.HasFlag(PollEvents.Error))
+            {
+                return false;
+            }
+
+            if (Ioctl.GetUnsentBytes(Handle, Name) == 0)
+            {
+                return true;
+            }
+
+            if (returned != PollEvents.None || deadline.HasPassed)
+            {
+                return false;
+            }
+        }
+
+        return true;
+    }
 
     // Tells a peer that takes nothing from one that is slow: what we wrote is still there.
     private string Unread()

@@ -10,6 +10,9 @@ internal sealed class TlsStream(SslStream inner, FdStream connection) : Stream
 {
     private readonly string _name = connection.Name;
 
+    /// <summary>What TLS runs over; it stays this stream's.</summary>
+    internal FdStream Connection => connection;
+
     public override bool CanRead => inner.CanRead;
 
     public override bool CanWrite => inner.CanWrite;

@@ -79,12 +79,15 @@ public readonly record struct PendingBytes(long MustPrecopy, long CanPostcopy = 
     /// </summary>
     public int SwitchoverAcks { get; init; }
 
-    /// <summary>Both.</summary>
-    public long Total => MustPrecopy + CanPostcopy;
+    /// <summary>Both; <see cref="long.MaxValue"/> where the sum is larger.</summary>
+    public long Total => Sum(MustPrecopy, CanPostcopy);
 
-    /// <summary>The sum of what two devices have pending.</summary>
-    public PendingBytes Add(PendingBytes other) => new(MustPrecopy + other.MustPrecopy, CanPostcopy + other.CanPostcopy)
+    /// <summary>The sum of what two devices have pending; of each number the largest there is, where the sum is larger.</summary>
+    public PendingBytes Add(PendingBytes other) => new(Sum(MustPrecopy, other.MustPrecopy), Sum(CanPostcopy, other.CanPostcopy))
     {
-        SwitchoverAcks = SwitchoverAcks + other.SwitchoverAcks,
+        SwitchoverAcks = (int)Math.Clamp((long)SwitchoverAcks + other.SwitchoverAcks, int.MinValue, int.MaxValue),
     };
+
+    // A sum that wraps around is small or negative, and would pass for a device that has next to nothing to send.
+    private static long Sum(long a, long b) => (long)Int128.Clamp((Int128)a + b, long.MinValue, long.MaxValue);
 }

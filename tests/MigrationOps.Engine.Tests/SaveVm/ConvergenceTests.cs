@@ -29,6 +29,35 @@ public class ConvergenceTests
         Assert.Equal(device.Written, device.Taken);
     }
 
+    public static TheoryData<long, long, long, long> Extremes { get; } = new()
+    {
+        { long.MaxValue, 0, long.MaxValue, 0 },
+        { long.MaxValue, 0, 2, 0 },
+        { long.MaxValue, long.MaxValue, 2, 0 },
+        { 0, long.MaxValue, 0, long.MaxValue },
+        { 1L << 62, 1L << 62, 1L << 62, 1L << 62 },
+    };
+
+    [Theory]
+    [MemberData(nameof(Extremes))]
+    public void No_number_that_devices_report_wraps_around_into_convergence(long must, long late, long otherMust, long otherLate)
+    {
+        var sum = new PendingBytes(must, late) { SwitchoverAcks = int.MaxValue }.Add(new PendingBytes(otherMust, otherLate) { SwitchoverAcks = 1 });
+        Assert.Equal(long.MaxValue, sum.Total);
+        Assert.True(sum.MustPrecopy >= must && sum.CanPostcopy >= late && sum.SwitchoverAcks == int.MaxValue, sum.ToString());
+
+        // The longest downtime and any bandwidth make the largest threshold that there is.
+        var pair = new MigrationPair { SourceOptions = new SaveVmSourceOptions { DowntimeLimit = TimeSpan.FromDays(10_000), MaxRounds = 1 } };
+        foreach (var (name, pending) in new[] { ("a", new PendingBytes(must, late)), ("b", new PendingBytes(otherMust, otherLate)) })
+        {
+            pair.Source.Register(name, -1, 1, new ScriptedDevice(name, pair.Log, ScriptedDevice.Live) { Estimate = () => pending, Exact = () => pending });
+            pair.Target.Register(name, -1, 1, new ScriptedDevice(name, pair.Log, ScriptedDevice.Live));
+        }
+
+        pair.Run();
+        Assert.Equal(SaveVmError.DidNotConverge, Assert.IsType<SaveVmException>(pair.SourceFailure).Reason);
+    }
+
     [Fact]
     public void The_bandwidth_limit_holds_while_the_device_runs()
     {

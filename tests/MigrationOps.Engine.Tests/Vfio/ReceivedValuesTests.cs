@@ -86,14 +86,15 @@ public sealed class ReceivedValuesTests : IDisposable
     }
 
     [Fact]
-    public void Where_nothing_is_kept_the_digests_are_the_same_and_there_is_no_path()
+    public void Where_the_whole_migration_is_kept_the_digests_are_the_same_and_no_device_has_a_path()
     {
-        var (received, elapsed) = Receive(new VfioReceiveOptions { Endpoint = new Endpoint.Unix(_folder.File("s")) }, switchoverFirst: true);
+        var (received, elapsed) = Receive(
+            new VfioReceiveOptions { Endpoint = new Endpoint.Unix(_folder.File("s")), Archive = _folder.File("archive") }, switchoverFirst: true);
         Assert.Equal([Digest([.. Precopy, .. OfFirst]), Digest(OfSecond)], received.Select(r => r.Sha256));
         Assert.All(received, r => Assert.Null(r.Path));
         AssertWarnings(received);
         Assert.All(received, r => AssertPace(r, elapsed));
-        Assert.Empty(Directory.GetFileSystemEntries(_folder.Path));
+        Assert.Equal([_folder.File("archive")], Directory.GetFileSystemEntries(_folder.Path));
     }
 
     // A device's own warnings, and then those of the whole migration.

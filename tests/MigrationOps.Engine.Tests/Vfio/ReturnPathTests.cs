@@ -52,7 +52,7 @@ public sealed class ReturnPathTests : IDisposable
         using var scope = new TransferScope(TimeSpan.FromSeconds(60), ProgressRule.WholeTransfer, TestContext.Current.CancellationToken);
         using var listener = Transport.Listen(new Endpoint.Unix(_folder.File("s")), TransportSecurity.Default, scope);
         using var devices = new DeviceStateReceiver(new ReassemblyOptions(), (_, _) => new MemorySink(), scope.CancellationToken);
-        var receiver = Task.Run(() => MigrationReceiver.Receive(listener, new ReceiveOptions { Channels = channels }, devices, null, scope));
+        var receiver = Task.Run(() => MigrationReceiver.Receive(listener, new ReceiveOptions { Channels = channels, SwitchoverAck = true }, devices, null, scope));
         using var main = Transport.Connect(listener.Endpoint, TransportSecurity.Default, scope);
         using var first = Transport.Connect(listener.Endpoint, TransportSecurity.Default, scope);
         main.Write(capture.Main);
@@ -139,7 +139,7 @@ public sealed class ReturnPathTests : IDisposable
         var receiver = Task.Run(() =>
         {
             using var devices = new DeviceStateReceiver(new ReassemblyOptions(), (_, _) => new MemorySink(), scope.CancellationToken);
-            return Record.Exception(() => MigrationReceiver.Receive(listener, new ReceiveOptions { Timeout = timeout }, devices, null, scope));
+            return Record.Exception(() => MigrationReceiver.Receive(listener, new ReceiveOptions { Timeout = timeout, SwitchoverAck = true }, devices, null, scope));
         });
         // A source opens all its connections before its main stream can end.
         byte[][] streams = [capture.Main, .. Enumerable.Range(0, capture.Channels.Count).Select(capture.Bytes)];

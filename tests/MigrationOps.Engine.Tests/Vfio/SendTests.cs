@@ -47,7 +47,7 @@ public sealed class SendTests : IDisposable
     {
         using var authority = new TestCertificates();
         var security = new TransportSecurity(authority.WriteBoth(_folder.File("pki")));
-        var (sent, received) = Transfer([SaveState("a", 5_000_001, 1)], "tcp:127.0.0.1:0", null, 4, 1024 * 1024, security: security);
+        var (sent, received) = Transfer([SaveState("a", 5_000_001, 1)], "tcp:127.0.0.1:0", null, 4, 1024 * 1024, _folder.File("archive"), security);
         Assert.Equal(Assert.Single(sent).Sha256, Assert.Single(received).Sha256);
     }
 
@@ -55,7 +55,7 @@ public sealed class SendTests : IDisposable
     public void Nothing_stays_open_after_a_transfer()
     {
         string file = SaveState("a", 2_000_000, 1);
-        Transfer([file], "unix:" + _folder.File("s"), null, 4, 65536);
+        Transfer([file], "unix:" + _folder.File("s"), null, 4, 65536, _folder.File("archive"));
         Assert.Equal(0, Sockets());
         Assert.False(File.Exists(_folder.File("s")));
 

@@ -16,11 +16,11 @@ public static class ArchiveReplay
         ArgumentNullException.ThrowIfNull(archive);
         ArgumentNullException.ThrowIfNull(sender);
         sender.Send(
-            (target, openReturnPath) => SendMain(folder, archive, target, openReturnPath, cancellationToken),
+            (target, openReturnPath) => SendMain(folder, archive, target, openReturnPath, sender.CheckChannels, cancellationToken),
             [.. archive.Channels.Select(channel => (Action<Stream>)(target =>
             {
                 using var file = MigrationArchive.OpenStream(folder, channel);
-                Copy(file, target, cancellationToken);
+                Copy(file, target, file.Length, cancellationToken);
             }))]);
         return archive.Streams.Sum(s => s.Bytes);
     }
@@ -28,7 +28,7 @@ public static class ArchiveReplay
     // The target's word on success comes on the return path. A source without it sent no command to open it; it is put
     // before the first section, where QEMU sends it too.
     private static void SendMain(
-        string folder, MigrationArchive archive, Stream target, byte[] openReturnPath, CancellationToken cancellationToken)
+        string folder, MigrationArchive archive, Stream target, byte[] openReturnPath, Action checkChannels, CancellationToken cancellationToken)
     {
         using var file = MigrationArchive.OpenStream(folder, archive.Streams.Single(s => s.Channel is null));
         var parser = new MainStreamParser(new Deaf(), archive.PageSize);
@@ -53,15 +53,25 @@ public static class ArchiveReplay
             target.Write(openReturnPath);
         }
 
-        target.Write(head.AsSpan(first));
-        Copy(file, target, cancellationToken);
+        // The last byte stays here until the channels are known to have been taken.
+        long rest = file.Length - head.Length - 1;
+        target.Write(head.AsSpan(first, head.Length - first - (rest < 0 ? 1 : 0)));
+        Copy(file, target, rest, cancellationToken);
+        checkChannels();
+        Span<byte> last = [head[^1]];
+        if (rest >= 0)
+        {
+            file.ReadExactly(last);
+        }
+
+        target.Write(last);
     }
 
-    private static void Copy(FileStream source, Stream target, CancellationToken cancellationToken)
+    private static void Copy(FileStream source, Stream target, long length, CancellationToken cancellationToken)
     {
         byte[] buffer = new byte[BufferSize];
         int count;
-        while ((count = source.Read(buffer)) > 0)
+        for (; length > 0 && (count = source.Read(buffer.AsSpan(0, (int)Math.Min(buffer.Length, length)))) > 0; length -= count)
         {
             cancellationToken.ThrowIfCancellationRequested();
             target.Write(buffer.AsSpan(0, count));

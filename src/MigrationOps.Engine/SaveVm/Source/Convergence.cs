@@ -23,7 +23,8 @@ internal sealed class Convergence(SourceSession session, ILogger logger)
     private long? _readyAt;
     private bool _late;
 
-    private long Threshold => (long)Math.Min(_bandwidth * _options.DowntimeLimit.TotalSeconds, long.MaxValue);
+    // Below the largest number: that stands for more than can be counted, and never fits.
+    private long Threshold => Math.Min((long)Math.Min(_bandwidth * _options.DowntimeLimit.TotalSeconds, long.MaxValue), long.MaxValue - 1);
 
     // While the target runs and waits for pages, nobody saves bandwidth for anybody else unless told to.
     private long? MaxBandwidth => _late ? _options.MaxPostcopyBandwidth : _options.MaxBandwidth;

@@ -18,6 +18,7 @@ public sealed class DeviceStateReceiver : IDeviceStateReceiver, IDisposable
     private readonly Dictionary<string, DeviceReassembly>.AlternateLookup<ReadOnlySpan<char>> _lookup;
     private readonly Func<string, uint, IDeviceStateSink> _openSink;
     private readonly ReassemblyContext _context;
+    private int _initialDataMarks;
     private bool _open;
     private bool _allAnnounced;
 
@@ -37,11 +38,17 @@ public sealed class DeviceStateReceiver : IDeviceStateReceiver, IDisposable
         _lookup = _devices.GetAlternateLookup<ReadOnlySpan<char>>();
     }
 
+    /// <summary>Told the names of all devices before the migration may succeed; throws if they are not what was wanted.</summary>
+    internal Action<IReadOnlyList<string>>? CheckDevices { get; init; }
+
     /// <inheritdoc/>
     public bool IsComplete => All(d => d.IsDone);
 
     /// <inheritdoc/>
     public bool HasInitialData => All(d => d.HasInitialData);
+
+    /// <inheritdoc/>
+    public int InitialDataMarks => Volatile.Read(ref _initialDataMarks);
 
     /// <summary>What was received, a device each, in the order of their names.</summary>
     public IReadOnlyList<(DeviceSummary Summary, IDeviceStateSink Sink)> Devices
@@ -76,7 +83,7 @@ public sealed class DeviceStateReceiver : IDeviceStateReceiver, IDisposable
     {
         var device = Find(Encoding.UTF8.GetBytes(idStr), instanceId, new PacketPlace(idStr, "main channel", 0));
         device.IsAnnounced = true;
-        return new MarkerParser(new DeviceSection(device), device.Name, sectionId);
+        return new MarkerParser(new DeviceSection(this, device), device.Name, sectionId);
     }
 
     /// <summary>Takes the payload of one packet from somebody who has read it.</summary>
@@ -115,6 +122,11 @@ public sealed class DeviceStateReceiver : IDeviceStateReceiver, IDisposable
             throw Unknown(unknown.Name, unknown.First);
         }
 
+        if (allAnnounced)
+        {
+            CheckDevices?.Invoke([.. devices.Select(d => d.IdStr)]);
+        }
+
         foreach (var device in devices)
         {
             device.Open();
@@ -130,6 +142,8 @@ public sealed class DeviceStateReceiver : IDeviceStateReceiver, IDisposable
             {
                 device.Complete();
             }
+
+            CheckDevices?.Invoke([.. _devices.Values.Select(d => d.IdStr)]);
         }
     }
 
@@ -193,11 +207,15 @@ public sealed class DeviceStateReceiver : IDeviceStateReceiver, IDisposable
     private static VfioException Unknown(string name, in PacketPlace place)
         => (place with { Device = name }).Fail(VfioError.UnknownDevice, "the main stream has no such device");
 
-    private sealed class DeviceSection(DeviceReassembly device) : IMarkerObserver
+    private sealed class DeviceSection(DeviceStateReceiver receiver, DeviceReassembly device) : IMarkerObserver
     {
         public void Data(SectionKind kind, ReadOnlySpan<byte> data) => device.WriteMain(kind, data);
 
-        public void InitialDataSent() => device.HasInitialData = true;
+        public void InitialDataSent()
+        {
+            device.HasInitialData = true;
+            Interlocked.Increment(ref receiver._initialDataMarks);
+        }
 
         public void Config(ReadOnlySpan<byte> body) => device.CompleteMain(body);
     }

@@ -45,6 +45,12 @@ public sealed class ReceiveVfioMultifdState : VfioTransferCmdlet
     [ValidateSet("1024", "2048", "4096", "8192", "16384", "65536")]
     public int PageSize { get; set; } = 4096;
 
+    [Parameter]
+    public SwitchParameter SwitchoverAck { get; set; }
+
+    [Parameter]
+    public SwitchoverAckCount SwitchoverAckCount { get; set; }
+
     protected override object Target => Uri;
 
     protected override Action<IOperationHost>? Prepare()
@@ -62,6 +68,8 @@ public sealed class ReceiveVfioMultifdState : VfioTransferCmdlet
                 Channels = Channels == 0 ? null : Channels,
                 PageSize = PageSize,
                 PacketLimit = PacketLimit,
+                SwitchoverAck = SwitchoverAck,
+                SwitchoverAckCount = SwitchoverAckCount,
                 Timeout = Timeout,
             },
         };

@@ -1,7 +1,7 @@
 using System.Globalization;
 using System.Text.RegularExpressions;
 
-namespace MigrationOps.Engine.SaveVm;
+namespace MigrationOps.Engine.Qemu;
 
 /// <summary>The version in the name of a machine type, on which QEMU's behaviour in a migration depends.</summary>
 internal static partial class MachineVersion
