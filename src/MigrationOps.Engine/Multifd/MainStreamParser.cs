@@ -95,6 +95,12 @@ public sealed class MainStreamParser
             }
         }
 
+        if (total == data.Length)
+        {
+            // What the last step had in hand says nothing about what comes next, which may be shorter.
+            Wanted = 1;
+        }
+
         return total;
     }
 

@@ -45,7 +45,7 @@ internal sealed class CountedStream(Stream inner, TransferScope transfer) : Stre
     internal bool WaitUntilTaken() => Socket?.WasTaken() != false;
 
     /// <summary>True if the peer ends the connection before the moment.</summary>
-    internal bool EndsUntil(IoScope scope, Deadline moment)
+    internal bool EndsUntil(TransferScope scope, Deadline moment)
         => Socket is { } socket && scope.TryWait(socket.Handle, PollEvents.PeerEnded, moment) != PollEvents.None;
 
     /// <summary>The process that listened at the other end, if it can be seen from here.</summary>

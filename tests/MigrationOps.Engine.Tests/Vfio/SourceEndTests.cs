@@ -167,12 +167,11 @@ public sealed class SourceEndTests : IDisposable
         var listening = new TaskCompletionSource<Endpoint>();
         var task = Waiting.OnThread(() => Record.Exception(() =>
         {
-            using var watch = new ProgressWatch(options.Timeout, TestContext.Current.CancellationToken);
-            using var scope = new IoScope(Timeout.InfiniteTimeSpan, watch.Token);
+            using var scope = new TransferScope(options.Timeout, ProgressRule.WholeTransfer, TestContext.Current.CancellationToken);
             using var listener = Transport.Listen(Endpoint.Parse(uri ?? $"unix:{_folder.File("s")}"), TransportSecurity.Default, scope);
-            using var devices = new DeviceStateReceiver(new ReassemblyOptions(), (_, _) => new MemorySink(), watch.Token);
+            using var devices = new DeviceStateReceiver(new ReassemblyOptions(), (_, _) => new MemorySink(), scope.CancellationToken);
             listening.SetResult(listener.Endpoint);
-            MigrationReceiver.Receive(listener, options, devices, null, watch);
+            MigrationReceiver.Receive(listener, options, devices, null, scope);
         }));
         return (task, listening.Outcome());
     }
