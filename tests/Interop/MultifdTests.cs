@@ -134,7 +134,8 @@ public sealed class MultifdTests : IDisposable
         string uri = tcp ? $"tcp:127.0.0.1:{FreePort()}" : $"unix:{_folder.File("t")}";
         using var target = StartTarget(2, "none", uri);
         using var device = new EmptyDevice();
-        var failure = Assert.Throws<MultifdException>(() => VfioStateSender.Send([device], new VfioSendOptions { Endpoint = Endpoint.Parse(uri) }, Cancelled));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60), ProgressRule.WholeTransfer, Cancelled);
+        var failure = Assert.Throws<MultifdException>(() => VfioStateSender.Send([device], new VfioSendOptions { Endpoint = Endpoint.Parse(uri) }, scope));
         Assert.Equal(MultifdError.TargetTakesWholeMigrations, failure.Reason);
         Assert.Contains("qemu-system-x86", failure.Message);
         Assert.Contains("-Archive", failure.RecommendedAction);
@@ -295,7 +296,7 @@ public sealed class MultifdTests : IDisposable
     {
         Endpoint = Endpoint.Parse(uri),
         Archive = archive,
-        Receive = new ReceiveOptions { Timeout = TimeSpan.FromSeconds(60), SwitchoverAck = switchoverAck },
+        Receive = new ReceiveOptions { SwitchoverAck = switchoverAck },
     };
 
     private static string[] Credentials(string folder, string endpoint, string more = "")
@@ -336,8 +337,7 @@ public sealed class MultifdTests : IDisposable
     private static void Replay(string archive, string uri, TransportSecurity? security = null, int seconds = 20)
     {
         using var scope = new TransferScope(TimeSpan.FromSeconds(seconds), ProgressRule.WholeTransfer, Cancelled);
-        using var sender = new MigrationSender(Endpoint.Parse(uri), security ?? TransportSecurity.Default, scope);
-        ArchiveReplay.Send(archive, MigrationArchive.Read(archive), sender, scope.CancellationToken);
+        ArchiveReplay.Send(archive, Endpoint.Parse(uri), security ?? TransportSecurity.Default, verified: false, scope);
     }
 
     /// <summary>A device without state that tells whether its state was asked for.</summary>
@@ -381,18 +381,26 @@ public sealed class MultifdTests : IDisposable
         internal static Receiver Start(VfioReceiveOptions options, CancellationToken? cancelled = null)
         {
             var receiver = new Receiver(cancelled ?? Cancelled);
-            receiver._task = Task.Factory.StartNew(() => VfioStateReceiver.Receive(options with
+            receiver._task = Task.Factory.StartNew(() => receiver.Receive(options with
             {
                 Listening = endpoint =>
                 {
                     receiver.Uri = endpoint.ToString();
                     receiver._listening.Set();
                 },
-                Progress = bytes => Interlocked.Exchange(ref receiver._moved, bytes),
-            }, NullLogger.Instance, receiver._cancel.Token), TaskCreationOptions.LongRunning);
+            }), TaskCreationOptions.LongRunning);
             receiver._task.ContinueWith(_ => receiver._listening.Set(), TaskScheduler.Default);
             receiver._listening.Wait(Cancelled);
             return receiver;
+        }
+
+        private IReadOnlyList<VfioStateTransfer> Receive(VfioReceiveOptions options)
+        {
+            using var scope = new TransferScope(TimeSpan.FromSeconds(60), ProgressRule.WholeTransfer, _cancel.Token)
+            {
+                Progress = bytes => Interlocked.Exchange(ref _moved, bytes),
+            };
+            return VfioStateReceiver.Receive(options, NullLogger.Instance, scope);
         }
 
         internal IReadOnlyList<VfioStateTransfer> Finish() => _task!.GetAwaiter().GetResult();

@@ -30,12 +30,13 @@ internal sealed class QemuReceiveBenchmark : TransferBenchmark
         // A target that is killed right after its migration may leave its socket file.
         File.Delete(folder.File("m.sock"));
         var listening = new TaskCompletionSource<Endpoint>();
+        using var scope = new TransferScope(TimeSpan.FromSeconds(30), ProgressRule.WholeTransfer);
         var receiver = Task.Factory.StartNew(() => VfioStateReceiver.Receive(new VfioReceiveOptions
         {
             Endpoint = new Endpoint.Unix(folder.File("m.sock")),
             Receive = new ReceiveOptions { Channels = Channels },
             Listening = listening.SetResult,
-        }, NullLogger.Instance, CancellationToken.None), TaskCreationOptions.LongRunning);
+        }, NullLogger.Instance, scope), TaskCreationOptions.LongRunning);
         receiver.ContinueWith(t => listening.TrySetException(t.Exception!), CancellationToken.None,
             TaskContinuationOptions.OnlyOnFaulted, TaskScheduler.Default);
         var time = source.Migrate(listening.Task.GetAwaiter().GetResult().ToString());

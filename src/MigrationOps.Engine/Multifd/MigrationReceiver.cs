@@ -212,7 +212,7 @@ public sealed class MigrationReceiver : IDisposable
         }
 
         return new MultifdException(MultifdError.NoProgress,
-            $"No byte came within {_options.Timeout.TotalSeconds:0.###} s. {_state.Describe()}",
+            $"No byte came within {_scope.Limit.TotalSeconds:0.###} s. {_state.Describe()}",
             action: _threads.Count == 0 ? "Start the migration at the source, and check that it can reach this address." : null);
     }
 }

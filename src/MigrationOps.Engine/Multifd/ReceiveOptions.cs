@@ -17,9 +17,6 @@ public sealed record ReceiveOptions
 
     /// <summary>How many acknowledgements the source waits for.</summary>
     public SwitchoverAckCount SwitchoverAckCount { get; init; }
-
-    /// <summary>The longest time in which no connection moves a byte.</summary>
-    public TimeSpan Timeout { get; init; } = TimeSpan.FromSeconds(30);
 }
 
 /// <summary>What one channel carried.</summary>

@@ -18,7 +18,7 @@ public static class ArchiveVerifier
         archive.CheckDigests(folder, scope.CancellationToken);
         using var devices = new DeviceStateReceiver(new ReassemblyOptions(), (_, _) => new NullSink(), scope.CancellationToken);
         FileStream[] streams = [.. archive.Streams.Select(s => MigrationArchive.OpenStream(folder, s))];
-        var options = new ReceiveOptions { Channels = archive.Channels.Count(), PageSize = archive.PageSize, Timeout = scope.Limit };
+        var options = new ReceiveOptions { Channels = archive.Channels.Count(), PageSize = archive.PageSize };
         MigrationReceiver.Receive(streams, options, devices, scope);
         ArchivedDevice[] found = [.. devices.Devices.Select(d => VfioStateReceiver.ArchivedDeviceOf(d.Summary))];
         return found.ToHashSet().SetEquals(archive.Devices)

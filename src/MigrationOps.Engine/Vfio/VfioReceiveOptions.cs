@@ -29,9 +29,6 @@ public sealed record VfioReceiveOptions
     /// <summary>Memory for packets that wait, in bytes.</summary>
     public long MemoryBudget { get; init; } = 256L * 1024 * 1024;
 
-    /// <summary>Called with the bytes received so far.</summary>
-    public Action<long>? Progress { get; init; }
-
     /// <summary>Called once the address is listened on, with the port that the system chose.</summary>
     public Action<Endpoint>? Listening { get; init; }
 }

@@ -11,15 +11,15 @@ public static partial class VfioStateReceiver
     /// <summary>Receives one migration. Files and archive appear only when all of it has been received and checked.</summary>
     /// <param name="options">What to receive, and where it goes.</param>
     /// <param name="logger">Hears of the stages.</param>
-    /// <param name="cancellationToken">Ends the receipt; nothing is left behind.</param>
+    /// <param name="scope">The bounds of the whole transfer. What ends it leaves nothing behind.</param>
     /// <returns>One result per device.</returns>
     public static IReadOnlyList<VfioStateTransfer> Receive(
-        VfioReceiveOptions options, ILogger logger, CancellationToken cancellationToken)
+        VfioReceiveOptions options, ILogger logger, TransferScope scope)
     {
         ArgumentNullException.ThrowIfNull(options);
+        ArgumentNullException.ThrowIfNull(scope);
         CheckDestination(options);
         using var archive = options.Archive is null ? null : new ArchiveWriter(options.Archive);
-        using var scope = new TransferScope(options.Receive.Timeout, ProgressRule.WholeTransfer, cancellationToken) { Progress = options.Progress };
         using var listener = Transport.Listen(options.Endpoint, options.Security, scope);
         string source = listener.Endpoint.ToString();
         LogListening(logger, source);

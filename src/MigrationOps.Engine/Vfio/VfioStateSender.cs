@@ -13,17 +13,17 @@ public sealed record VfioSendOptions
     /// <summary>TLS, or plain text.</summary>
     public TransportSecurity Security { get; init; } = TransportSecurity.Default;
 
+    /// <summary>The most channels that a migration can have.</summary>
+    public const int MaxChannels = ReceiveState.MostChannels;
+
+    /// <summary>The most data that fits into a packet, in bytes: what receivers take, less the header.</summary>
+    public const int MaxPacketSize = (64 * 1024 * 1024) - VfioPacketHeader.Size;
+
     /// <summary>Number of multifd channels.</summary>
     public int Channels { get; init; } = 4;
 
     /// <summary>The most data in one packet, in bytes.</summary>
     public int PacketSize { get; init; } = 1024 * 1024;
-
-    /// <summary>The longest time in which no connection moves a byte.</summary>
-    public TimeSpan Timeout { get; init; } = TimeSpan.FromSeconds(30);
-
-    /// <summary>Called with the bytes sent so far.</summary>
-    public Action<long>? Progress { get; init; }
 }
 
 /// <summary>
@@ -37,14 +37,14 @@ public static class VfioStateSender
     /// <summary>Sends the state of devices in one migration.</summary>
     /// <param name="sources">The devices; stay the caller's.</param>
     /// <param name="options">Where to.</param>
-    /// <param name="cancellationToken">Ends the transfer.</param>
+    /// <param name="scope">The bounds of the whole transfer.</param>
     /// <returns>One result per device, after the receiver said that it has everything.</returns>
     public static IReadOnlyList<VfioStateTransfer> Send(
-        IReadOnlyList<IDeviceStateSource> sources, VfioSendOptions options, CancellationToken cancellationToken)
+        IReadOnlyList<IDeviceStateSource> sources, VfioSendOptions options, TransferScope scope)
     {
         ArgumentNullException.ThrowIfNull(sources);
         ArgumentNullException.ThrowIfNull(options);
-        using var scope = new TransferScope(options.Timeout, ProgressRule.WholeTransfer, cancellationToken) { Progress = options.Progress };
+        ArgumentNullException.ThrowIfNull(scope);
         using var queue = new DevicePacketQueue(
             VfioPacketHeader.Size + options.PacketSize, 2 * options.Channels + sources.Count, sources.Count, scope.CancellationToken);
         using var sender = new MigrationSender(options.Endpoint, options.Security, scope);

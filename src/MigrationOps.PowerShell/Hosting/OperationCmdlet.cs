@@ -77,12 +77,14 @@ public abstract class OperationCmdlet : PSCmdlet, IDisposable
         }
     }
 
+    /// <summary>The work, if the user agrees to it.</summary>
+    private protected Action<IOperationHost>? IfConfirmed(string target, string action, Action<IOperationHost> work)
+        => ShouldProcess(target, action) ? work : null;
+
     /// <summary>A scope with the deadline of -Timeout, for work that a host runs.</summary>
-    protected TransferScope NewScope(IOperationHost host)
-    {
-        ArgumentNullException.ThrowIfNull(host);
-        return new TransferScope(Timeout, host.CancellationToken);
-    }
+    private protected TransferScope NewScope(
+        IOperationHost host, ProgressRule rule = ProgressRule.EachConnection, Action<long>? progress = null)
+        => new(Timeout, rule, host.CancellationToken) { Progress = progress };
 
     /// <summary>A path as the user means it: relative to the current location, drives and ~ resolved.</summary>
     protected string ResolvePath(string path) => GetUnresolvedProviderPathFromPSPath(path);
@@ -94,10 +96,6 @@ public abstract class OperationCmdlet : PSCmdlet, IDisposable
         Endpoint.File file => file with { Path = ResolvePath(file.Path) },
         var other => other,
     };
-
-    /// <summary>The rules for network endpoints from -TlsCredential and -AllowPlaintext.</summary>
-    protected TransportSecurity Security(string? tlsCredential, bool allowPlaintext)
-        => new(tlsCredential is null ? null : ResolvePath(tlsCredential), allowPlaintext);
 
     /// <summary>The logger behind -LogPath for this cmdlet, or null.</summary>
     private protected JsonLinesLog.Logger? FileLogger()

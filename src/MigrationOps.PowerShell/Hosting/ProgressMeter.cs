@@ -5,12 +5,16 @@ using System.Management.Automation;
 namespace MigrationOps.PowerShell.Hosting;
 
 /// <summary>Progress of a transfer: bytes, rate, and what remains where the total is known; at most five times a second.</summary>
-internal sealed class ProgressMeter(IOperationHost host, int id, string activity)
+internal sealed class ProgressMeter(IOperationHost host, string activity)
 {
     private static readonly TimeSpan Interval = TimeSpan.FromMilliseconds(200);
 
+    private readonly int _id = activity.GetHashCode(StringComparison.Ordinal) & int.MaxValue;
     private readonly long _start = Stopwatch.GetTimestamp();
     private long _last;
+
+    /// <summary>Tells how far it is, when nobody knows how far it is to go.</summary>
+    internal void Report(long bytes) => Report(bytes, null);
 
     /// <summary>Tells how far it is. Cheap when nothing is due.</summary>
     internal void Report(long bytes, long? total)
@@ -29,7 +33,7 @@ internal sealed class ProgressMeter(IOperationHost host, int id, string activity
 
         double seconds = Stopwatch.GetElapsedTime(_start).TotalSeconds;
         double rate = seconds > 0 ? bytes / seconds : 0;
-        var record = new ProgressRecord(id, activity, $"{Format(bytes)}{(total is { } t ? " of " + Format(t) : "")}, {Format((long)rate)}/s");
+        var record = new ProgressRecord(_id, activity, $"{Format(bytes)}{(total is { } t ? " of " + Format(t) : "")}, {Format((long)rate)}/s");
         if (total is > 0 and { } known)
         {
             record.PercentComplete = (int)Math.Min(100, bytes * 100 / known);
@@ -44,7 +48,7 @@ internal sealed class ProgressMeter(IOperationHost host, int id, string activity
     {
         if (Interlocked.Read(ref _last) != 0)
         {
-            host.WriteProgress(new ProgressRecord(id, activity, "done") { RecordType = ProgressRecordType.Completed });
+            host.WriteProgress(new ProgressRecord(_id, activity, "done") { RecordType = ProgressRecordType.Completed });
         }
     }
 

@@ -132,7 +132,8 @@ public class CprTransferTests
             source.WaitForMigration("completed");
         }
 
-        CprRamBlock[] blocks = [.. RamBlockList.Read(stream, TransferScope.DefaultTimeout, CancellationToken.None).Select(block => new CprRamBlock(block.Name, block.Length))];
+        using var reading = new TransferScope(TransferScope.DefaultTimeout);
+        CprRamBlock[] blocks = [.. RamBlockList.Read(stream, reading).Select(block => new CprRamBlock(block.Name, block.Length))];
         Assert.Contains(new CprRamBlock("m0", 64 << 20), blocks);
         Assert.All(CprSetCheck.AgainstRam(set, blocks), check => Assert.True(check.Passed, check.ToString()));
         var failed = Assert.Single(CprSetCheck.AgainstRam([.. set.Where(entry => entry.Name != "pc.bios")], blocks), check => !check.Passed);

@@ -1,6 +1,7 @@
 using System.IO.Pipelines;
 using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Streams;
+using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.Tests.Streams;
 
@@ -10,7 +11,7 @@ public class AnalyzeJsonTests
     [InlineData("none-tcg.plain.stream")]
     [InlineData("microvm-tcg.plain.stream")]
     public void The_json_is_the_python_script_s_to_the_byte(string name)
-        => Assert.Equal(File.ReadAllText(StreamVectors.PathOf(name + ".analyze.json")), JsonOf(StreamSource.Open(StreamVectors.PathOf(name), 0, null, TimeSpan.FromSeconds(9), default)));
+        => Assert.Equal(File.ReadAllText(StreamVectors.PathOf(name + ".analyze.json")), JsonOf(scope => StreamSource.Open(StreamVectors.PathOf(name), 0, null, scope)));
 
     [Theory]
     [InlineData("microvm-tcg.plain.stream")]
@@ -21,18 +22,17 @@ public class AnalyzeJsonTests
         byte[] stream = StreamVectors.Read(name);
         var forward = PipeReader.Create(new System.Buffers.ReadOnlySequence<byte>(stream)).AsStream();
         Assert.False(forward.CanSeek);
-        Assert.Equal(JsonOf(StreamSource.Open(StreamVectors.PathOf(name), 0, null, TimeSpan.FromSeconds(9), default)), JsonOf(StreamSource.Forward(name, forward)));
+        Assert.Equal(JsonOf(scope => StreamSource.Open(StreamVectors.PathOf(name), 0, null, scope)), JsonOf(_ => StreamSource.Forward(name, forward)));
     }
 
-    private static string JsonOf(StreamSource source)
+    private static string JsonOf(Func<TransferScope, StreamSource> open)
     {
-        using (source)
-        {
-            using var contents = MigrationStreamFile.Read(source, new StreamReadOptions { KeepBodies = true });
-            Assert.Null(contents.Failure);
-            var text = new StringWriter();
-            new AnalyzeJson(contents, text).Write();
-            return text.ToString();
-        }
+        using var scope = new TransferScope(TimeSpan.FromSeconds(9));
+        using var source = open(scope);
+        using var contents = MigrationStreamFile.Read(source, new StreamReadOptions { KeepBodies = true }, scope);
+        Assert.Null(contents.Failure);
+        var text = new StringWriter();
+        new AnalyzeJson(contents, text).Write();
+        return text.ToString();
     }
 }

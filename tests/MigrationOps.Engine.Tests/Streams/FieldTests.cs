@@ -1,6 +1,7 @@
 using System.Text.Json;
 using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Streams;
+using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.Tests.Streams;
 
@@ -81,7 +82,7 @@ public class FieldTests
     {
         byte[] body = StreamBuilder.Empty().U8(5).Name(name).U32(version).Bytes;
         byte[] stream = Stream(body, Json("d", "", ",\"subsections\":[{\"vmsd_name\":\"d/s\",\"version\":2,\"fields\":[]}]"));
-        Assert.Contains(message, Assert.Throws<StreamException>(() => MigrationStreams.GetDevices(Input(stream), null)).Message, StringComparison.Ordinal);
+        Assert.Contains(message, Assert.Throws<StreamException>(() => MigrationStreams.GetDevices(Input(stream), (string?)null)).Message, StringComparison.Ordinal);
     }
 
     [Theory]
@@ -94,7 +95,9 @@ public class FieldTests
     [InlineData("{\"name\":\"f\",\"type\":\"uint8\",\"size\":1,\"colour\":1}")]
     public void A_field_that_is_not_described_as_qemu_does_is_refused(string field)
     {
-        MigrationStreams.GetInfo(Input(Stream([1], Json("d", field))), out var failure);
+        using var scope = new TransferScope(TransferScope.DefaultTimeout);
+        MigrationStreams.GetInfo(Input(Stream([1], Json("d", field))), scope);
+        var failure = scope.Failure as StreamException;
         Assert.Equal(StreamError.InvalidDescription, failure?.Reason);
     }
 
@@ -151,7 +154,9 @@ public class FieldTests
     public void A_machine_without_memory_lists_no_block()
     {
         byte[] stream = new StreamBuilder().Section(1, 1, "ram", 4).U64(4).U64(0x10).Footer(1).Part(3, 1).U64(0x10).Footer(1).End(Json("d", "")).Bytes;
-        var info = MigrationStreams.GetInfo(Input(stream), out var failure);
+        using var scope = new TransferScope(TransferScope.DefaultTimeout);
+        var info = MigrationStreams.GetInfo(Input(stream), scope);
+        var failure = scope.Failure as StreamException;
         Assert.Null(failure);
         Assert.Empty(info.RamBlocks);
         Assert.True(MigrationStreams.Test(Input(stream)).Passed);

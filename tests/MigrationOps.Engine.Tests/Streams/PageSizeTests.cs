@@ -1,5 +1,6 @@
 using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Streams;
+using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.Tests.Streams;
 
@@ -58,7 +59,9 @@ public class PageSizeTests
     public void A_page_that_begins_nowhere_is_refused()
     {
         var stream = new StreamBuilder().RamList(("a", 4L * 4096)).Zero(0, "a").Zero(4096, null).Zero(0x2400, null);
-        var info = MigrationStreams.GetInfo(Input(stream.Bytes), out var failure);
+        using var scope = new TransferScope(TransferScope.DefaultTimeout);
+        var info = MigrationStreams.GetInfo(Input(stream.Bytes), scope);
+        var failure = scope.Failure as StreamException;
         Assert.Equal(StreamError.InvalidRam, failure?.Reason);
         Assert.Contains("0x2400 of RAM block 'a', which is no multiple of the 4,096 bytes of a page", failure!.Message, StringComparison.Ordinal);
         Assert.False(info.Complete);
@@ -79,7 +82,9 @@ public class PageSizeTests
 
     private static void AssertWhole(StreamBuilder stream, int size, int whole, int zero)
     {
-        var info = MigrationStreams.GetInfo(Input(stream.Bytes), out var failure);
+        using var scope = new TransferScope(TransferScope.DefaultTimeout);
+        var info = MigrationStreams.GetInfo(Input(stream.Bytes), scope);
+        var failure = scope.Failure as StreamException;
         Assert.True(failure is null, failure?.Message);
         Assert.Equal(size, info.PageSize);
         Assert.Equal((whole, zero, 0L), (info.RamBlocks.Sum(b => b.NormalPages), info.RamBlocks.Sum(b => b.ZeroPages), info.RamBlocks.Sum(b => b.MissingPages)));

@@ -1,5 +1,6 @@
 using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Streams;
+using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.Tests.Streams;
 
@@ -61,7 +62,9 @@ public class StreamErrorTests
     {
         var (build, reason, message) = Rows[row];
         byte[] stream = build(new StreamBuilder()).Bytes;
-        MigrationStreams.GetInfo(new MigrationStreamInput { Path = row, Forward = new ForwardOnly(stream) }, out var failure);
+        using var scope = new TransferScope(TransferScope.DefaultTimeout);
+        MigrationStreams.GetInfo(new MigrationStreamInput { Path = row, Forward = new ForwardOnly(stream) }, scope);
+        var failure = scope.Failure as StreamException;
         Assert.NotNull(failure);
         Assert.True(failure.Reason == reason, $"{failure.Reason}: {failure.Message}");
         Assert.Contains(message, failure.Message, StringComparison.Ordinal);
@@ -107,7 +110,8 @@ public class StreamErrorTests
     public void A_cancelled_read_ends_and_leaves_nothing()
     {
         using var cancelled = new CancellationTokenSource();
-        var input = new MigrationStreamInput { Path = StreamVectors.PathOf("microvm-tcg.plain.stream"), Progress = _ => cancelled.Cancel() };
-        Assert.Throws<OperationCanceledException>(() => MigrationStreams.GetInfo(input, cancelled.Token));
+        var input = new MigrationStreamInput { Path = StreamVectors.PathOf("microvm-tcg.plain.stream") };
+        using var scope = new TransferScope(TransferScope.DefaultTimeout, cancelled.Token) { Progress = _ => cancelled.Cancel() };
+        Assert.Throws<OperationCanceledException>(() => MigrationStreams.GetInfo(input, scope));
     }
 }

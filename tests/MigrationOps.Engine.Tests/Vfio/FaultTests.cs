@@ -88,8 +88,8 @@ public class FaultTests
         var capture = new EditedCapture(Capture.ConfigFirst);
         var (error, alter) = Faults[fault];
         alter(capture);
-        var options = new ReceiveOptions { Channels = 2, Timeout = TimeSpan.FromSeconds(2) };
-        var failure = Assert.ThrowsAny<MigrationOpsException>(() => Reception.Run(capture.Streams(), options: options));
+        var options = new ReceiveOptions { Channels = 2 };
+        var failure = Assert.ThrowsAny<MigrationOpsException>(() => Reception.Run(capture.Streams(), options: options, timeout: TimeSpan.FromSeconds(2)));
         Assert.Contains(failure.ErrorId, error.Split(' '));
         Assert.NotEmpty(failure.RecommendedAction);
         if (failure is VfioException { Reason: not (VfioError.MissingConfig or VfioError.MissingPacket or VfioError.UnknownDevice) })

@@ -120,12 +120,13 @@ public sealed class ReceivedValuesTests : IDisposable
         VfioReceiveOptions options, bool switchoverFirst)
     {
         var listening = new TaskCompletionSource<Endpoint>();
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60), ProgressRule.WholeTransfer, TestContext.Current.CancellationToken);
         long start = Stopwatch.GetTimestamp();
         var receiver = Waiting.OnThread(() => VfioStateReceiver.Receive(options with
         {
-            Receive = new ReceiveOptions { Channels = 1, Timeout = TimeSpan.FromSeconds(60) },
+            Receive = new ReceiveOptions { Channels = 1 },
             Listening = listening.SetResult,
-        }, NullLogger.Instance, TestContext.Current.CancellationToken));
+        }, NullLogger.Instance, scope));
 
         // Where the receiver fails, so does the source, and the receiver's failure is the one to see.
         var broken = Record.Exception(() => Send(listening.Outcome(), switchoverFirst));

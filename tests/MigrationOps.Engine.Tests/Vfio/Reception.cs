@@ -9,10 +9,10 @@ internal sealed record Reception(
     MigrationSummary Migration, IReadOnlyList<(DeviceSummary Summary, byte[] Data, byte[] Config)> Devices)
 {
     internal static Reception Run(
-        IEnumerable<Stream> connections, ReassemblyOptions? reassembly = null, ReceiveOptions? options = null)
+        IEnumerable<Stream> connections, ReassemblyOptions? reassembly = null, ReceiveOptions? options = null, TimeSpan? timeout = null)
     {
-        options ??= new ReceiveOptions { Timeout = TimeSpan.FromSeconds(60) };
-        using var scope = new TransferScope(options.Timeout, ProgressRule.WholeTransfer, TestContext.Current.CancellationToken);
+        options ??= new ReceiveOptions();
+        using var scope = new TransferScope(timeout ?? TimeSpan.FromSeconds(60), ProgressRule.WholeTransfer, TestContext.Current.CancellationToken);
         using var devices = new DeviceStateReceiver(reassembly ?? new ReassemblyOptions(), (_, _) => new MemorySink(), scope.CancellationToken);
         var migration = MigrationReceiver.Receive(connections, options, devices, scope);
         return new Reception(migration, [.. devices.Devices.Select(d =>

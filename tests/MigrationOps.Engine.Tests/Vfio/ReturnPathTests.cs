@@ -139,7 +139,7 @@ public sealed class ReturnPathTests : IDisposable
         var receiver = Task.Run(() =>
         {
             using var devices = new DeviceStateReceiver(new ReassemblyOptions(), (_, _) => new MemorySink(), scope.CancellationToken);
-            return Record.Exception(() => MigrationReceiver.Receive(listener, new ReceiveOptions { Timeout = timeout, SwitchoverAck = true }, devices, null, scope));
+            return Record.Exception(() => MigrationReceiver.Receive(listener, new ReceiveOptions { SwitchoverAck = true }, devices, null, scope));
         });
         // A source opens all its connections before its main stream can end.
         byte[][] streams = [capture.Main, .. Enumerable.Range(0, capture.Channels.Count).Select(capture.Bytes)];

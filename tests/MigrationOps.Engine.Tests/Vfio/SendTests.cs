@@ -75,8 +75,8 @@ public sealed class SendTests : IDisposable
             return Record.Exception(() => MigrationReceiver.Receive(listener, new ReceiveOptions(), devices, null, scope));
         });
         using var source = new StateFileSource(file, _scope);
-        var failure = Assert.Throws<MultifdException>(() => VfioStateSender.Send(
-            [source], new VfioSendOptions { Endpoint = listener.Endpoint }, Cancelled));
+        var failure = Assert.Throws<MultifdException>(() => Send(
+            [source], new VfioSendOptions { Endpoint = listener.Endpoint }));
         Assert.Equal(MultifdError.TargetFailed, failure.Reason);
         Assert.IsType<InvalidOperationException>(receiver.Outcome());
     }
@@ -89,13 +89,13 @@ public sealed class SendTests : IDisposable
         File.WriteAllText(previous, "as it was");
         using var cancel = new CancellationTokenSource();
         var listening = new TaskCompletionSource<Endpoint>();
-        var receiver = Task.Run(() => Record.Exception(() => VfioStateReceiver.Receive(new VfioReceiveOptions
+        var receiver = Task.Run(() => Record.Exception(() => Receive(new VfioReceiveOptions
         {
             Endpoint = new Endpoint.Unix(_folder.File("s")),
             Destination = destination,
             Archive = _folder.File("archive"),
             Listening = listening.SetResult,
-        }, NullLogger.Instance, cancel.Token)));
+        }, cancel.Token)));
         using (var half = Transport.Connect(listening.Outcome(), TransportSecurity.Default, _scope))
         {
             half.Write([0x51, 0x45, 0x56, 0x4d, 0, 0, 0, 3, 1, 0, 0]);
@@ -151,15 +151,15 @@ public sealed class SendTests : IDisposable
         using var from = new VfioDevice(new FakeVfioDriver(VfioMigrationFlags.StopCopy, state));
         using var to = new VfioDevice(taking);
         var listening = new TaskCompletionSource<Endpoint>();
-        var receiver = Task.Run(() => VfioStateReceiver.Receive(new VfioReceiveOptions
+        var receiver = Task.Run(() => Receive(new VfioReceiveOptions
         {
             Endpoint = new Endpoint.Unix(_folder.File("s")),
             Device = to,
             Listening = listening.SetResult,
-        }, NullLogger.Instance, Cancelled));
+        }, Cancelled));
         var endpoint = listening.Outcome();
         using var source = new DeviceSource(from, "0000:00:04.0/vfio", _scope);
-        var sent = Assert.Single(VfioStateSender.Send([source], new VfioSendOptions { Endpoint = endpoint }, Cancelled));
+        var sent = Assert.Single(Send([source], new VfioSendOptions { Endpoint = endpoint }));
         var received = Assert.Single(receiver.Outcome());
         Assert.Equal(state, taking.State);
         Assert.Equal(sent.Sha256, received.Sha256);
@@ -167,31 +167,43 @@ public sealed class SendTests : IDisposable
         Assert.Equal(VfioState.Stop, from.State);
     }
 
+    private static IReadOnlyList<VfioStateTransfer> Receive(VfioReceiveOptions options, CancellationToken cancelled)
+    {
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60), ProgressRule.WholeTransfer, cancelled);
+        return VfioStateReceiver.Receive(options, NullLogger.Instance, scope);
+    }
+
+    private static IReadOnlyList<VfioStateTransfer> Send(IReadOnlyList<IDeviceStateSource> sources, VfioSendOptions options)
+    {
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60), ProgressRule.WholeTransfer, Cancelled);
+        return VfioStateSender.Send(sources, options, scope);
+    }
+
     private (IReadOnlyList<VfioStateTransfer> Sent, IReadOnlyList<VfioStateTransfer> Received) Transfer(
         string[] files, string uri, string? destination, int channels, int packetSize, string? archive = null,
         TransportSecurity? security = null)
     {
         var listening = new TaskCompletionSource<Endpoint>();
-        var receiver = Task.Run(() => VfioStateReceiver.Receive(new VfioReceiveOptions
+        var receiver = Task.Run(() => Receive(new VfioReceiveOptions
         {
             Endpoint = Endpoint.Parse(uri),
             Security = security ?? TransportSecurity.Default,
             Destination = destination,
             Archive = archive,
             Listening = listening.SetResult,
-        }, NullLogger.Instance, Cancelled));
+        }, Cancelled));
         var endpoint = listening.Outcome();
         StateFileSource[] sources = [.. files.Select(f => new StateFileSource(f, _scope))];
         try
         {
-            var sent = VfioStateSender.Send(sources,
+            var sent = Send(sources,
                 new VfioSendOptions
                 {
                     Endpoint = endpoint,
                     Security = security ?? TransportSecurity.Default,
                     Channels = channels,
                     PacketSize = packetSize,
-                }, Cancelled);
+                });
             return (sent, receiver.Outcome());
         }
         finally

@@ -117,9 +117,10 @@ public sealed class SourceEndTests : IDisposable
     [InlineData("0000:00:09.0/vfio")]
     public void Nothing_listens_where_nothing_would_be_kept(string? idStr)
     {
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60), ProgressRule.WholeTransfer, TestContext.Current.CancellationToken);
         var failure = Assert.Throws<VfioException>(() => VfioStateReceiver.Receive(
             new VfioReceiveOptions { Endpoint = new Endpoint.Unix(_folder.File("s")), IdStr = idStr, Archive = idStr is null ? null : _folder.File("a") },
-            NullLogger.Instance, TestContext.Current.CancellationToken));
+            NullLogger.Instance, scope));
         Assert.Equal(VfioError.NoDestination, failure.Reason);
         Assert.Empty(Directory.GetFileSystemEntries(_folder.Path));
     }
@@ -167,7 +168,7 @@ public sealed class SourceEndTests : IDisposable
         var listening = new TaskCompletionSource<Endpoint>();
         var task = Waiting.OnThread(() => Record.Exception(() =>
         {
-            using var scope = new TransferScope(options.Timeout, ProgressRule.WholeTransfer, TestContext.Current.CancellationToken);
+            using var scope = new TransferScope(TimeSpan.FromSeconds(60), ProgressRule.WholeTransfer, TestContext.Current.CancellationToken);
             using var listener = Transport.Listen(Endpoint.Parse(uri ?? $"unix:{_folder.File("s")}"), TransportSecurity.Default, scope);
             using var devices = new DeviceStateReceiver(new ReassemblyOptions(), (_, _) => new MemorySink(), scope.CancellationToken);
             listening.SetResult(listener.Endpoint);
@@ -180,8 +181,9 @@ public sealed class SourceEndTests : IDisposable
     private static (Exception? Failure, List<ReturnPathMessage> Answers) Migrate(VfioReceiveOptions options, bool withDevice)
     {
         var listening = new TaskCompletionSource<Endpoint>();
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60), ProgressRule.WholeTransfer, TestContext.Current.CancellationToken);
         var receiver = Waiting.OnThread(() => Record.Exception(() => VfioStateReceiver.Receive(
-            options with { Listening = listening.SetResult }, NullLogger.Instance, TestContext.Current.CancellationToken)));
+            options with { Listening = listening.SetResult }, NullLogger.Instance, scope)));
         var answers = new List<ReturnPathMessage>();
         using var main = HandMade.Connect(listening.Outcome());
         using var channel = HandMade.Connect(listening.Outcome());

@@ -1,3 +1,6 @@
+using System.Diagnostics;
+using MigrationOps.Engine.Wire;
+
 namespace MigrationOps.Engine.Multifd;
 
 /// <summary>Sends an archived migration to a target, as its source had sent it.</summary>
@@ -7,22 +10,40 @@ public static class ArchiveReplay
 
     /// <summary>Sends the archive.</summary>
     /// <param name="folder">The archive's folder.</param>
-    /// <param name="archive">Its index, which has been checked.</param>
-    /// <param name="sender">The target.</param>
-    /// <param name="cancellationToken">Ends the reading of files.</param>
-    /// <returns>Bytes sent.</returns>
-    public static long Send(string folder, MigrationArchive archive, MigrationSender sender, CancellationToken cancellationToken)
+    /// <param name="endpoint">The target.</param>
+    /// <param name="security">TLS, or plain text.</param>
+    /// <param name="verified">True if the archive has been verified whole; it is only said in the result.</param>
+    /// <param name="scope">The bounds of the whole transfer.</param>
+    /// <returns>What was sent, after the target said that it has everything.</returns>
+    /// <exception cref="MultifdException">The archive is damaged, or the target did not load it.</exception>
+    public static MigrationReplay Send(string folder, Endpoint endpoint, TransportSecurity security, bool verified, TransferScope scope)
     {
-        ArgumentNullException.ThrowIfNull(archive);
-        ArgumentNullException.ThrowIfNull(sender);
+        ArgumentNullException.ThrowIfNull(endpoint);
+        ArgumentNullException.ThrowIfNull(scope);
+        var archive = MigrationArchive.Read(folder);
+        long start = Stopwatch.GetTimestamp();
+        using var sender = new MigrationSender(endpoint, security, scope);
         sender.Send(
-            (target, openReturnPath) => SendMain(folder, archive, target, openReturnPath, sender.CheckChannels, cancellationToken),
+            (target, openReturnPath) => SendMain(folder, archive, target, openReturnPath, sender.CheckChannels, scope.CancellationToken),
             [.. archive.Channels.Select(channel => (Action<Stream>)(target =>
             {
                 using var file = MigrationArchive.OpenStream(folder, channel);
-                Copy(file, target, file.Length, cancellationToken);
+                Copy(file, target, file.Length, scope.CancellationToken);
             }))]);
-        return archive.Streams.Sum(s => s.Bytes);
+        long bytes = archive.Streams.Sum(s => s.Bytes);
+        var duration = Stopwatch.GetElapsedTime(start);
+        TransferMetrics.Record("vfio-multifd", "replay", bytes, duration);
+        return new MigrationReplay
+        {
+            Archive = folder,
+            Peer = endpoint.ToString(),
+            Machine = archive.Machine,
+            Channels = archive.Channels.Count(),
+            Devices = [.. archive.Devices.Select(d => d.IdStr)],
+            Bytes = bytes,
+            Verified = verified,
+            Duration = duration,
+        };
     }
 
     // The target's word on success comes on the return path. A source without it sent no command to open it; it is put

@@ -30,16 +30,16 @@ public static class RamExporter
     {
         ArgumentNullException.ThrowIfNull(options);
         ArgumentNullException.ThrowIfNull(scope);
-        using var source = MigrationStreams.Open(options.Input, scope.CancellationToken);
+        using var source = options.Input.Open(scope);
         string path = Directory.Exists(options.Destination)
             ? Path.Combine(options.Destination, options.Block.Replace('/', '_') + ".ram")
             : options.Destination;
         using var file = AtomicFile.Create(path, scope);
         var budget = new MemoryBudget(options.Input.MaxMemory);
-        using var channels = new ChannelRam(source.Channels, budget);
+        using var channels = new ChannelRam(source.Channels, budget, scope);
         var image = new RamImage((SafeFileHandle)file.Stream.Handle, options.Block, budget, channels);
         using var contents = MigrationStreamFile.Read(
-            source, new StreamReadOptions { MaxMemory = options.Input.MaxMemory, Pages = image, Progress = options.Input.Progress }, scope.CancellationToken);
+            source, new StreamReadOptions { MaxMemory = options.Input.MaxMemory, Pages = image }, scope);
         MigrationStreams.ThrowIfUnreadable(contents);
         var ram = contents.Ram.Find(r => r.Block.Name == options.Block)
             ?? throw MigrationStreams.NotFound(contents, $"RAM block '{options.Block}' (it has {string.Join(", ", contents.Ram.Select(r => r.Block.Name))})");

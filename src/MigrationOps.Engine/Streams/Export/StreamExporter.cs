@@ -40,9 +40,9 @@ public static class StreamExporter
     {
         ArgumentNullException.ThrowIfNull(options);
         ArgumentNullException.ThrowIfNull(scope);
-        using var source = MigrationStreams.Open(options.Input, scope.CancellationToken);
+        using var source = options.Input.Open(scope);
         using var contents = MigrationStreamFile.Read(
-            source, new StreamReadOptions { MaxMemory = options.Input.MaxMemory, KeepAllBodies = true, Progress = options.Input.Progress }, scope.CancellationToken);
+            source, new StreamReadOptions { MaxMemory = options.Input.MaxMemory, KeepAllBodies = true }, scope);
         MigrationStreams.ThrowIfUnreadable(contents);
         var headers = FindHandlers(contents, options.Device);
         if (headers.Count == 0)
@@ -79,7 +79,7 @@ public static class StreamExporter
             || contents.Channels.Exists(c => c.Devices.ContainsKey((header.IdStr, header.InstanceId))));
         var kind = backend is not null ? DeviceStateKind.VhostUser : vfio ? DeviceStateKind.Vfio : DeviceStateKind.SaveVmSection;
         var channels = vfio && contents.Channels.Exists(c => c.Devices.ContainsKey((header.IdStr, header.InstanceId)))
-            ? VfioChannels.Collect(files, header, contents.PageSize, contents.Budget, scope.CancellationToken)
+            ? VfioChannels.Collect(files, header, contents.PageSize, contents.Budget, scope)
             : null;
         using var file = AtomicFile.Create(path, scope);
         StateManifest manifest;

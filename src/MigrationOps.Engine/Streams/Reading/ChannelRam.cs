@@ -2,6 +2,7 @@ using System.Buffers.Binary;
 using System.IO.Compression;
 using System.Text;
 using MigrationOps.Engine.Qemu;
+using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.Streams;
 
@@ -23,9 +24,11 @@ internal sealed class ChannelRam : IDisposable
     private readonly List<Channel> _channels = [];
     private readonly MemoryBudget _budget;
     private readonly IReadOnlyList<FileStream> _files;
+    private readonly TransferScope _scope;
     private bool _indexed;
 
-    internal ChannelRam(IReadOnlyList<FileStream> files, MemoryBudget budget) => (_files, _budget) = (files, budget);
+    internal ChannelRam(IReadOnlyList<FileStream> files, MemoryBudget budget, TransferScope scope)
+        => (_files, _budget, _scope) = (files, budget, scope);
 
     /// <summary>Brings the pages of the next round into the image; false once there is none.</summary>
     internal bool ApplyRound(RamImage image)
@@ -35,7 +38,7 @@ internal sealed class ChannelRam : IDisposable
             _indexed = true;
             foreach (var file in _files)
             {
-                _channels.Add(new Channel(file, image.PageSize, _budget));
+                _channels.Add(new Channel(file, image.PageSize, _budget, _scope));
             }
         }
 
@@ -62,13 +65,13 @@ internal sealed class ChannelRam : IDisposable
         private Stream? _decoded;
         private int _next;
 
-        internal Channel(FileStream file, int pageSize, MemoryBudget budget)
+        internal Channel(FileStream file, int pageSize, MemoryBudget budget, TransferScope scope)
         {
             (_file, _pageSize, _budget) = (file, pageSize, budget);
             _head = new byte[OffsetsOffset + (8 * MultifdChannelWalker.PacketData / pageSize)];
             _page = new byte[pageSize];
             file.Position = 0;
-            StreamPump.Run(file, new MultifdChannelWalker(this, pageSize), null, CancellationToken.None);
+            StreamPump.Run(file, new MultifdChannelWalker(this, pageSize), scope, isAgain: true);
             file.Position = 0;
         }
 

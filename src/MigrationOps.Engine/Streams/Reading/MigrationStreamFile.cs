@@ -1,5 +1,6 @@
 using System.Text;
 using MigrationOps.Engine.Qemu;
+using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.Streams;
 
@@ -17,8 +18,6 @@ internal sealed record StreamReadOptions
 
     /// <summary>Who wants the pages of RAM.</summary>
     internal RamImage? Pages { get; init; }
-
-    internal Action<long>? Progress { get; init; }
 }
 
 /// <summary>Reads a whole stream: the walk, the description, the channels of an archive.</summary>
@@ -28,15 +27,15 @@ internal static class MigrationStreamFile
     /// Reads everything that can be read. A stream that is damaged or cut gives what came before, with
     /// <see cref="StreamContents.Failure"/> telling why and where it ended.
     /// </summary>
-    internal static StreamContents Read(StreamSource source, StreamReadOptions options, CancellationToken cancellationToken = default)
+    internal static StreamContents Read(StreamSource source, StreamReadOptions options, TransferScope scope)
     {
         var contents = new StreamContents(new MemoryBudget(options.MaxMemory)) { Name = source.Name, Libvirt = source.Libvirt };
         try
         {
-            ReadMain(contents, source, options, cancellationToken);
+            ReadMain(contents, source, options, scope);
             foreach (var channel in source.Channels)
             {
-                ReadChannel(contents, channel, options, cancellationToken);
+                ReadChannel(contents, channel, options, scope);
             }
 
             return contents;
@@ -48,7 +47,7 @@ internal static class MigrationStreamFile
         }
     }
 
-    private static void ReadMain(StreamContents contents, StreamSource source, StreamReadOptions options, CancellationToken cancellationToken)
+    private static void ReadMain(StreamContents contents, StreamSource source, StreamReadOptions options, TransferScope scope)
     {
         SpooledBytes? spool = null;
         if (source.CanSeek)
@@ -66,7 +65,7 @@ internal static class MigrationStreamFile
         try
         {
             contents.PageSize = walker.PageSize;
-            contents.Length = StreamPump.Run(source.Input, walker, options.Progress, cancellationToken);
+            contents.Length = StreamPump.Run(source.Input, walker, scope);
             ReadDescription(contents, known);
         }
         catch (StreamException e)
@@ -107,13 +106,13 @@ internal static class MigrationStreamFile
         }
     }
 
-    private static void ReadChannel(StreamContents contents, FileStream file, StreamReadOptions options, CancellationToken cancellationToken)
+    private static void ReadChannel(StreamContents contents, FileStream file, StreamReadOptions options, TransferScope scope)
     {
         var channel = new ChannelContents(file.Name, contents);
         contents.Channels.Add(channel);
         try
         {
-            channel.Length = StreamPump.Run(file, new MultifdChannelWalker(channel, contents.PageSize), options.Progress, cancellationToken);
+            channel.Length = StreamPump.Run(file, new MultifdChannelWalker(channel, contents.PageSize), scope);
         }
         catch (StreamException e)
         {

@@ -24,93 +24,83 @@ public sealed record MigrationStreamInput
     /// <summary>Memory beyond what is exported.</summary>
     public long MaxMemory { get; init; } = MemoryBudget.Default;
 
-    /// <summary>Told the bytes so far, on the reading thread; must be quick.</summary>
-    public Action<long>? Progress { get; init; }
-
-    /// <summary>How long the other end of a pipe may send nothing.</summary>
-    public TimeSpan Timeout { get; init; } = TransferScope.DefaultTimeout;
-
-    internal StreamSource Open(CancellationToken cancellationToken)
-        => Forward is null ? StreamSource.Open(Path, Offset, Snapshot, Timeout, cancellationToken) : StreamSource.Forward(Path, Forward);
+    internal StreamSource Open(TransferScope scope)
+        => Forward is null ? StreamSource.Open(Path, Offset, Snapshot, scope) : StreamSource.Forward(Path, Forward);
 }
 
-/// <summary>Reads migration streams: what is in them, whether they are whole, what their devices' state is.</summary>
+/// <summary>
+/// Reads migration streams: what is in them, whether they are whole, what their devices' state is. Each takes a scope: how long a pipe
+/// may be silent, cancellation, and who is told the bytes that were read; null for a scope with the usual timeout.
+/// </summary>
 public static class MigrationStreams
 {
     /// <summary>
-    /// What is in the stream. A damaged or cut one gives what could be read, with the failure in the result.
+    /// What is in the stream. A damaged or cut one gives what could be read, with the failure in the result and in
+    /// <see cref="TransferScope.Failure"/>.
     /// </summary>
     /// <param name="input">The stream.</param>
-    /// <param name="cancellationToken">Ends the reading.</param>
+    /// <param name="scope">The bounds of the reading.</param>
     /// <exception cref="StreamException">It is no migration stream at all.</exception>
-    public static MigrationStreamInfo GetInfo(MigrationStreamInput input, CancellationToken cancellationToken = default)
-        => GetInfo(input, out _, cancellationToken);
-
-    /// <summary>What is in the stream, and the failure that ended the reading, if one did.</summary>
-    public static MigrationStreamInfo GetInfo(MigrationStreamInput input, out StreamException? failure, CancellationToken cancellationToken = default)
-    {
-        using var source = Open(input, cancellationToken);
-        using var contents = Read(source, input, keepBodies: false, cancellationToken);
-        ThrowIfForeign(contents);
-        failure = contents.Failure is null ? null : Failure(contents);
-        return StreamInfoMapper.Map(contents, input.Path);
-    }
+    public static MigrationStreamInfo GetInfo(MigrationStreamInput input, TransferScope? scope = null)
+        => Read(input, keepBodies: false, scope, contents =>
+        {
+            ThrowIfForeign(contents);
+            KeepFailure(contents, scope);
+            return StreamInfoMapper.Map(contents, input.Path);
+        });
 
     /// <summary>The devices whose idstr or layout matches a wildcard, with their fields.</summary>
     /// <param name="input">The stream.</param>
     /// <param name="pattern">A name with * and ?; null for all.</param>
-    /// <param name="cancellationToken">Ends the reading.</param>
+    /// <param name="scope">The bounds of the reading.</param>
     /// <exception cref="StreamException">The stream cannot be read or decoded, or has no such device.</exception>
-    public static IReadOnlyList<MigrationStreamDevice> GetDevices(
-        MigrationStreamInput input, string? pattern, CancellationToken cancellationToken = default)
-        => GetDevices(input, pattern is null ? [] : [pattern], out _, cancellationToken);
+    public static IReadOnlyList<MigrationStreamDevice> GetDevices(MigrationStreamInput input, string? pattern, TransferScope? scope = null)
+        => GetDevices(input, pattern is null ? [] : new[] { pattern }, scope);
 
-    /// <summary>The devices that match any of the wildcards, with their fields, and the failure that ended the reading, if one did.</summary>
-    public static IReadOnlyList<MigrationStreamDevice> GetDevices(
-        MigrationStreamInput input, IReadOnlyList<string> patterns, out StreamException? failure, CancellationToken cancellationToken = default)
+    /// <summary>
+    /// The devices that match any of the wildcards, with their fields. What ended the reading too early is in
+    /// <see cref="TransferScope.Failure"/>.
+    /// </summary>
+    public static IReadOnlyList<MigrationStreamDevice> GetDevices(MigrationStreamInput input, string[] patterns, TransferScope? scope = null)
     {
-        using var source = Open(input, cancellationToken);
-        using var contents = Read(source, input, keepBodies: true, cancellationToken);
-        failure = contents.Failure is null ? null : Failure(contents);
-        foreach (string pattern in patterns)
+        ArgumentNullException.ThrowIfNull(patterns);
+        return Read(input, keepBodies: true, scope, contents =>
         {
-            if (!contents.FullSections.Any(s => IsNamed(contents, s, pattern)))
+            foreach (string pattern in patterns)
             {
-                throw failure ?? NotFound(contents, $"device '{pattern}'");
+                if (!contents.FullSections.Any(s => IsNamed(contents, s, pattern)))
+                {
+                    throw contents.Failure is null ? NotFound(contents, $"device '{pattern}'") : Failure(contents);
+                }
             }
-        }
 
-        var sections = contents.FullSections.Where(s => patterns.Count == 0 || patterns.Any(p => IsNamed(contents, s, p)));
-
-        return [.. sections.Select(s => StreamInfoMapper.MapDevice(contents, input.Path, s, DeviceDecoder.Decode(contents, s)))];
+            KeepFailure(contents, scope);
+            var sections = contents.FullSections.Where(s => patterns.Length == 0 || patterns.Any(p => IsNamed(contents, s, p)));
+            return sections.Select(s => StreamInfoMapper.MapDevice(contents, input.Path, s, DeviceDecoder.Decode(contents, s))).ToArray();
+        });
     }
 
     /// <summary>Writes what QEMU's analyze-migration.py prints for the stream.</summary>
     /// <exception cref="StreamException">The stream cannot be read to its end, or does not describe its devices.</exception>
-    public static void WriteAnalyzeJson(MigrationStreamInput input, TextWriter output, CancellationToken cancellationToken = default)
-    {
-        using var source = Open(input, cancellationToken);
-        using var contents = Read(source, input, keepBodies: true, cancellationToken);
-        ThrowIfUnreadable(contents);
-        new AnalyzeJson(contents, output).Write();
-    }
+    public static void WriteAnalyzeJson(MigrationStreamInput input, TextWriter output, TransferScope? scope = null)
+        => Read(input, keepBodies: true, scope, contents =>
+        {
+            ThrowIfUnreadable(contents);
+            new AnalyzeJson(contents, output).Write();
+            return true;
+        });
 
     /// <summary>The description in the stream, as QEMU wrote it: JSON.</summary>
-    public static string GetDescription(MigrationStreamInput input, CancellationToken cancellationToken = default)
-    {
-        using var source = Open(input, cancellationToken);
-        using var contents = Read(source, input, keepBodies: false, cancellationToken);
-        ThrowIfUnreadable(contents);
-        return MigrationStreamFile.DescriptionText(contents);
-    }
+    public static string GetDescription(MigrationStreamInput input, TransferScope? scope = null)
+        => Read(input, keepBodies: false, scope, contents =>
+        {
+            ThrowIfUnreadable(contents);
+            return MigrationStreamFile.DescriptionText(contents);
+        });
 
     /// <summary>Checks that the stream is whole.</summary>
-    public static DeviceStateReport Test(MigrationStreamInput input, CancellationToken cancellationToken = default)
-    {
-        using var source = Open(input, cancellationToken);
-        using var contents = Read(source, input, keepBodies: true, cancellationToken);
-        return new StreamChecker(contents).Check();
-    }
+    public static DeviceStateReport Test(MigrationStreamInput input, TransferScope? scope = null)
+        => Read(input, keepBodies: true, scope, contents => new StreamChecker(contents).Check());
 
     /// <summary>The snapshots of a qcow2 image, in the order of its table; null if the file is no such image.</summary>
     /// <param name="input">The image; only its path and offset count.</param>
@@ -140,40 +130,39 @@ public static class MigrationStreams
     /// <param name="reference">The stream that is to be loaded.</param>
     /// <param name="difference">A stream of the VM as the destination would write it.</param>
     /// <param name="values">True to list values that differ as well.</param>
-    /// <param name="cancellationToken">Ends the reading.</param>
+    /// <param name="scope">The bounds of the reading.</param>
     public static IReadOnlyList<MigrationStreamDifference> Compare(
-        MigrationStreamInput reference, MigrationStreamInput difference, bool values, CancellationToken cancellationToken = default)
-    {
-        using var source = Open(reference, cancellationToken);
-        using var contents = Read(source, reference, keepBodies: values, cancellationToken);
-        ThrowIfUnreadable(contents);
-        using var otherSource = Open(difference, cancellationToken);
-        using var other = Read(otherSource, difference, keepBodies: values, cancellationToken);
-        ThrowIfUnreadable(other);
-        return new StreamComparer(contents, other, values).Compare();
-    }
+        MigrationStreamInput reference, MigrationStreamInput difference, bool values, TransferScope? scope = null)
+        => Read(reference, keepBodies: values, scope, contents =>
+        {
+            ThrowIfUnreadable(contents);
+            return Read(difference, keepBodies: values, scope, other =>
+            {
+                ThrowIfUnreadable(other);
+                return new StreamComparer(contents, other, values).Compare();
+            });
+        });
 
     /// <summary>Compares a stream with what a QEMU can load.</summary>
     /// <param name="reference">The stream that is to be loaded.</param>
     /// <param name="dumpPath">What the destination's <c>qemu -M MACHINE -dump-vmstate FILE</c> wrote.</param>
-    /// <param name="cancellationToken">Ends the reading.</param>
+    /// <param name="scope">The bounds of the reading.</param>
     public static IReadOnlyList<MigrationStreamDifference> CompareWithDump(
-        MigrationStreamInput reference, string dumpPath, CancellationToken cancellationToken = default)
-        => CompareWithDump(reference, budget => VmstateDump.Read(dumpPath, budget), cancellationToken);
+        MigrationStreamInput reference, string dumpPath, TransferScope? scope = null)
+        => CompareWithDump(reference, budget => VmstateDump.Read(dumpPath, budget), scope);
 
     /// <summary>Compares a stream with what a QEMU can load, given as the JSON itself.</summary>
     public static IReadOnlyList<MigrationStreamDifference> CompareWithDumpText(
-        MigrationStreamInput reference, string json, CancellationToken cancellationToken = default)
-        => CompareWithDump(reference, _ => VmstateDump.Parse(Encoding.UTF8.GetBytes(json), "the device description"), cancellationToken);
+        MigrationStreamInput reference, string json, TransferScope? scope = null)
+        => CompareWithDump(reference, _ => VmstateDump.Parse(Encoding.UTF8.GetBytes(json), "the device description"), scope);
 
     private static IReadOnlyList<MigrationStreamDifference> CompareWithDump(
-        MigrationStreamInput reference, Func<MemoryBudget, VmstateDump> dump, CancellationToken cancellationToken)
-    {
-        using var source = Open(reference, cancellationToken);
-        using var contents = Read(source, reference, keepBodies: false, cancellationToken);
-        ThrowIfUnreadable(contents);
-        return new DumpComparer(contents, dump(contents.Budget)).Compare();
-    }
+        MigrationStreamInput reference, Func<MemoryBudget, VmstateDump> dump, TransferScope? scope)
+        => Read(reference, keepBodies: false, scope, contents =>
+        {
+            ThrowIfUnreadable(contents);
+            return new DumpComparer(contents, dump(contents.Budget)).Compare();
+        });
 
     /// <summary>True if the file is a device description of QEMU rather than a stream: it starts as JSON does.</summary>
     public static bool IsDump(string path)
@@ -187,16 +176,23 @@ public static class MigrationStreams
         return file.ReadByte() == '{';
     }
 
-    internal static StreamSource Open(MigrationStreamInput input, CancellationToken cancellationToken)
+    // Reads the whole stream and gives what was made of it; nothing of the stream stays open.
+    private static T Read<T>(MigrationStreamInput input, bool keepBodies, TransferScope? scope, Func<StreamContents, T> use)
     {
         ArgumentNullException.ThrowIfNull(input);
-        return input.Open(cancellationToken);
+        using var own = scope is null ? new TransferScope(TransferScope.DefaultTimeout) : null;
+        var bounds = scope ?? own!;
+        using var source = input.Open(bounds);
+        using var contents = MigrationStreamFile.Read(source, new StreamReadOptions { MaxMemory = input.MaxMemory, KeepBodies = keepBodies }, bounds);
+        return use(contents);
     }
 
-    internal static StreamContents Read(StreamSource source, MigrationStreamInput input, bool keepBodies, CancellationToken cancellationToken)
+    private static void KeepFailure(StreamContents contents, TransferScope? scope)
     {
-        return MigrationStreamFile.Read(
-            source, new StreamReadOptions { MaxMemory = input.MaxMemory, KeepBodies = keepBodies, Progress = input.Progress }, cancellationToken);
+        if (contents.Failure is not null)
+        {
+            scope?.Fail(Failure(contents));
+        }
     }
 
     private static void ThrowIfForeign(StreamContents contents)

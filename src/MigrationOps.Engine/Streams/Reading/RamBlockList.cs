@@ -8,21 +8,21 @@ public static class RamBlockList
 {
     /// <summary>The blocks of a stream in a file, a libvirt image, or the folder of an archive.</summary>
     /// <param name="path">The file or folder.</param>
-    /// <param name="timeout">How long a named pipe may be silent.</param>
-    /// <param name="cancellationToken">Ends it between reads.</param>
+    /// <param name="scope">How long a named pipe may be silent, and cancellation.</param>
     /// <returns>The blocks in the order of the stream; none if the stream ends without any.</returns>
     /// <exception cref="StreamException">The file is no migration stream.</exception>
     /// <exception cref="WireException">It cannot be read.</exception>
-    public static IReadOnlyList<RamBlock> Read(string path, TimeSpan timeout, CancellationToken cancellationToken)
+    public static IReadOnlyList<RamBlock> Read(string path, TransferScope scope)
     {
+        ArgumentNullException.ThrowIfNull(scope);
         var collector = new Collector();
         var walker = new StreamWalker(collector);
         byte[] buffer = new byte[64 * 1024];
         int kept = 0;
-        using var source = StreamSource.Open(path, offset: 0, snapshot: null, timeout, cancellationToken);
+        using var source = StreamSource.Open(path, offset: 0, snapshot: null, scope);
         while (!collector.IsComplete)
         {
-            cancellationToken.ThrowIfCancellationRequested();
+            scope.CancellationToken.ThrowIfCancellationRequested();
             int count = Read(source, buffer.AsSpan(kept));
             kept += count;
             int used = walker.Feed(buffer.AsSpan(0, kept), last: count == 0);

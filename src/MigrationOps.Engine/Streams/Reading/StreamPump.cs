@@ -16,17 +16,17 @@ internal static class StreamPump
     /// <summary>Runs until the input ends.</summary>
     /// <param name="input">Positioned at the walker's first byte.</param>
     /// <param name="walker">Who takes the bytes.</param>
-    /// <param name="progress">Told the bytes so far, after each piece.</param>
-    /// <param name="cancellationToken">Ends it between pieces.</param>
+    /// <param name="scope">Ends it between pieces.</param>
+    /// <param name="isAgain">True if these bytes were counted as progress before.</param>
     /// <returns>How many bytes the input had.</returns>
-    internal static long Run(Stream input, IByteConsumer walker, Action<long>? progress, CancellationToken cancellationToken)
+    internal static long Run(Stream input, IByteConsumer walker, TransferScope scope, bool isAgain = false)
     {
         var buffer = GC.AllocateUninitializedArray<byte>(BufferSize);
         int kept = 0;
-        long total = 0;
+        long total = 0, counted = 0;
         while (true)
         {
-            cancellationToken.ThrowIfCancellationRequested();
+            scope.CancellationToken.ThrowIfCancellationRequested();
             int count = Read(input, buffer.AsSpan(kept, Math.Min(ReadSize, BufferSize - kept)));
             total += count;
             kept += count;
@@ -46,7 +46,11 @@ internal static class StreamPump
                 total += skip;
             }
 
-            progress?.Invoke(total);
+            if (!isAgain)
+            {
+                scope.Count(total - counted);
+                counted = total;
+            }
         }
     }
 

@@ -18,7 +18,6 @@ internal sealed class StreamSource : IDisposable
 
     private readonly Stream _owner;
     private readonly List<FileStream> _channels = [];
-    private TransferScope? _scope;
     private Qcow2Image? _image;
 
     private StreamSource(string name, Stream owner)
@@ -51,9 +50,8 @@ internal sealed class StreamSource : IDisposable
     /// <param name="path">The path.</param>
     /// <param name="offset">Bytes before the stream, as in QEMU's <c>file:PATH,offset=N</c>.</param>
     /// <param name="snapshot">Which snapshot's state of a qcow2 image; null for the only one.</param>
-    /// <param name="timeout">How long a pipe may give nothing.</param>
-    /// <param name="cancellationToken">Ends the wait for a pipe.</param>
-    internal static StreamSource Open(string path, long offset, string? snapshot, TimeSpan timeout, CancellationToken cancellationToken)
+    /// <param name="scope">How long a pipe may give nothing, and cancellation; it stays the caller's.</param>
+    internal static StreamSource Open(string path, long offset, string? snapshot, TransferScope scope)
     {
         if (Directory.Exists(path))
         {
@@ -62,7 +60,7 @@ internal sealed class StreamSource : IDisposable
 
         if (File.Exists(path) && FileKinds.Of(path) != FileKind.Regular)
         {
-            return OpenPipe(path, timeout, cancellationToken);
+            return OpenPipe(path, scope);
         }
 
         if (Qcow2Image.TryOpen(path, offset) is { } image)
@@ -105,7 +103,6 @@ internal sealed class StreamSource : IDisposable
 
         _owner.Dispose();
         _channels.ForEach(c => c.Dispose());
-        _scope?.Dispose();
         _image?.Dispose();
     }
 
@@ -125,18 +122,18 @@ internal sealed class StreamSource : IDisposable
     }
 
     // A pipe is opened and read with a deadline: its writer may never come.
-    private static StreamSource OpenPipe(string path, TimeSpan timeout, CancellationToken cancellationToken)
+    private static StreamSource OpenPipe(string path, TransferScope scope)
     {
-        var scope = new TransferScope(timeout, cancellationToken);
+        var handle = OpenForReading.NonBlocking(path);
+        Fcntl.TrySetPipeSize(handle, PipeSize);
+        var pipe = new FdStream(handle, FileAccess.Read, scope, path);
         try
         {
-            var handle = OpenForReading.NonBlocking(path);
-            Fcntl.TrySetPipeSize(handle, PipeSize);
-            return From(path, new FdStream(handle, FileAccess.Read, scope, path), 0, scope);
+            return From(path, pipe, 0);
         }
         catch
         {
-            scope.Dispose();
+            pipe.Dispose();
             throw;
         }
     }
@@ -161,9 +158,9 @@ internal sealed class StreamSource : IDisposable
         }
     }
 
-    private static StreamSource From(string name, Stream input, long baseOffset, TransferScope? scope = null)
+    private static StreamSource From(string name, Stream input, long baseOffset)
     {
-        var source = new StreamSource(name, input) { BaseOffset = baseOffset, _scope = scope };
+        var source = new StreamSource(name, input) { BaseOffset = baseOffset };
         var start = new byte[LibvirtImage.HeaderLength];
         int length = input.ReadAtLeast(start.AsSpan(0, 4), 4, throwOnEndOfStream: false);
         if (length < 4 || !start.AsSpan(0, 4).SequenceEqual("Libv"u8))

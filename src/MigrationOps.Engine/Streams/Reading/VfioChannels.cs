@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using MigrationOps.Engine.Qemu;
+using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.Streams;
 
@@ -33,14 +34,14 @@ internal sealed class VfioChannels : IChannelVisitor
 
     /// <summary>Finds the packets of a device.</summary>
     /// <exception cref="StreamException"><see cref="StreamError.InvalidPacket"/> if one is missing, comes twice or cannot be.</exception>
-    internal static VfioChannels Collect(IReadOnlyList<FileStream> files, StreamSection device, long pageSize, MemoryBudget budget, CancellationToken cancellationToken)
+    internal static VfioChannels Collect(IReadOnlyList<FileStream> files, StreamSection device, long pageSize, MemoryBudget budget, TransferScope scope)
     {
         var found = new VfioChannels(device.IdStr, device.InstanceId, budget);
         foreach (var file in files)
         {
             found._file = file;
             file.Position = 0;
-            StreamPump.Run(file, new MultifdChannelWalker(found, pageSize), null, cancellationToken);
+            StreamPump.Run(file, new MultifdChannelWalker(found, pageSize), scope, isAgain: true);
         }
 
         found.Check();

@@ -131,7 +131,11 @@ public static class VfioStateStore
     }
 
     private static VfioStateTransfer Result(string direction, string idStr, long bytes, long configBytes, string? hash, string path,
-        VfioDevice device, long start) => new()
+        VfioDevice device, long start)
+    {
+        var duration = Stopwatch.GetElapsedTime(start);
+        TransferMetrics.Record("vfio", direction == "Save" ? "save" : "load", bytes, duration);
+        return new()
         {
             IdStr = idStr,
             InstanceId = 0,
@@ -142,10 +146,11 @@ public static class VfioStateStore
             Sha256 = hash,
             Path = path,
             Peer = device.Path,
-            Duration = Stopwatch.GetElapsedTime(start),
+            Duration = duration,
             Warnings = direction == "Restore" && configBytes > ConfigState.MarkerBytes
                 ? [ConfigNotLoaded] : [],
         };
+    }
 
     private sealed class SinkObserver(IDeviceStateSink sink) : IMarkerObserver
     {

@@ -1,7 +1,5 @@
 using System.Management.Automation;
-using Microsoft.Extensions.Logging;
 using MigrationOps.Engine.Cpr;
-using MigrationOps.Engine.Wire;
 using MigrationOps.PowerShell.Hosting;
 
 namespace MigrationOps.PowerShell.Commands;
@@ -33,11 +31,11 @@ public sealed class RestoreCprState : TransferCmdlet
         var session = CprRegistryCmdlet.Session;
         if (ParameterSetName == ExecSet)
         {
-            return ShouldProcess(CprExecState.VariableName, "Take the descriptors over") ? host => ReceiveExec(host, session) : null;
+            return IfConfirmed(CprExecState.VariableName, "Take the descriptors over", host => ReceiveExec(host, session));
         }
 
         string path = CprUri.Resolve(ResolveEndpoint(Uri));
-        return ShouldProcess(Uri, "Listen for a process that hands its descriptors over") ? host => Receive(host, session, path) : null;
+        return IfConfirmed(Uri, "Listen for a process that hands its descriptors over", host => Receive(host, session, path));
     }
 
     // The next command of a runbook tells the old process to migrate: the socket must be there by then.
@@ -57,9 +55,7 @@ public sealed class RestoreCprState : TransferCmdlet
             using var scope = NewScope(host);
             using var listener = CprListener.Listen(path, scope);
             _listening.Set();
-            var (entries, bytes) = session.Receive(listener, AllowUid);
-            CprLog.Received(host.Logger, PeerProcessInfo.Of(session.Incoming!.Peer).ToString(), bytes, entries.Count);
-            WriteEntries(host, entries);
+            WriteEntries(host, CprTransfers.Receive(session, listener, AllowUid, host.Logger));
         }
         finally
         {
@@ -69,10 +65,7 @@ public sealed class RestoreCprState : TransferCmdlet
 
     private static void ReceiveExec(IOperationHost host, CprSession session)
     {
-        var (entries, _) = session.ReceiveExec(Environment.GetEnvironmentVariable(CprExecState.VariableName));
-        // The number in it belongs to the hand-over no more.
-        Environment.SetEnvironmentVariable(CprExecState.VariableName, null);
-        WriteEntries(host, entries);
+        WriteEntries(host, CprTransfers.ReceiveExec(session));
     }
 
     private static void WriteEntries(IOperationHost host, IReadOnlyList<CprEntry> entries)

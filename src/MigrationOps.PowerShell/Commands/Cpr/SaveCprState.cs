@@ -1,7 +1,5 @@
-using System.Diagnostics;
 using System.Management.Automation;
 using MigrationOps.Engine.Cpr;
-using MigrationOps.Engine.Wire;
 using MigrationOps.PowerShell.Hosting;
 
 namespace MigrationOps.PowerShell.Commands;
@@ -73,72 +71,19 @@ public sealed class SaveCprState : TransferCmdlet
         };
         Action<IOperationHost> work = ParameterSetName switch
         {
-            UriSet => host => Send(host, session, path, entries),
-            PathSet => host => Describe(host, session, path, entries),
-            _ => host => Expose(host, session, entries),
+            UriSet => host =>
+            {
+                using var scope = NewScope(host);
+                host.WriteObject(CprTransfers.Send(session, path, Uri, entries, new CprSendOptions { Layout = Layout, AllowLoss = Force, WaitForTakeover = !NoWait }, scope, host.Logger));
+            },
+            PathSet => host =>
+            {
+                using var scope = NewScope(host);
+                host.WriteObject(CprTransfers.Describe(session, path, entries, scope));
+            },
+            _ => host => host.WriteObject(CprTransfers.Expose(session, entries, Force)),
         };
         string what = ParameterSetName == PathSet ? "Describe" : "Hand over";
-        return ShouldProcess((string)Target, $"{what} {entries.Count} descriptors") ? work : null;
-    }
-
-    private void Send(IOperationHost host, CprSession session, string path, IReadOnlyList<CprEntry> entries)
-    {
-        using var scope = NewScope(host);
-        long start = Stopwatch.GetTimestamp();
-        var sender = session.Send(path, entries, Layout, Force, scope);
-        try
-        {
-            string peer = PeerProcessInfo.Of(sender.Peer).ToString();
-            CprLog.Sent(host.Logger, peer, sender.ByteCount, entries.Count);
-            if (!NoWait)
-            {
-                sender.WaitForTakeover(scope.StartDeadline());
-            }
-
-            host.WriteObject(new CprStateTransfer
-            {
-                Peer = peer,
-                Uri = Uri,
-                Entries = entries.Count,
-                Bytes = sender.ByteCount,
-                Duration = Stopwatch.GetElapsedTime(start),
-                TakenOver = !NoWait,
-            });
-        }
-        finally
-        {
-            // Taken over or not, this target needs us no more; after a failure another one may be tried.
-            if (!NoWait)
-            {
-                session.CloseTarget();
-            }
-        }
-    }
-
-    private void Describe(IOperationHost host, CprSession session, string path, IReadOnlyList<CprEntry> entries)
-    {
-        using var scope = NewScope(host);
-        long start = Stopwatch.GetTimestamp();
-        long bytes = CprDescription.Write(path, entries.Select(CprFdInspector.Describe), session.VfioDevices, scope);
-        host.WriteObject(new CprStateTransfer
-        {
-            Path = path,
-            Entries = entries.Count,
-            Bytes = bytes,
-            Duration = Stopwatch.GetElapsedTime(start),
-        });
-    }
-
-    private void Expose(IOperationHost host, CprSession session, IReadOnlyList<CprEntry> entries)
-    {
-        long start = Stopwatch.GetTimestamp();
-        var state = session.SendExec(entries, Force);
-        host.WriteObject(new CprStateTransfer
-        {
-            Uri = $"{CprExecState.VariableName}={state.VariableValue}",
-            Entries = entries.Count,
-            Bytes = state.ByteCount,
-            Duration = Stopwatch.GetElapsedTime(start),
-        });
+        return IfConfirmed((string)Target, $"{what} {entries.Count} descriptors", work);
     }
 }

@@ -6,7 +6,7 @@ using MigrationOps.PowerShell.Hosting;
 namespace MigrationOps.PowerShell.Commands;
 
 /// <summary>What sending and receiving a migration stream have in common.</summary>
-public abstract class MigrationDriverCmdlet : TransferCmdlet
+public abstract class MigrationDriverCmdlet : NetworkTransferCmdlet
 {
     protected const string StartSet = "Start";
     protected const string ResumeSet = "Resume";
@@ -42,13 +42,6 @@ public abstract class MigrationDriverCmdlet : TransferCmdlet
     [ValidateNotNullOrEmpty]
     public string? MachineType { get; set; }
 
-    [Parameter]
-    [ValidateNotNullOrEmpty]
-    public string? TlsCredential { get; set; }
-
-    [Parameter]
-    public SwitchParameter AllowPlaintext { get; set; }
-
     protected override object Target => Uri.Length > 0 ? Uri : MyInvocation.MyCommand.Name;
 
     protected override bool InvokesScripts => _invokesScripts;
@@ -74,10 +67,9 @@ public abstract class MigrationDriverCmdlet : TransferCmdlet
         }
 
         _invokesScripts = scripts.Length > 0;
-        return host =>
+        return host => host.WithProgress(activity, meter =>
         {
             using var scope = NewScope(host);
-            var meter = new ProgressMeter(host, Uri.GetHashCode(StringComparison.Ordinal) & int.MaxValue, activity);
             log.Target = host.Logger;
             Attach(scripts, host);
             try
@@ -90,9 +82,8 @@ public abstract class MigrationDriverCmdlet : TransferCmdlet
             finally
             {
                 Attach(scripts, null);
-                meter.Complete();
             }
-        };
+        });
     }
 
     /// <summary>The work of -Abandon, and what comes after it.</summary>
@@ -100,13 +91,13 @@ public abstract class MigrationDriverCmdlet : TransferCmdlet
         where TDriver : class
     {
         var session = RunspaceSession.Current;
-        return ShouldProcess("the paused migration", "Give up what has not been transferred, and clean up") ? Work("Giving up a migration", entries, paused.Log, (host, scope, _) =>
+        return IfConfirmed("the paused migration", "Give up what has not been transferred, and clean up", Work("Giving up a migration", entries, paused.Log, (host, scope, _) =>
         {
             session.Release(paused);
             paused.Abandon(scope);
             after?.Invoke(host);
             return null;
-        }) : null;
+        }));
     }
 
     /// <summary>The session's paused migration, which must be there.</summary>

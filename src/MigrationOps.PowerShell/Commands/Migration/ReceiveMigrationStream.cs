@@ -37,7 +37,7 @@ public sealed class ReceiveMigrationStream : MigrationDriverCmdlet
         RefuseCountWithoutAck();
         RefuseIfPaused<SaveVmTarget>();
         var endpoint = ResolveEndpoint(Uri);
-        var security = Security(TlsCredential, AllowPlaintext);
+        var security = Security;
         if (endpoint is Engine.Wire.Endpoint.File && (SwitchoverAck || Postcopy || ReturnPath))
         {
             throw new SaveVmException(SaveVmError.InvalidOption, ReturnPath ? $"{endpoint} has no source that could open the return path."
@@ -64,13 +64,12 @@ public sealed class ReceiveMigrationStream : MigrationDriverCmdlet
             RequireReturnPath = ReturnPath,
             SpoolPath = SpoolPath is null ? null : ResolvePath(SpoolPath),
         };
-        return ShouldProcess(endpoint.ToString(), "Load the stream into this session's registered devices")
-            ? Work($"Receiving a migration on {endpoint}", registry.Entries, log, (host, scope, meter) =>
+        return IfConfirmed(endpoint.ToString(), "Load the stream into this session's registered devices",
+            Work($"Receiving a migration on {endpoint}", registry.Entries, log, (host, scope, meter) =>
             {
                 var target = new SaveVmTarget(registry, options with { OnProgress = bytes => meter.Report(bytes, null), StartDevice = Script(host, StartDevice) }, log);
                 return Run(session, target, log, () => SaveVmTransfer.Receive(target, endpoint, security, scope));
-            })
-            : null;
+            }));
     }
 
     private Action<IOperationHost>? PrepareResume()
@@ -78,16 +77,15 @@ public sealed class ReceiveMigrationStream : MigrationDriverCmdlet
         var paused = Paused<SaveVmTarget>();
         var target = paused.Driver;
         var endpoint = ResolveEndpoint(Uri);
-        var security = Security(TlsCredential, AllowPlaintext);
+        var security = Security;
         var session = RunspaceSession.Current;
-        return ShouldProcess(endpoint.ToString(), "Resume the paused migration")
-            ? Work($"Resuming a migration on {endpoint}", target.Entries, paused.Log, (host, scope, meter) =>
+        return IfConfirmed(endpoint.ToString(), "Resume the paused migration",
+            Work($"Resuming a migration on {endpoint}", target.Entries, paused.Log, (host, scope, meter) =>
             {
                 session.Release(paused);
                 return Run(session, target, paused.Log, () => SaveVmTransfer.Resume(target, endpoint, security, scope,
                     target.Options with { Uri = endpoint.ToString(), OnProgress = bytes => meter.Report(bytes, null) }));
-            })
-            : null;
+            }));
     }
 
     private static MigrationStreamTransfer Run(RunspaceSession session, SaveVmTarget target, RelayLogger log, Func<MigrationStreamTransfer> run)

@@ -81,7 +81,7 @@ public sealed class SendMigrationStream : MigrationDriverCmdlet
 
         RefuseIfPaused<SaveVmSource>();
         var endpoint = ResolveEndpoint(Uri);
-        var security = Security(TlsCredential, AllowPlaintext);
+        var security = Security;
         var registry = SessionRegistry.Current;
         if (registry.Entries.Count == 0)
         {
@@ -107,13 +107,12 @@ public sealed class SendMigrationStream : MigrationDriverCmdlet
             Description = !NoDescription,
         };
         var log = new RelayLogger();
-        return ShouldProcess(endpoint.ToString(), "Send the state of this session's registered devices")
-            ? Work($"Sending a migration to {endpoint}", registry.Entries, log, (host, scope, meter) =>
+        return IfConfirmed(endpoint.ToString(), "Send the state of this session's registered devices",
+            Work($"Sending a migration to {endpoint}", registry.Entries, log, (host, scope, meter) =>
             {
                 var source = new SaveVmSource(registry, Bind(options, host, meter) with { StopDevice = Script(host, StopDevice) }, log);
                 return Run(session, source, log, () => SaveVmTransfer.Send(source, endpoint, security, scope));
-            })
-            : null;
+            }));
     }
 
     private Action<IOperationHost>? PrepareResume()
@@ -121,16 +120,15 @@ public sealed class SendMigrationStream : MigrationDriverCmdlet
         var paused = Paused<SaveVmSource>();
         var source = paused.Driver;
         var endpoint = ResolveEndpoint(Uri);
-        var security = Security(TlsCredential, AllowPlaintext);
+        var security = Security;
         var session = RunspaceSession.Current;
         var options = source.Options with { Uri = endpoint.ToString(), DowntimeLimit = DowntimeLimit, MaxPostcopyBandwidth = MaxPostcopyBandwidth };
-        return ShouldProcess(endpoint.ToString(), "Resume the paused migration")
-            ? Work($"Resuming a migration to {endpoint}", source.Entries, paused.Log, (host, scope, meter) =>
+        return IfConfirmed(endpoint.ToString(), "Resume the paused migration",
+            Work($"Resuming a migration to {endpoint}", source.Entries, paused.Log, (host, scope, meter) =>
             {
                 session.Release(paused);
                 return Run(session, source, paused.Log, () => SaveVmTransfer.Resume(source, endpoint, security, scope, Bind(options, host, meter)));
-            })
-            : null;
+            }));
     }
 
     private Action<IOperationHost>? PrepareAbandon()

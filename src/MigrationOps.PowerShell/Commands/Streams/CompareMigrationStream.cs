@@ -1,6 +1,7 @@
 using System.Management.Automation;
 using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Streams;
+using MigrationOps.Engine.Wire;
 using MigrationOps.PowerShell.Hosting;
 
 namespace MigrationOps.PowerShell.Commands;
@@ -43,21 +44,22 @@ public sealed class CompareMigrationStream : OperationCmdlet
         string text = string.Join('\n', DifferencePath);
         if (text.TrimStart().StartsWith('{'))
         {
-            return host => Write(host, MigrationStreams.CompareWithDumpText(reference, text, host.CancellationToken));
+            return host => Write(host, scope => MigrationStreams.CompareWithDumpText(reference, text, scope));
         }
 
         var difference = NewInput(text, DifferenceSnapshot);
-        return host => Write(host, MigrationStreams.IsDump(difference.Path)
-            ? MigrationStreams.CompareWithDump(reference, difference.Path, host.CancellationToken)
-            : MigrationStreams.Compare(reference, difference, IncludeValue, host.CancellationToken));
+        return host => Write(host, scope => MigrationStreams.IsDump(difference.Path)
+            ? MigrationStreams.CompareWithDump(reference, difference.Path, scope)
+            : MigrationStreams.Compare(reference, difference, IncludeValue, scope));
     }
 
     private MigrationStreamInput NewInput(string path, string? snapshot)
-        => new() { Path = ResolvePath(path), Snapshot = snapshot, MaxMemory = MaxMemory, Timeout = Timeout };
+        => new() { Path = ResolvePath(path), Snapshot = snapshot, MaxMemory = MaxMemory };
 
-    private static void Write(IOperationHost host, IEnumerable<MigrationStreamDifference> found)
+    private void Write(IOperationHost host, Func<TransferScope, IEnumerable<MigrationStreamDifference>> compare)
     {
-        foreach (var difference in found)
+        using var scope = NewScope(host);
+        foreach (var difference in compare(scope))
         {
             host.WriteObject(difference);
         }

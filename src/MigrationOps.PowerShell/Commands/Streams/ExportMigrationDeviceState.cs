@@ -36,25 +36,19 @@ public sealed class ExportMigrationDeviceState : StreamCmdlet
         var input = NewInput();
         string destination = ResolvePath(Destination);
         bool ram = ParameterSetName == RamSet;
-        if (!ShouldProcess(destination, $"Export {(ram ? Ram : Device)} from {input.Path}"))
+        return IfConfirmed(destination, $"Export {(ram ? Ram : Device)} from {input.Path}", Reading(input, (host, scope) =>
         {
-            return null;
-        }
-
-        return host => WithProgress(host, input, stream =>
-        {
-            using var scope = NewScope(host);
             if (ram)
             {
-                host.WriteObject(RamExporter.Export(new RamExportOptions { Input = stream, Block = Ram, Destination = destination }, scope));
+                host.WriteObject(RamExporter.Export(new RamExportOptions { Input = input, Block = Ram, Destination = destination }, scope));
                 return;
             }
 
-            var options = new StreamExportOptions { Input = stream, Device = Device, Destination = destination, Raw = Raw, WholeSection = WholeSection };
+            var options = new StreamExportOptions { Input = input, Device = Device, Destination = destination, Raw = Raw, WholeSection = WholeSection };
             foreach (var export in StreamExporter.Export(options, scope))
             {
                 host.WriteObject(export);
             }
-        });
+        }));
     }
 }

@@ -1,6 +1,7 @@
 using System.Management.Automation;
 using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Streams;
+using MigrationOps.Engine.Wire;
 using MigrationOps.PowerShell.Hosting;
 
 namespace MigrationOps.PowerShell.Commands;
@@ -23,6 +24,7 @@ public sealed class GetMigrationStream : StreamCmdlet
     protected override Action<IOperationHost>? Prepare()
     {
         var input = NewInput();
+        var reading = Reading(input, (host, scope) => Read(host, input, scope));
         return host =>
         {
             // Which of several states is meant, only the operator knows.
@@ -40,46 +42,41 @@ public sealed class GetMigrationStream : StreamCmdlet
                 }
             }
 
-            WithProgress(host, input, Read(host));
+            reading(host);
         };
     }
 
-    private Action<MigrationStreamInput> Read(IOperationHost host)
+    private void Read(IOperationHost host, MigrationStreamInput input, TransferScope scope)
     {
         if (Json)
         {
-            return input =>
-            {
-                var text = new StringWriter();
-                MigrationStreams.WriteAnalyzeJson(input, text, host.CancellationToken);
-                host.WriteObject(text.ToString().TrimEnd('\n'));
-            };
+            var text = new StringWriter();
+            MigrationStreams.WriteAnalyzeJson(input, text, scope);
+            host.WriteObject(text.ToString().TrimEnd('\n'));
+            return;
         }
 
         if (Description)
         {
-            return input => host.WriteObject(MigrationStreams.GetDescription(input, host.CancellationToken));
+            host.WriteObject(MigrationStreams.GetDescription(input, scope));
+            return;
         }
 
-        return input =>
+        if (Device.Length > 0)
         {
-            StreamException? failure;
-            if (Device.Length > 0)
+            foreach (var device in MigrationStreams.GetDevices(input, Device, scope))
             {
-                foreach (var device in MigrationStreams.GetDevices(input, Device, out failure, host.CancellationToken))
-                {
-                    host.WriteObject(device);
-                }
+                host.WriteObject(device);
             }
-            else
-            {
-                host.WriteObject(MigrationStreams.GetInfo(input, out failure, host.CancellationToken));
-            }
+        }
+        else
+        {
+            host.WriteObject(MigrationStreams.GetInfo(input, scope));
+        }
 
-            if (failure is not null)
-            {
-                host.WriteError(ErrorMap.ToErrorRecord(failure, input.Path));
-            }
-        };
+        if (scope.Failure is { } failure)
+        {
+            host.WriteError(ErrorMap.ToErrorRecord(failure, input.Path));
+        }
     }
 }

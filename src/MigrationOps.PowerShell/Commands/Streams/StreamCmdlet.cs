@@ -1,6 +1,7 @@
 using System.Management.Automation;
 using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Streams;
+using MigrationOps.Engine.Wire;
 using MigrationOps.PowerShell.Hosting;
 
 namespace MigrationOps.PowerShell.Commands;
@@ -28,20 +29,14 @@ public abstract class StreamCmdlet : OperationCmdlet
     protected override object Target => Path;
 
     /// <summary>The stream that the parameters name. Take it on the pipeline's thread, for it looks at the current location.</summary>
-    protected MigrationStreamInput NewInput() => new() { Path = ResolvePath(Path), Offset = Offset, Snapshot = Snapshot, MaxMemory = MaxMemory, Timeout = Timeout };
+    protected MigrationStreamInput NewInput() => new() { Path = ResolvePath(Path), Offset = Offset, Snapshot = Snapshot, MaxMemory = MaxMemory };
 
-    /// <summary>Runs the reading with a progress bar.</summary>
-    internal static void WithProgress(IOperationHost host, MigrationStreamInput input, Action<MigrationStreamInput> read)
-    {
-        var meter = new ProgressMeter(host, 1, $"Reading {input.Path}");
-        long? total = File.Exists(input.Path) && new FileInfo(input.Path).Length is > 0 and var length ? length : null;
-        try
+    /// <summary>Runs the reading within its bounds, with a progress bar.</summary>
+    private protected Action<IOperationHost> Reading(MigrationStreamInput input, Action<IOperationHost, TransferScope> read)
+        => host => host.WithProgress($"Reading {input.Path}", meter =>
         {
-            read(input with { Progress = bytes => meter.Report(bytes, total) });
-        }
-        finally
-        {
-            meter.Complete();
-        }
-    }
+            long? total = File.Exists(input.Path) && new FileInfo(input.Path).Length is > 0 and var length ? length : null;
+            using var scope = NewScope(host, progress: bytes => meter.Report(bytes, total));
+            read(host, scope);
+        });
 }

@@ -15,9 +15,9 @@ public sealed class TestMigrationStream : StreamCmdlet
     protected override Action<IOperationHost>? Prepare()
     {
         var input = NewInput();
-        return host => WithProgress(host, input, stream =>
+        return Reading(input, (host, scope) =>
         {
-            var report = MigrationStreams.Test(stream, host.CancellationToken);
+            var report = MigrationStreams.Test(input, scope);
             host.WriteObject(Quiet ? report.Passed : report);
         });
     }

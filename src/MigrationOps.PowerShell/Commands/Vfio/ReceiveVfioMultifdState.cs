@@ -58,7 +58,7 @@ public sealed class ReceiveVfioMultifdState : VfioTransferCmdlet
         var options = new VfioReceiveOptions
         {
             Endpoint = ResolveEndpoint(Uri),
-            Security = Security(TlsCredential, AllowPlaintext),
+            Security = Security,
             Destination = Destination is null ? null : ResolvePath(Destination),
             Archive = Archive is null ? null : ResolvePath(Archive),
             IdStr = IdStr,
@@ -70,19 +70,17 @@ public sealed class ReceiveVfioMultifdState : VfioTransferCmdlet
                 PacketLimit = PacketLimit,
                 SwitchoverAck = SwitchoverAck,
                 SwitchoverAckCount = SwitchoverAckCount,
-                Timeout = Timeout,
             },
         };
         string? node = VfioDevice is null ? null : ResolveDevice(VfioDevice, ResolvePath);
         string action = "Receive a migration" + (node is null ? "" : $" and load it into {node}");
-        return !ShouldProcess(options.Endpoint.ToString(), action) ? null : WithProgress($"Receiving a migration on {options.Endpoint}", (host, progress) =>
+        return IfConfirmed(options.Endpoint.ToString(), action, Work($"Receiving a migration on {options.Endpoint}", (host, scope) =>
         {
             using var device = node is null ? null : new VfioDevice(KernelVfioDriver.Open(node));
-            foreach (var result in VfioStateReceiver.Receive(
-                options with { Device = device, Progress = progress }, host.Logger, host.CancellationToken))
+            foreach (var result in VfioStateReceiver.Receive(options with { Device = device }, host.Logger, scope))
             {
                 host.WriteObject(result);
             }
-        });
+        }));
     }
 }

@@ -30,11 +30,11 @@ public sealed class RestoreVfioState : TransferCmdlet
         string node = VfioTransferCmdlet.ResolveDevice(VfioDevice, ResolvePath), path = ResolvePath(Path);
         var format = Marker ? VfioStateFormat.Markers : VfioStateFormat.StateFile;
         var afterwards = LeaveStopped ? VfioState.Stop : VfioState.Running;
-        return !ShouldProcess(node, $"Load the state in {path} into the device") ? null : host =>
+        return IfConfirmed(node, $"Load the state in {path} into the device", host =>
         {
             using var scope = NewScope(host);
             using var device = new VfioDevice(KernelVfioDriver.Open(node));
             host.WriteObject(VfioStateStore.Restore(device, path, format, afterwards, scope));
-        };
+        });
     }
 }

@@ -29,11 +29,11 @@ public sealed class SaveVfioState : TransferCmdlet
     {
         string node = VfioTransferCmdlet.ResolveDevice(VfioDevice, ResolvePath), path = ResolvePath(Path);
         var format = Marker ? VfioStateFormat.Markers : VfioStateFormat.StateFile;
-        return !ShouldProcess(node, $"Stop the device and save its state to {path}") ? null : host =>
+        return IfConfirmed(node, $"Stop the device and save its state to {path}", host =>
         {
             using var scope = NewScope(host);
             using var device = new VfioDevice(KernelVfioDriver.Open(node));
             host.WriteObject(VfioStateStore.Save(device, path, IdStr, format, scope));
-        };
+        });
     }
 }

@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using System.Management.Automation;
 using MigrationOps.Engine.Multifd;
 using MigrationOps.Engine.Vfio;
@@ -43,12 +42,12 @@ public sealed class SendVfioMultifdState : VfioTransferCmdlet
 
     [Parameter(ParameterSetName = PathSet)]
     [Parameter(ParameterSetName = DeviceSet)]
-    [ValidateRange(1, 255)]
+    [ValidateRange(1, VfioSendOptions.MaxChannels)]
     public int Channels { get; set; } = 4;
 
     [Parameter(ParameterSetName = PathSet)]
     [Parameter(ParameterSetName = DeviceSet)]
-    [ValidateRange(1, 64 * 1024 * 1024 - 12)]
+    [ValidateRange(1, VfioSendOptions.MaxPacketSize)]
     public int PacketSize { get; set; } = 1024 * 1024;
 
     protected override object Target => Uri;
@@ -71,47 +70,33 @@ public sealed class SendVfioMultifdState : VfioTransferCmdlet
         };
     }
 
-    private Action<IOperationHost>? PrepareFiles(Endpoint endpoint)
-        => ShouldProcess(endpoint.ToString(), $"Send the state of {string.Join(", ", _paths)}")
-            ? WithProgress($"Sending device state to {endpoint}", (host, progress) =>
-            {
-                using var scope = NewScope(host);
-                var sources = new List<IDeviceStateSource>();
-                try
-                {
-                    _paths.ForEach(path => sources.Add(new StateFileSource(path, scope)));
-                    Send(host, sources, endpoint, progress);
-                }
-                finally
-                {
-                    sources.ForEach(s => s.Dispose());
-                }
-            })
-            : null;
-
-    private Action<IOperationHost>? PrepareDevice(Endpoint endpoint, string node)
-        => ShouldProcess(node, $"Stop the device and send its state to {endpoint}")
-            ? WithProgress($"Sending the state of {node} to {endpoint}", (host, progress) =>
-            {
-                using var scope = NewScope(host);
-                using var device = new VfioDevice(KernelVfioDriver.Open(node));
-                using var source = new DeviceSource(device, IdStr ?? VfioStateStore.NameOf(device), scope);
-                Send(host, [source], endpoint, progress);
-            })
-            : null;
-
-    private void Send(IOperationHost host, IReadOnlyList<IDeviceStateSource> sources, Endpoint endpoint, Action<long> progress)
-    {
-        var options = new VfioSendOptions
+    private Action<IOperationHost>? PrepareFiles(Endpoint endpoint) => IfConfirmed(
+        endpoint.ToString(), $"Send the state of {string.Join(", ", _paths)}", Work($"Sending device state to {endpoint}", (host, scope) =>
         {
-            Endpoint = endpoint,
-            Security = Security(TlsCredential, AllowPlaintext),
-            Channels = Channels,
-            PacketSize = PacketSize,
-            Timeout = Timeout,
-            Progress = progress,
-        };
-        foreach (var result in VfioStateSender.Send(sources, options, host.CancellationToken))
+            var sources = new List<IDeviceStateSource>();
+            try
+            {
+                _paths.ForEach(path => sources.Add(new StateFileSource(path, scope)));
+                Send(host, sources, endpoint, scope);
+            }
+            finally
+            {
+                sources.ForEach(s => s.Dispose());
+            }
+        }));
+
+    private Action<IOperationHost>? PrepareDevice(Endpoint endpoint, string node) => IfConfirmed(
+        node, $"Stop the device and send its state to {endpoint}", Work($"Sending the state of {node} to {endpoint}", (host, scope) =>
+        {
+            using var device = new VfioDevice(KernelVfioDriver.Open(node));
+            using var source = new DeviceSource(device, IdStr ?? VfioStateStore.NameOf(device), scope);
+            Send(host, [source], endpoint, scope);
+        }));
+
+    private void Send(IOperationHost host, IReadOnlyList<IDeviceStateSource> sources, Endpoint endpoint, TransferScope scope)
+    {
+        var options = new VfioSendOptions { Endpoint = endpoint, Security = Security, Channels = Channels, PacketSize = PacketSize };
+        foreach (var result in VfioStateSender.Send(sources, options, scope))
         {
             host.WriteObject(result);
         }
@@ -119,33 +104,16 @@ public sealed class SendVfioMultifdState : VfioTransferCmdlet
 
     private Action<IOperationHost>? PrepareReplay(Endpoint endpoint, string folder)
     {
-        var security = Security(TlsCredential, AllowPlaintext);
-        return ShouldProcess(endpoint.ToString(), $"Replay the migration in {folder}")
-            ? WithProgress($"Replaying {folder} to {endpoint}", (host, progress) =>
+        var security = Security;
+        return IfConfirmed(endpoint.ToString(), $"Replay the migration in {folder}", Work($"Replaying {folder} to {endpoint}", (host, scope) =>
+        {
+            if (!SkipVerification)
             {
-                var archive = SkipVerification ? MigrationArchive.Read(folder) : Verify(folder, host.CancellationToken);
-                long start = Stopwatch.GetTimestamp();
-                using var scope = new TransferScope(Timeout, ProgressRule.WholeTransfer, host.CancellationToken) { Progress = progress };
-                using var sender = new MigrationSender(endpoint, security, scope);
-                long bytes = ArchiveReplay.Send(folder, archive, sender, scope.CancellationToken);
-                host.WriteObject(new MigrationReplay
-                {
-                    Archive = folder,
-                    Peer = endpoint.ToString(),
-                    Machine = archive.Machine,
-                    Channels = archive.Channels.Count(),
-                    Devices = [.. archive.Devices.Select(d => d.IdStr)],
-                    Bytes = bytes,
-                    Verified = !SkipVerification,
-                    Duration = Stopwatch.GetElapsedTime(start),
-                });
-            })
-            : null;
-    }
+                using var reading = NewScope(host, ProgressRule.WholeTransfer);
+                ArchiveVerifier.Verify(folder, reading);
+            }
 
-    private MigrationArchive Verify(string folder, CancellationToken cancellationToken)
-    {
-        using var scope = new TransferScope(Timeout, ProgressRule.WholeTransfer, cancellationToken);
-        return ArchiveVerifier.Verify(folder, scope);
+            host.WriteObject(ArchiveReplay.Send(folder, endpoint, security, verified: !SkipVerification, scope));
+        }));
     }
 }

@@ -28,8 +28,7 @@ public sealed class StartVhostStateRestore : VhostTransferCmdlet
     protected override Action<IOperationHost>? Prepare()
     {
         var options = NewOptions(SocketPath, Path) with { ExpectedSha256 = string.IsNullOrEmpty(Sha256) ? null : Sha256 };
-        return ShouldProcess(options.SocketPath, $"Load the state from {options.Endpoint} into the back-end")
-            ? Work($"Loading a state into {options.SocketPath}", options, (o, scope, logger) => VhostStateLoader.Load(o, scope, logger))
-            : null;
+        return IfConfirmed(options.SocketPath, $"Load the state from {options.Endpoint} into the back-end",
+            Work($"Loading a state into {options.SocketPath}", options, (o, scope, logger) => VhostStateLoader.Load(o, scope, logger)));
     }
 }

@@ -24,8 +24,7 @@ public sealed class StartVhostStateSave : VhostTransferCmdlet
     protected override Action<IOperationHost>? Prepare()
     {
         var options = NewOptions(SocketPath, Path) with { ComputeHash = !NoHash };
-        return ShouldProcess(options.SocketPath, $"Save the back-end's state to {options.Endpoint}")
-            ? Work($"Saving the state of {options.SocketPath}", options, VhostStateSaver.Save)
-            : null;
+        return IfConfirmed(options.SocketPath, $"Save the back-end's state to {options.Endpoint}",
+            Work($"Saving the state of {options.SocketPath}", options, VhostStateSaver.Save));
     }
 }

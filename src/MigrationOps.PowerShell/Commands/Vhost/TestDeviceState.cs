@@ -87,7 +87,7 @@ public sealed class TestDeviceState : OperationCmdlet
             var report = ParameterSetName switch
             {
                 SocketSet => VhostProbe.Test(target, RoundTrip, scope, host.Logger),
-                CprSet => TestCprState(reference, stream, host.CancellationToken),
+                CprSet => TestCprState(reference, stream, scope),
                 ArchiveSet => TestArchive(target, host),
                 _ => StateFile.Test(target, Raw, expected, scope),
             };
@@ -95,7 +95,7 @@ public sealed class TestDeviceState : OperationCmdlet
         };
     }
 
-    private DeviceStateReport TestCprState(string? referencePath, string? stream, CancellationToken cancellationToken)
+    private DeviceStateReport TestCprState(string? referencePath, string? stream, TransferScope scope)
     {
         var checks = new List<DeviceStateCheck>(CprSetCheck.Alone(CprState));
         if (Reference is not null)
@@ -111,7 +111,7 @@ public sealed class TestDeviceState : OperationCmdlet
         if (stream is not null)
         {
             checks.AddRange(CprSetCheck.AgainstRam(CprState,
-                [.. RamBlockList.Read(stream, Timeout, cancellationToken).Select(block => new CprRamBlock(block.Name, block.Length))],
+                [.. RamBlockList.Read(stream, scope).Select(block => new CprRamBlock(block.Name, block.Length))],
                 OpenedByPath));
         }
 
@@ -120,7 +120,7 @@ public sealed class TestDeviceState : OperationCmdlet
 
     private DeviceStateReport TestArchive(string folder, IOperationHost host)
     {
-        using var scope = new TransferScope(Timeout, ProgressRule.WholeTransfer, host.CancellationToken);
+        using var scope = NewScope(host, ProgressRule.WholeTransfer);
         return ArchiveVerifier.Test(folder, scope);
     }
 }

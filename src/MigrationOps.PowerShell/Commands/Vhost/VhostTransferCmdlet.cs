@@ -7,7 +7,7 @@ using MigrationOps.PowerShell.Hosting;
 namespace MigrationOps.PowerShell.Commands;
 
 /// <summary>What saving and restoring a back-end's state have in common.</summary>
-public abstract class VhostTransferCmdlet : TransferCmdlet
+public abstract class VhostTransferCmdlet : NetworkTransferCmdlet
 {
     protected const string PathSet = "Path";
     protected const string UriSet = "Uri";
@@ -18,10 +18,10 @@ public abstract class VhostTransferCmdlet : TransferCmdlet
 
     [Parameter(ParameterSetName = UriSet)]
     [ValidateNotNullOrEmpty]
-    public string? TlsCredential { get; set; }
+    public override string? TlsCredential { get; set; }
 
     [Parameter(ParameterSetName = UriSet)]
-    public SwitchParameter AllowPlaintext { get; set; }
+    public override SwitchParameter AllowPlaintext { get; set; }
 
     [Parameter]
     public SwitchParameter Raw { get; set; }
@@ -32,22 +32,14 @@ public abstract class VhostTransferCmdlet : TransferCmdlet
         SocketPath = ResolvePath(socketPath),
         Endpoint = path is not null ? new Endpoint.File(ResolvePath(path)) : ResolveEndpoint(Uri!),
         Raw = Raw,
-        Security = Security(TlsCredential, AllowPlaintext),
+        Security = Security,
     };
 
     /// <summary>The work: a transfer with progress, whose result goes on the pipeline.</summary>
     private protected Action<IOperationHost> Work(string activity, VhostTransferOptions options,
-        Func<VhostTransferOptions, TransferScope, ILogger, VhostStateTransfer> transfer) => host =>
+        Func<VhostTransferOptions, TransferScope, ILogger, VhostStateTransfer> transfer) => host => host.WithProgress(activity, meter =>
     {
         using var scope = NewScope(host);
-        var meter = new ProgressMeter(host, options.SocketPath.GetHashCode(StringComparison.Ordinal) & int.MaxValue, activity);
-        try
-        {
-            host.WriteObject(transfer(options with { Progress = meter.Report }, scope, host.Logger));
-        }
-        finally
-        {
-            meter.Complete();
-        }
-    };
+        host.WriteObject(transfer(options with { Progress = meter.Report }, scope, host.Logger));
+    });
 }
