@@ -306,7 +306,7 @@ Describe 'Receive-MigrationStream' {
 
     It 'names a handler that reads too little, and the byte' {
         $failure = Get-Failure { Receive-MigrationStream file:$file }
-        $failure.FullyQualifiedErrorId | Should -BeLike 'SaveVmFooterMismatch,*'
+        $failure.FullyQualifiedErrorId | Should -BeLike 'StreamFooterMismatch,*'
         $failure.Exception.Section | Should -BeLike '*(acme/nvram)'
         $failure.Exception.ByteOffset | Should -BeGreaterThan 20
     }
@@ -334,7 +334,7 @@ Describe 'Receive-MigrationStream' {
         $null = Send-MigrationStream file:$file -NoDescription
         Get-SaveVMHandler | Unregister-SaveVMHandler
         $failure = Get-Failure { Receive-MigrationStream file:$file -SpoolPath "$TestDrive/none.stream" }
-        $failure.FullyQualifiedErrorId | Should -BeLike 'SaveVmTruncated,*'
+        $failure.FullyQualifiedErrorId | Should -BeLike 'StreamTruncated,*'
         $failure.Exception.ByteOffset | Should -BeGreaterThan 20
         "$TestDrive/none.stream" | Should -Not -Exist
         Get-Leftover | Should -Not -BeLike '*.part'

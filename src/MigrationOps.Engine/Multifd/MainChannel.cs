@@ -43,7 +43,7 @@ internal sealed class MainChannel : IMainStreamObserver
         {
             _state.WaitUntilComplete(_devices);
             _devices.Complete();
-            new SourceApproval(_reader).Tell(new ReturnPathMessage(ReturnPathType.Shut));
+            new SourceApproval(_reader).Tell(new ReturnPathMessage(ReturnPathMessageType.Shut, 0));
         }
         else
         {
@@ -64,7 +64,7 @@ internal sealed class MainChannel : IMainStreamObserver
     {
         if (_returnPath)
         {
-            Answer(new ReturnPathMessage(ReturnPathType.Pong, value));
+            Answer(new ReturnPathMessage(ReturnPathMessageType.Pong, value));
         }
     }
 
@@ -99,7 +99,7 @@ internal sealed class MainChannel : IMainStreamObserver
             : _parser.SetupHasEnded && _devices.HasInitialData ? 1 : 0;
         for (; _acknowledged < due; _acknowledged++)
         {
-            Answer(new ReturnPathMessage(ReturnPathType.SwitchoverAcknowledged));
+            Answer(new ReturnPathMessage(ReturnPathMessageType.SwitchoverAck));
         }
     }
 

@@ -1,3 +1,4 @@
+using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.Multifd;
@@ -183,22 +184,19 @@ public sealed class MigrationSender : IDisposable
         {
             while (true)
             {
-                int used = ReturnPathMessage.Parse(reader.Buffered, out var message, reader.Offset);
-                reader.Advance(used);
-                if (used > 0)
+                var bytes = WireReader.BigEndian(reader.Buffered, reader.Offset);
+                if (!ReturnPathCodec.TryRead(ref bytes, out var message))
                 {
-                    _answered.Set();
+                    _ = reader.Fill(reader.Buffered.Length + 1) ? true : throw Failed("it closed the main channel without saying that it succeeded");
+                    continue;
                 }
 
-                if (used > 0 && message.Type == ReturnPathType.Shut)
+                reader.Advance(bytes.Position);
+                _answered.Set();
+                if (message.Type == ReturnPathMessageType.Shut)
                 {
                     _succeeded = message.Value == 0 ? true : throw Failed("it says that it failed");
                     return;
-                }
-
-                if (used == 0 && !reader.Fill(reader.Buffered.Length + 1))
-                {
-                    throw Failed("it closed the main channel without saying that it succeeded");
                 }
             }
         }

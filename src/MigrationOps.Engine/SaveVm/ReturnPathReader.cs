@@ -1,4 +1,4 @@
-using System.Buffers.Binary;
+using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.SaveVm;
@@ -6,8 +6,11 @@ namespace MigrationOps.Engine.SaveVm;
 /// <summary>The return path on its way in: messages, and the bitmap that follows one of them. Silence is no failure.</summary>
 internal sealed class ReturnPathReader(Stream stream)
 {
-    private readonly byte[] _buffer = new byte[ReturnPathCodec.MaxMessage];
+    // A message and the piece of a bitmap behind it.
+    private readonly byte[] _buffer = new byte[64 << 10];
     private int _used;
+
+    private delegate bool Parser(ref WireReader reader);
 
     /// <summary>The offset of the next byte.</summary>
     internal long Offset { get; private set; }
@@ -15,57 +18,46 @@ internal sealed class ReturnPathReader(Stream stream)
     /// <summary>Reads the next message.</summary>
     internal ReturnPathMessage ReadMessage()
     {
-        while (true)
-        {
-            var reader = WireReader.BigEndian(_buffer.AsSpan(0, _used), Offset);
-            if (ReturnPathCodec.TryRead(ref reader) is { } message)
-            {
-                Take(reader.Position);
-                return message;
-            }
-
-            Fill();
-        }
+        ReturnPathMessage? message = null;
+        Read((ref WireReader reader) => ReturnPathCodec.TryRead(ref reader, out message));
+        return message!;
     }
 
     /// <summary>Reads the bitmap behind RECV_BITMAP; memory grows with what comes, not with what is announced.</summary>
     internal byte[] ReadBitmap(string block)
     {
-        long start = Offset;
-        ulong size = ReadUInt64();
-        if (size is 0 or > PostcopyCodec.MaxBitmap || size % 8 != 0)
-        {
-            throw ReturnPathCodec.Invalid(start, $"The bitmap of '{block}' announces {size:N0} bytes");
-        }
-
+        long size = 0;
+        Read((ref WireReader reader) => PostcopyCodec.TryReadBitmapLength(ref reader, block, out size));
         var bitmap = new MemoryStream();
-        while (bitmap.Length < (long)size)
+        while (bitmap.Length < size)
         {
             if (_used == 0)
             {
                 Fill();
             }
 
-            int count = (int)Math.Min(_used, (long)size - bitmap.Length);
+            int count = (int)Math.Min(_used, size - bitmap.Length);
             bitmap.Write(_buffer, 0, count);
             Take(count);
         }
 
-        long end = Offset;
-        return ReadUInt64() == PostcopyCodec.BitmapEnd ? bitmap.ToArray()
-            : throw ReturnPathCodec.Invalid(end, $"The bitmap of '{block}' does not end with its mark");
+        Read((ref WireReader reader) => PostcopyCodec.TryReadBitmapEnd(ref reader, block));
+        return bitmap.ToArray();
     }
 
-    private ulong ReadUInt64()
+    private void Read(Parser parse)
     {
-        while (_used < sizeof(ulong))
+        while (true)
         {
+            var reader = WireReader.BigEndian(_buffer.AsSpan(0, _used), Offset);
+            if (parse(ref reader))
+            {
+                Take(reader.Position);
+                return;
+            }
+
             Fill();
         }
-
-        ulong value = BinaryPrimitives.ReadUInt64BigEndian(_buffer);
-        Take(sizeof(ulong));
-        return value;
     }
 
     private void Take(int count)

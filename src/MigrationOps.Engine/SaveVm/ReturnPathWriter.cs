@@ -1,3 +1,5 @@
+using MigrationOps.Engine.Qemu;
+
 namespace MigrationOps.Engine.SaveVm;
 
 /// <summary>What the target says to the source. Any thread may use it: devices approve the switchover from wherever they like.</summary>
@@ -8,10 +10,10 @@ internal sealed class ReturnPathWriter(Stream stream)
     private string? _lastBlock;
 
     /// <summary>Answers a ping.</summary>
-    internal void Pong(uint value) => Send(ReturnPathMessageType.Pong, value);
+    internal void Pong(uint value) => Send(new ReturnPathMessage(ReturnPathMessageType.Pong, value));
 
     /// <summary>Allows the switchover.</summary>
-    internal void Acknowledge() => Send(ReturnPathMessageType.SwitchoverAck, null);
+    internal void Acknowledge() => Send(new ReturnPathMessage(ReturnPathMessageType.SwitchoverAck));
 
     /// <summary>Says how it ended: 0 for well. The last word; a second one is not sent.</summary>
     internal void Shut(uint value)
@@ -21,7 +23,7 @@ internal sealed class ReturnPathWriter(Stream stream)
             if (!_shut)
             {
                 _shut = true;
-                Send(ReturnPathMessageType.Shut, value);
+                Send(new ReturnPathMessage(ReturnPathMessageType.Shut, value));
             }
         }
     }
@@ -32,7 +34,7 @@ internal sealed class ReturnPathWriter(Stream stream)
         lock (_gate)
         {
             bool same = pages.Block == _lastBlock;
-            Send(ReturnPathCodec.Write(same ? ReturnPathMessageType.RequestPages : ReturnPathMessageType.RequestPagesWithId, PostcopyCodec.Request(pages, same)));
+            Send(new ReturnPathMessage(same ? ReturnPathMessageType.RequestPages : ReturnPathMessageType.RequestPagesWithId, PostcopyCodec.Request(pages, same)));
             _lastBlock = pages.Block;
         }
     }
@@ -41,9 +43,9 @@ internal sealed class ReturnPathWriter(Stream stream)
     internal void Received(string block, byte[] bitmap) => Send(PostcopyCodec.Bitmap(block, bitmap));
 
     /// <summary>Says that the paused migration goes on.</summary>
-    internal void Resumed() => Send(ReturnPathMessageType.ResumeAck, PostcopyCodec.Resumed);
+    internal void Resumed() => Send(new ReturnPathMessage(ReturnPathMessageType.ResumeAck, PostcopyCodec.Resumed));
 
-    private void Send(ReturnPathMessageType type, uint? value) => Send(ReturnPathCodec.Write(type, value));
+    private void Send(ReturnPathMessage message) => Send(message.ToArray());
 
     private void Send(byte[] message)
     {

@@ -18,35 +18,14 @@ public enum SaveVmError
     /// <summary>Nothing is registered under that name.</summary>
     NotRegistered,
 
-    /// <summary>The bytes are no migration stream.</summary>
-    NotAStream,
-
-    /// <summary>A stream version that nobody reads.</summary>
-    UnsupportedVersion,
-
     /// <summary>The stream is of another machine, page size or configuration than expected.</summary>
     ConfigurationMismatch,
-
-    /// <summary>The stream ends before its end mark.</summary>
-    Truncated,
-
-    /// <summary>A type of section that the format does not have.</summary>
-    UnknownElement,
 
     /// <summary>A section of a device that is not registered here.</summary>
     UnknownSection,
 
-    /// <summary>A section id that no section has started, or that two devices claim.</summary>
-    InvalidSectionId,
-
     /// <summary>A section of a newer version than the registered one.</summary>
     VersionTooNew,
-
-    /// <summary>A footer that is missing or names another section: the handler read too little or too much.</summary>
-    FooterMismatch,
-
-    /// <summary>A command that is unknown, has the wrong length, or comes where it must not.</summary>
-    InvalidCommand,
 
     /// <summary>A feature of QEMU's streams that this driver does not have.</summary>
     NotSupported,
@@ -81,12 +60,6 @@ public enum SaveVmError
     /// <summary>The peer takes or gives nothing within the deadline.</summary>
     PeerSilent,
 
-    /// <summary>A message on the return path that cannot be.</summary>
-    InvalidReturnPath,
-
-    /// <summary>A package of device state that is too long, or whose length does not fit what is in it.</summary>
-    InvalidPackage,
-
     /// <summary>A migration broke after its switch to postcopy. Both sides keep their state until it is resumed or given up.</summary>
     PostcopyPaused,
 
@@ -109,20 +82,21 @@ public sealed class SaveVmException : MigrationOpsException
     /// <summary>Why it failed.</summary>
     public SaveVmError Reason { get; }
 
-    /// <summary>Which side the VM belongs to after the failure of a migration; null if the failure was not a migration's.</summary>
-    public MigrationOwner? Owner { get; internal set; }
+    /// <summary>A failure at a byte of the stream.</summary>
+    internal static SaveVmException At(SaveVmError reason, long offset, string what, string? section = null)
+        => new(reason, $"{what}, at byte {offset:N0} of the stream.") { ByteOffset = offset, Section = section };
 
     private static FailureKind KindOf(SaveVmError reason) => reason switch
     {
         SaveVmError.InvalidName or SaveVmError.InvalidHandlers or SaveVmError.InvalidOption => FailureKind.InvalidArgument,
         SaveVmError.DuplicateEntry or SaveVmError.DidNotConverge or SaveVmError.WrongPhase => FailureKind.InvalidState,
         SaveVmError.NotRegistered or SaveVmError.UnknownSection => FailureKind.NotFound,
-        SaveVmError.UnsupportedVersion or SaveVmError.VersionTooNew or SaveVmError.NotSupported or SaveVmError.ReturnPathMissing => FailureKind.NotSupported,
+        SaveVmError.VersionTooNew or SaveVmError.NotSupported or SaveVmError.ReturnPathMissing => FailureKind.NotSupported,
         SaveVmError.HandlerTimeout or SaveVmError.SwitchoverAckTimeout or SaveVmError.PeerSilent or SaveVmError.NoProgress
             => FailureKind.Timeout,
         SaveVmError.TargetFailed or SaveVmError.HandlerFailed => FailureKind.Refused,
         SaveVmError.ConnectionLost or SaveVmError.PostcopyPaused => FailureKind.Connection,
-        SaveVmError.InvalidReturnPath or SaveVmError.InvalidCommand or SaveVmError.StreamAfterCall => FailureKind.Protocol,
+        SaveVmError.StreamAfterCall => FailureKind.Protocol,
         _ => FailureKind.CorruptData,
     };
 
@@ -133,14 +107,9 @@ public sealed class SaveVmException : MigrationOpsException
         SaveVmError.InvalidHandlers => "Offer the handlers that the message names.",
         SaveVmError.InvalidOption => "Give an option that fits.",
         SaveVmError.NotRegistered => "List what is registered with Get-SaveVMHandler.",
-        SaveVmError.NotAStream => "Check that the peer sends a migration stream to this address.",
-        SaveVmError.UnsupportedVersion => "Send with a supported QEMU or with MigrationOps.",
         SaveVmError.ConfigurationMismatch => "Start both sides with the same machine type and page size.",
-        SaveVmError.Truncated => "Look at the source: it stopped sending. What was loaded so far is not usable.",
         SaveVmError.UnknownSection => "Register a handler for that device on the target, under the name and number that the message gives.",
         SaveVmError.VersionTooNew => "Update the target's handler, or have the source write the older version.",
-        SaveVmError.FooterMismatch or SaveVmError.InvalidSectionId =>
-            "Compare what the handler writes on the source with what it reads on the target: one of them is wrong about the length.",
         SaveVmError.NotSupported => "Turn that feature off on the source.",
         SaveVmError.HandlerFailed => "Look at the cause that the handler gave. The source's device goes on.",
         SaveVmError.HandlerTimeout => "Look at the handler: it hangs. Its call was left behind; a longer -Timeout helps only a slow one.",
@@ -152,7 +121,6 @@ public sealed class SaveVmException : MigrationOpsException
         SaveVmError.TargetFailed => "Look at the target for the reason. The source's device goes on.",
         SaveVmError.ConnectionLost => "Look at the other side: it ended the connection. Migrate again.",
         SaveVmError.PeerSilent => "Look at the other side: it is alive but does not move. A longer -Timeout helps only a slow peer.",
-        SaveVmError.InvalidPackage => "Send less state without iterating, or check the version of the source.",
         SaveVmError.PostcopyPaused =>
             "Bring the connection back, then resume: Receive-MigrationStream -Resume on the target, and Send-MigrationStream -Resume on the source. Do not start the device on the source.",
         SaveVmError.WrongPhase => "Resume a paused migration with -Resume, or give it up with -Abandon.",

@@ -41,4 +41,7 @@ public abstract class MigrationOpsException : Exception
 
     /// <summary>What was acted on: a path, a URI, a device.</summary>
     public object? Target { get; init; }
+
+    /// <summary>Which side has the VM after the failure of a migration; null if the failure was not a migration's.</summary>
+    public MigrationOwner? Owner { get; set; }
 }

@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using MigrationOps.Engine.Devices;
+using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.SaveVm;
 using MigrationOps.Engine.Tests.SaveVm;
 using MigrationOps.Engine.Tests.Storage;
@@ -8,6 +9,7 @@ using MigrationOps.Engine.Tests.Vfio;
 using MigrationOps.Engine.Tests.Vhost;
 using MigrationOps.Engine.Vfio;
 using MigrationOps.Engine.Wire;
+using VfioMarker = MigrationOps.Engine.Vfio.VfioMarker;
 
 namespace MigrationOps.Engine.Tests.Devices;
 
@@ -106,8 +108,8 @@ public class VfioSectionDeviceTests
         foreach (int length in new[] { 60, 100, 5000, stream.AsSpan().LastIndexOf("{\"page_size\""u8) - 20 })
         {
             using var b = new FakeVfioDriver(StopCopy);
-            var failure = Assert.Throws<SaveVmException>(() => Load(b, stream[..length]));
-            Assert.Equal(SaveVmError.Truncated, failure.Reason);
+            var failure = Assert.Throws<StreamException>(() => Load(b, stream[..length]));
+            Assert.Equal(StreamError.Truncated, failure.Reason);
             Assert.True(b.Resets == (b.Entered.Contains(VfioState.Resuming) ? 1 : 0));
             Assert.Equal(VfioState.Running, b.Now);
         }

@@ -73,8 +73,8 @@ public sealed class VhostBackendDeviceTests : IDisposable
         using var a = Start("a", new MemoryBackendState(state));
         using var b = Start("b", target);
         byte[] stream = Send("a");
-        var failure = Assert.Throws<SaveVmException>(() => BrokenConnectionTests.Load(Device("b"), stream[..5000]));
-        Assert.Equal((SaveVmError.Truncated, 5000L), (failure.Reason, failure.ByteOffset));
+        var failure = Assert.Throws<StreamException>(() => BrokenConnectionTests.Load(Device("b"), stream[..5000]));
+        Assert.Equal((StreamError.Truncated, 5000L), (failure.Reason, failure.ByteOffset));
         BrokenConnectionTests.Load(Device("b"), stream);
         Assert.Equal(state, target.Content.ToArray());
     }

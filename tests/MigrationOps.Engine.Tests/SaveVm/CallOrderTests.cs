@@ -214,8 +214,8 @@ public class CallOrderTests
         _pair.Device("a", ScriptedDevice.Live).Target.On(SaveVmHandler.LoadSetup, (context, _) => context.ApproveSwitchover());
         Count("virt-11.1", SwitchoverAckCount.ByMachineType);
         _pair.Run();
-        var failure = Assert.IsType<SaveVmException>(_pair.SourceFailure);
-        Assert.Equal(SaveVmError.InvalidReturnPath, failure.Reason);
+        var failure = Assert.IsType<StreamException>(_pair.SourceFailure);
+        Assert.Equal(StreamError.InvalidReturnPath, failure.Reason);
         Assert.Contains("once more than devices have asked", failure.Message, StringComparison.Ordinal);
         Assert.NotNull(failure.ByteOffset);
     }

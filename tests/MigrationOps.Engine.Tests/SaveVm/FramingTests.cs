@@ -16,12 +16,16 @@ public class FramingTests
     {
         byte[] stream = StreamVectors.Read("vfio-2dev.main.stream");
         var reader = WireReader.BigEndian(stream);
-        Assert.NotNull(ElementReader.TryReadHeader(ref reader));
-        Assert.StartsWith("pc-", Assert.IsType<StreamElement.Configuration>(ElementReader.TryRead(ref reader)).MachineType, StringComparison.Ordinal);
-        Assert.Equal(StreamCommandId.OpenReturnPath, Assert.IsType<StreamElement.Command>(ElementReader.TryRead(ref reader)).Id);
-        Assert.Equal([0, 0, 0, 1], Assert.IsType<StreamElement.Command>(ElementReader.TryRead(ref reader)).Data);
-        Assert.IsType<StreamElement.SectionStart>(ElementReader.TryRead(ref reader));
+        Assert.True(ElementReader.TryReadHeader(ref reader));
+        Assert.StartsWith("pc-", Next<StreamConfiguration>(ref reader).MachineType, StringComparison.Ordinal);
+        Assert.Equal(StreamCommandId.OpenReturnPath, Next<StreamCommand>(ref reader).Id);
+        Assert.Equal([0, 0, 0, 1], Next<StreamCommand>(ref reader).Data);
+        Next<StreamSection>(ref reader);
     }
+
+    private static T Next<T>(ref WireReader reader)
+        where T : StreamElement
+        => Assert.IsType<T>(ElementReader.TryRead(ref reader, out var element) ? element : null);
 
     [Fact]
     public void A_sent_stream_walks_as_a_migration_stream_to_its_last_byte()
@@ -53,7 +57,7 @@ public class FramingTests
         ElementWriter.Command(output, StreamCommandId.Ping, [1, 2, 3, 4]);
         foreach (var type in Enum.GetValues<SectionKind>())
         {
-            ElementWriter.Section(output, type, entry);
+            entry.WriteHeader(output, type);
             ElementWriter.Footer(output, entry.SectionId);
         }
 
@@ -73,10 +77,10 @@ public class FramingTests
             var reader = WireReader.BigEndian(bytes);
             try
             {
-                bool none = ElementReader.TryRead(ref reader) is null;
+                bool none = !ElementReader.TryRead(ref reader, out _);
                 return reader.Position <= bytes.Length && (!none || reader.Position == 0);
             }
-            catch (SaveVmException e)
+            catch (StreamException e)
             {
                 return e.ByteOffset <= bytes.Length;
             }
@@ -94,14 +98,14 @@ public class FramingTests
             while (true)
             {
                 var reader = WireReader.BigEndian(bytes.AsSpan(taken..given), taken);
-                if (ElementReader.TryRead(ref reader) is not { } element)
+                if (!ElementReader.TryRead(ref reader, out var element))
                 {
                     break;
                 }
 
                 taken += reader.Position;
-                elements.Add(element is StreamElement.Command command ? $"{command.Id} {Convert.ToHexString(command.Data)}"
-                    : element is StreamElement.Configuration c ? c.MachineType
+                elements.Add(element is StreamCommand command ? $"{command.Id} {Convert.ToHexString(command.Data)}"
+                    : element is StreamConfiguration c ? c.MachineType
                     : element.ToString());
             }
         }

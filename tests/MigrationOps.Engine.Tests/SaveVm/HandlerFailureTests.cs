@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.SaveVm;
 
 namespace MigrationOps.Engine.Tests.SaveVm;
@@ -228,7 +229,7 @@ public class HandlerFailureTests
 
     // It notices when it reads on, or when it answers.
     private void AssertTargetLostItsSource()
-        => Assert.True(_pair.TargetFailure is SaveVmException { Reason: SaveVmError.Truncated or SaveVmError.ConnectionLost }, _pair.TargetFailure?.ToString());
+        => Assert.True(_pair.TargetFailure is StreamException { Reason: StreamError.Truncated } or SaveVmException { Reason: SaveVmError.ConnectionLost }, _pair.TargetFailure?.ToString());
 
     private void AssertCleanedUp()
     {

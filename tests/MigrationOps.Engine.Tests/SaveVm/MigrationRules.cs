@@ -1,3 +1,4 @@
+using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.SaveVm;
 
 namespace MigrationOps.Engine.Tests.SaveVm;
@@ -31,5 +32,5 @@ internal static class MigrationRules
     // Nobody may have had to wait for a deadline to notice.
     private static void AssertNamed(Exception? failure, string all)
         => Assert.True(failure is null or OperationCanceledException
-            or SaveVmException { Reason: not (SaveVmError.PeerSilent or SaveVmError.HandlerTimeout or SaveVmError.SwitchoverAckTimeout or SaveVmError.NoProgress) }, all);
+            or StreamException or SaveVmException { Reason: not (SaveVmError.PeerSilent or SaveVmError.HandlerTimeout or SaveVmError.SwitchoverAckTimeout or SaveVmError.NoProgress) }, all);
 }

@@ -27,7 +27,7 @@ public class PostcopyConnectionTests
             if (answersArrive)
             {
                 Assert.True(cut < whole.Length || pair.TargetFailure is null, what);
-                var owner = (pair.SourceFailure as SaveVmException)?.Owner ?? pair.SourceResult!.Owner;
+                var owner = (pair.SourceFailure as MigrationOpsException)?.Owner ?? pair.SourceResult!.Owner;
                 // A package without RUN is not loaded at all, so the target has not said that it was.
                 Assert.True(owner == (started ? MigrationOwner.Target : MigrationOwner.Source), what);
             }
@@ -39,7 +39,7 @@ public class PostcopyConnectionTests
             }
             else if (started)
             {
-                Assert.Equal((SaveVmError.PostcopyPaused, MigrationOwner.Target), PostcopyTests.Reason(pair.TargetFailure));
+                Assert.Equal(("SaveVmPostcopyPaused", MigrationOwner.Target), PostcopyTests.Reason(pair.TargetFailure));
                 Assert.True(pair.TargetDriver!.IsPaused && pair.SourceDriver!.IsPaused, what);
                 pair.CutAfter = null;
                 pair.Resume().AssertSucceeded();
@@ -48,7 +48,7 @@ public class PostcopyConnectionTests
             }
             else
             {
-                Assert.Equal(MigrationOwner.Source, Assert.IsType<SaveVmException>(pair.TargetFailure).Owner);
+                Assert.Equal(MigrationOwner.Source, Assert.IsAssignableFrom<MigrationOpsException>(pair.TargetFailure).Owner);
                 Assert.False(pair.TargetDriver!.IsPaused, what);
             }
 
@@ -187,7 +187,7 @@ public class PostcopyConnectionTests
     {
         bool sourceRuns = pair.Log.Count("stop") == pair.Log.Count("resume");
         Assert.False(sourceRuns && pair.Log.Count("start") > 0, "Both run: " + what);
-        var owner = (pair.SourceFailure as SaveVmException)?.Owner ?? pair.SourceResult!.Owner;
+        var owner = (pair.SourceFailure as MigrationOpsException)?.Owner ?? pair.SourceResult!.Owner;
         Assert.True(sourceRuns == (owner == MigrationOwner.Source), what);
     }
 

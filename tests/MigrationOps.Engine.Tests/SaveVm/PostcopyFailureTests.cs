@@ -25,8 +25,8 @@ public class PostcopyFailureTests
         var devices = Devices();
         devices[device].Source.On(handler, (_, _) => throw new InvalidDataException("broken on purpose"));
         _pair.Run();
-        Assert.Equal((SaveVmError.HandlerFailed, MigrationOwner.Source), PostcopyTests.Reason(_pair.SourceFailure));
-        Assert.Equal(MigrationOwner.Source, Assert.IsType<SaveVmException>(_pair.TargetFailure).Owner);
+        Assert.Equal(("SaveVmHandlerFailed", MigrationOwner.Source), PostcopyTests.Reason(_pair.SourceFailure));
+        Assert.Equal(MigrationOwner.Source, Assert.IsAssignableFrom<MigrationOpsException>(_pair.TargetFailure).Owner);
         AssertOver();
         Assert.Equal((1, 1, 0), (_pair.Log.Count("stop"), _pair.Log.Count("resume"), _pair.Log.Count("start")));
     }
@@ -45,7 +45,7 @@ public class PostcopyFailureTests
         });
         WaitForStart(devices["first"].Source);
         _pair.Run();
-        Assert.Equal((SaveVmError.PostcopyPaused, MigrationOwner.Target), PostcopyTests.Reason(_pair.SourceFailure));
+        Assert.Equal(("SaveVmPostcopyPaused", MigrationOwner.Target), PostcopyTests.Reason(_pair.SourceFailure));
         Assert.Equal(SaveVmError.HandlerFailed, Assert.IsType<SaveVmException>(_pair.SourceFailure!.InnerException).Reason);
         Assert.Contains($"{handler} of section 3 (middle)", _pair.SourceFailure.Message, StringComparison.Ordinal);
         AssertPaused();
@@ -72,7 +72,7 @@ public class PostcopyFailureTests
         WaitForStart(devices["first"].Source);
         _pair.SourceTimeout = TimeSpan.FromSeconds(2);
         _pair.Run();
-        Assert.Equal((SaveVmError.HandlerTimeout, MigrationOwner.Target), PostcopyTests.Reason(_pair.SourceFailure));
+        Assert.Equal(("SaveVmHandlerTimeout", MigrationOwner.Target), PostcopyTests.Reason(_pair.SourceFailure));
         Assert.Contains("cannot be resumed", _pair.SourceFailure!.Message, StringComparison.Ordinal);
         Assert.Equal((false, true), (_pair.SourceDriver!.IsPaused, _pair.TargetDriver!.IsPaused));
         GiveUp(_pair.TargetDriver.Abandon);
@@ -118,8 +118,8 @@ public class PostcopyFailureTests
         var devices = Devices();
         devices[device].Target.On(handler, (_, _) => throw new InvalidDataException("broken on purpose"));
         _pair.Run();
-        Assert.Equal((SaveVmError.HandlerFailed, MigrationOwner.Source), PostcopyTests.Reason(_pair.TargetFailure));
-        Assert.Equal(MigrationOwner.Source, Assert.IsType<SaveVmException>(_pair.SourceFailure).Owner);
+        Assert.Equal(("SaveVmHandlerFailed", MigrationOwner.Source), PostcopyTests.Reason(_pair.TargetFailure));
+        Assert.Equal(MigrationOwner.Source, Assert.IsAssignableFrom<MigrationOpsException>(_pair.SourceFailure).Owner);
         Assert.False(_pair.SourceDriver!.IsPaused || _pair.TargetDriver!.IsPaused);
         AssertOver();
         Assert.Equal((_pair.Log.Count("stop"), 0), (_pair.Log.Count("resume"), _pair.Log.Count("start")));
@@ -138,8 +138,8 @@ public class PostcopyFailureTests
             }
         });
         _pair.Run();
-        Assert.Equal((SaveVmError.PostcopyPaused, MigrationOwner.Target), PostcopyTests.Reason(_pair.TargetFailure));
-        Assert.Equal((SaveVmError.PostcopyPaused, MigrationOwner.Target), PostcopyTests.Reason(_pair.SourceFailure));
+        Assert.Equal(("SaveVmPostcopyPaused", MigrationOwner.Target), PostcopyTests.Reason(_pair.TargetFailure));
+        Assert.Equal(("SaveVmPostcopyPaused", MigrationOwner.Target), PostcopyTests.Reason(_pair.SourceFailure));
         AssertPaused();
         broken = false;
         _pair.Resume().AssertSucceeded();
@@ -153,8 +153,8 @@ public class PostcopyFailureTests
         Devices();
         _pair.TargetOptions = _pair.TargetOptions with { StartDevice = () => throw new InvalidOperationException("no power") };
         _pair.Run();
-        Assert.Equal((SaveVmError.HandlerFailed, MigrationOwner.Unknown), PostcopyTests.Reason(_pair.TargetFailure));
-        Assert.Equal((SaveVmError.PostcopyPaused, MigrationOwner.Unknown), PostcopyTests.Reason(_pair.SourceFailure));
+        Assert.Equal(("SaveVmHandlerFailed", MigrationOwner.Unknown), PostcopyTests.Reason(_pair.TargetFailure));
+        Assert.Equal(("SaveVmPostcopyPaused", MigrationOwner.Unknown), PostcopyTests.Reason(_pair.SourceFailure));
         Assert.Equal(0, _pair.Log.Count("resume"));
         GiveUp(_pair.SourceDriver!.Abandon);
         AssertOver();
@@ -168,7 +168,7 @@ public class PostcopyFailureTests
         source.On(SaveVmHandler.SaveLiveCompletePostcopy, (_, _) => throw new InvalidDataException("broken on purpose"));
         WaitForStart(source);
         _pair.Run();
-        Assert.Equal((SaveVmError.HandlerFailed, MigrationOwner.Target), PostcopyTests.Reason(_pair.SourceFailure));
+        Assert.Equal(("SaveVmHandlerFailed", MigrationOwner.Target), PostcopyTests.Reason(_pair.SourceFailure));
         Assert.Contains("section 1 (late) does not offer ResumePrepare", _pair.SourceFailure!.Message, StringComparison.Ordinal);
         Assert.Equal((false, 1, 0), (_pair.SourceDriver!.IsPaused, _pair.Log.Count("late.SaveCleanup"), _pair.Log.Count("resume")));
         GiveUp(_pair.TargetDriver!.Abandon);
@@ -206,7 +206,7 @@ public class PostcopyFailureTests
         devices["middle"].Source.On(SaveVmHandler.SaveLiveCompletePostcopy, Break).On(SaveVmHandler.ResumePrepare, Break);
         _pair.Run();
         _pair.Resume();
-        Assert.Equal((SaveVmError.PostcopyPaused, MigrationOwner.Target), PostcopyTests.Reason(_pair.SourceFailure));
+        Assert.Equal(("SaveVmPostcopyPaused", MigrationOwner.Target), PostcopyTests.Reason(_pair.SourceFailure));
         Assert.Contains("ResumePrepare of section 3 (middle)", _pair.SourceFailure!.Message, StringComparison.Ordinal);
         AssertPaused();
         broken = false;

@@ -67,7 +67,7 @@ public sealed class PostcopyPackageTests : IDisposable
     {
         At(phase, _ => throw new InvalidDataException("broken on purpose"));
         _pair.Run();
-        Assert.Equal((SaveVmError.HandlerFailed, MigrationOwner.Source), PostcopyTests.Reason(_pair.TargetFailure));
+        Assert.Equal(("SaveVmHandlerFailed", MigrationOwner.Source), PostcopyTests.Reason(_pair.TargetFailure));
         Assert.Contains("broken on purpose", _pair.TargetFailure!.Message, StringComparison.Ordinal);
         AssertNeverStarted();
     }
@@ -78,7 +78,7 @@ public sealed class PostcopyPackageTests : IDisposable
         At(phase, _ => _release.Wait(Limit));
         _pair.TargetTimeout = TimeSpan.FromSeconds(2);
         _pair.Run();
-        Assert.Equal((SaveVmError.HandlerTimeout, MigrationOwner.Source), PostcopyTests.Reason(_pair.TargetFailure));
+        Assert.Equal(("SaveVmHandlerTimeout", MigrationOwner.Source), PostcopyTests.Reason(_pair.TargetFailure));
         Assert.StartsWith("LoadState of section", _pair.TargetFailure!.Message, StringComparison.Ordinal);
         AssertNeverStarted();
     }
@@ -98,7 +98,7 @@ public sealed class PostcopyPackageTests : IDisposable
     {
         At(phase, _ => throw new InvalidDataException("broken on purpose"));
         _pair.Run();
-        Assert.Equal((SaveVmError.PostcopyPaused, MigrationOwner.Target), PostcopyTests.Reason(_pair.TargetFailure));
+        Assert.Equal(("SaveVmPostcopyPaused", MigrationOwner.Target), PostcopyTests.Reason(_pair.TargetFailure));
         Assert.Equal(SaveVmError.HandlerFailed, Assert.IsType<SaveVmException>(_pair.TargetFailure!.InnerException).Reason);
         AssertPaused();
     }
@@ -109,7 +109,7 @@ public sealed class PostcopyPackageTests : IDisposable
         At(phase, _ => _release.Wait(Limit));
         _pair.TargetTimeout = TimeSpan.FromSeconds(2);
         _pair.Run();
-        Assert.Equal((SaveVmError.HandlerTimeout, MigrationOwner.Target), PostcopyTests.Reason(_pair.TargetFailure));
+        Assert.Equal(("SaveVmHandlerTimeout", MigrationOwner.Target), PostcopyTests.Reason(_pair.TargetFailure));
         Assert.False(_pair.TargetDriver!.IsPaused);
         Assert.Equal((1, 1, 0), (_pair.Log.Count("start"), _pair.Log.Count("state.LoadCleanup"), _pair.Log.Count("resume")));
     }
@@ -154,7 +154,7 @@ public sealed class PostcopyPackageTests : IDisposable
         _pair.Run();
         if (reason is { } expected)
         {
-            Assert.Equal((expected, MigrationOwner.Unknown), PostcopyTests.Reason(_pair.TargetFailure));
+            Assert.Equal(("SaveVm" + expected, MigrationOwner.Unknown), PostcopyTests.Reason(_pair.TargetFailure));
         }
         else
         {

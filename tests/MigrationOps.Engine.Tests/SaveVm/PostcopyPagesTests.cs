@@ -1,3 +1,4 @@
+using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.SaveVm;
 using MigrationOps.Engine.Wire;
 
@@ -46,7 +47,7 @@ public class PostcopyPagesTests
             }
         };
         _pair.Run();
-        Assert.Equal((SaveVmError.PostcopyPaused, MigrationOwner.Target), PostcopyTests.Reason(_pair.SourceFailure));
+        Assert.Equal(("SaveVmPostcopyPaused", MigrationOwner.Target), PostcopyTests.Reason(_pair.SourceFailure));
         int had = target.Order.Count;
         Assert.InRange(had, 1, 39);
         _pair.Resume().AssertSucceeded();
@@ -74,8 +75,8 @@ public class PostcopyPagesTests
         using var acks = new SwitchoverAcks(perDevice: false);
         using var listener = new ReturnPathListener(new MemoryStream(bytes), acks, answers);
         Assert.True(listener.Ended.WaitOne(TimeSpan.FromSeconds(30)));
-        var failure = Assert.IsType<SaveVmException>(listener.Failure);
-        Assert.Equal((SaveVmError.InvalidReturnPath, "return path"), (failure.Reason, failure.Section));
+        var failure = Assert.IsType<StreamException>(listener.Failure);
+        Assert.Equal((StreamError.InvalidReturnPath, "return path"), (failure.Reason, failure.Section));
         Assert.Contains(says, failure.Message, StringComparison.Ordinal);
     }
 

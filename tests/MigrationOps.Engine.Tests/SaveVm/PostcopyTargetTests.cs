@@ -1,3 +1,4 @@
+using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.SaveVm;
 using MigrationOps.Engine.Tests.Support;
 using MigrationOps.Engine.Wire;
@@ -55,7 +56,7 @@ public class PostcopyTargetTests
     public void A_command_in_the_wrong_state_fails_by_name_and_leaves_the_vm_to_the_source(string element, string commands)
     {
         var failure = Fails(Stream(commands));
-        Assert.Equal((SaveVmError.InvalidCommand, MigrationOwner.Source), (failure.Reason, failure.Owner));
+        Assert.Equal(("StreamInvalidCommand", MigrationOwner.Source), (failure.ErrorId, failure.Owner));
         Assert.StartsWith(element, failure.Message, StringComparison.Ordinal);
         Assert.NotNull(failure.ByteOffset);
         Assert.Equal((0, 1), (_log.Count("start"), _log.Count("whole.LoadCleanup")));
@@ -66,8 +67,8 @@ public class PostcopyTargetTests
     {
         var target = Target();
         var failure = Fails(Stream("ADVISE LISTEN RUN " + command), target);
-        Assert.Equal((SaveVmError.PostcopyPaused, MigrationOwner.Target), (failure.Reason, failure.Owner));
-        Assert.Equal(SaveVmError.InvalidCommand, Assert.IsType<SaveVmException>(failure.InnerException).Reason);
+        Assert.Equal(("SaveVmPostcopyPaused", MigrationOwner.Target), (failure.ErrorId, failure.Owner));
+        Assert.Equal(StreamError.InvalidCommand, Assert.IsType<StreamException>(failure.InnerException).Reason);
         Assert.StartsWith(element, failure.Message, StringComparison.Ordinal);
         Assert.Equal((1, 0), (_log.Count("start"), _log.Count("whole.LoadCleanup")));
         GiveUp(target);
@@ -89,34 +90,34 @@ public class PostcopyTargetTests
 
     [Fact]
     public void A_package_with_bytes_behind_run_is_refused_before_the_device_runs()
-        => AssertPackage([.. Listen, .. Run, .. Section], 10 + (uint)Section.Length, SaveVmError.InvalidPackage, "bytes of the package follow POSTCOPY_RUN");
+        => AssertPackage([.. Listen, .. Run, .. Section], 10 + (uint)Section.Length, "StreamInvalidPackage", "bytes of the package follow POSTCOPY_RUN");
 
     [Fact]
     public void An_end_mark_inside_a_package_is_refused()
-        => AssertPackage([.. End, .. Listen], 6, SaveVmError.InvalidPackage, "follow the end mark");
+        => AssertPackage([.. End, .. Listen], 6, "StreamInvalidPackage", "follow the end mark");
 
     [Fact]
     public void A_package_inside_a_package_is_refused()
-        => AssertPackage([8, 0, 7, 0, 4, 0, 0, 0, 5, .. Listen], 14, SaveVmError.InvalidPackage, "inside another");
+        => AssertPackage([8, 0, 7, 0, 4, 0, 0, 0, 5, .. Listen], 14, "StreamInvalidPackage", "inside another");
 
     [Fact]
     public void A_package_that_is_shorter_than_its_section_is_refused()
     {
         for (int length = 1; length < Section.Length; length++)
         {
-            AssertPackage([.. Section, .. Listen, .. Run], (uint)length, SaveVmError.InvalidPackage, "package ends inside");
+            AssertPackage([.. Section, .. Listen, .. Run], (uint)length, "StreamInvalidPackage", "package ends inside");
         }
     }
 
     [Fact]
     public void A_package_that_announces_more_than_is_taken_is_refused_at_once()
-        => AssertPackage([.. Listen], uint.MaxValue, SaveVmError.InvalidPackage, "4,294,967,295 bytes is announced, and 268,435,456 are taken");
+        => AssertPackage([.. Listen], uint.MaxValue, "StreamInvalidPackage", "4,294,967,295 bytes is announced, and 268,435,456 are taken");
 
     [Fact]
     public void A_package_takes_no_memory_for_what_it_only_announces()
     {
         long before = GC.GetTotalAllocatedBytes();
-        AssertPackage([.. Listen], 250 << 20, SaveVmError.Truncated, "ends at byte");
+        AssertPackage([.. Listen], 250 << 20, "StreamTruncated", "ends at byte");
         Assert.InRange(GC.GetTotalAllocatedBytes() - before, 0, 200 << 20);
     }
 
@@ -126,7 +127,7 @@ public class PostcopyTargetTests
         // The package's section takes until the end of the connection is known; then comes the PING of QEMU 10.2.
         byte[] package = [.. Listen, .. Section, 8, 0, 2, 0, 4, 0, 0, 0, 0x42, .. Run];
         var (failure, _) = LoseConnectionWhileLoading(package);
-        Assert.Equal((SaveVmError.Truncated, MigrationOwner.Source), (failure.Reason, failure.Owner));
+        Assert.Equal(("StreamTruncated", MigrationOwner.Source), (failure.ErrorId, failure.Owner));
         Assert.Equal((0, 1), (_log.Count("start"), _log.Count("whole.LoadCleanup")));
     }
 
@@ -135,7 +136,7 @@ public class PostcopyTargetTests
     {
         byte[] package = [.. Listen, .. Section, 8, 0, 2, 0, 4, 0, 0, 0, 3, .. Run];
         var (failure, target) = LoseConnectionWhileLoading(package);
-        Assert.Equal((SaveVmError.PostcopyPaused, MigrationOwner.Target), (failure.Reason, failure.Owner));
+        Assert.Equal(("SaveVmPostcopyPaused", MigrationOwner.Target), (failure.ErrorId, failure.Owner));
         Assert.Equal(1, _log.Count("start"));
         GiveUp(target);
     }
@@ -150,14 +151,14 @@ public class PostcopyTargetTests
     }
 
     [Theory]
-    [InlineData(1, "carries 1 bytes where 0 or 16 belong", SaveVmError.InvalidCommand)]
-    [InlineData(0, "without memory", SaveVmError.ConfigurationMismatch)]
-    [InlineData(16, "pages of 0x0 bytes", SaveVmError.ConfigurationMismatch)]
-    public void An_announcement_that_does_not_fit_is_refused(int length, string message, SaveVmError reason)
+    [InlineData(1, "has 1 bytes of data, expected 0 or 16", "StreamInvalidCommand")]
+    [InlineData(0, "without memory", "SaveVmConfigurationMismatch")]
+    [InlineData(16, "pages of 0x0 bytes", "SaveVmConfigurationMismatch")]
+    public void An_announcement_that_does_not_fit_is_refused(int length, string message, string error)
     {
         var target = new SaveVmTarget(Registry(), _options with { RamPageSizes = 4096 });
         var failure = Fails([.. Stream(""), 8, 0, 3, 0, (byte)length, .. new byte[length]], target);
-        Assert.Equal(reason, failure.Reason);
+        Assert.Equal(error, failure.ErrorId);
         Assert.Contains(message, failure.Message, StringComparison.Ordinal);
     }
 
@@ -174,7 +175,7 @@ public class PostcopyTargetTests
     {
         var target = new SaveVmTarget(Registry(), _options with { StartDevice = () => throw new InvalidOperationException("no power") });
         var failure = Fails(Stream("ADVISE LISTEN RUN"), target);
-        Assert.Equal((SaveVmError.HandlerFailed, MigrationOwner.Unknown), (failure.Reason, failure.Owner));
+        Assert.Equal(("SaveVmHandlerFailed", MigrationOwner.Unknown), (failure.ErrorId, failure.Owner));
         Assert.Contains("could not be started", failure.Message, StringComparison.Ordinal);
         Assert.False(target.IsPaused);
         Assert.Equal(1, _log.Count("whole.LoadCleanup"));
@@ -209,22 +210,22 @@ public class PostcopyTargetTests
     })];
 
     // A target whose source's connection has ended before the package's section has been loaded.
-    private (SaveVmException Failure, SaveVmTarget Target) LoseConnectionWhileLoading(byte[] package)
+    private (MigrationOpsException Failure, SaveVmTarget Target) LoseConnectionWhileLoading(byte[] package)
     {
         var whole = new ScriptedDevice("whole", _log, ScriptedDevice.Whole);
         var stream = new EndedStream([.. Stream("RETURN ADVISE"), 8, 0, 7, 0, 4, 0, 0, 0, (byte)package.Length, .. package]);
         whole.On(SaveVmHandler.LoadState, (context, _) => Assert.True(stream.Ended.Wait(TimeSpan.FromSeconds(60), context.CancellationToken)));
         var target = new SaveVmTarget(Migrations.Registry(("whole", whole)), _options with { ReturnPath = true, StartDevice = () => _log.Add("start") });
         using var scope = new TransferScope(TimeSpan.FromSeconds(60));
-        var failure = Assert.Throws<SaveVmException>(() => target.Run(_ => stream, scope));
+        var failure = Assert.ThrowsAny<MigrationOpsException>(() => target.Run(_ => stream, scope));
         return (failure, target);
     }
 
-    private void AssertPackage(byte[] package, uint length, SaveVmError reason, string message)
+    private void AssertPackage(byte[] package, uint length, string error, string message)
     {
         byte[] head = [.. Stream("ADVISE"), 8, 0, 7, 0, 4, (byte)(length >> 24), (byte)(length >> 16), (byte)(length >> 8), (byte)length];
         var failure = Fails([.. head, .. package]);
-        Assert.Equal((reason, MigrationOwner.Source), (failure.Reason, failure.Owner));
+        Assert.Equal((error, MigrationOwner.Source), (failure.ErrorId, failure.Owner));
         Assert.Contains(message, failure.Message, StringComparison.Ordinal);
         Assert.Equal(0, _log.Count("start"));
     }
@@ -234,10 +235,10 @@ public class PostcopyTargetTests
 
     private SaveVmTarget Target() => new(Registry(), _options with { StartDevice = () => _log.Add("start") });
 
-    private SaveVmException Fails(byte[] stream, SaveVmTarget? target = null)
+    private MigrationOpsException Fails(byte[] stream, SaveVmTarget? target = null)
     {
         using var scope = new TransferScope(TimeSpan.FromSeconds(60));
-        return Assert.Throws<SaveVmException>(() => (target ?? Target()).Run(_ => new MemoryStream(stream), scope));
+        return Assert.ThrowsAny<MigrationOpsException>(() => (target ?? Target()).Run(_ => new MemoryStream(stream), scope));
     }
 
     private void GiveUp(SaveVmTarget target)

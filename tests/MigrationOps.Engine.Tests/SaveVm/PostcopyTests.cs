@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.SaveVm;
 
 namespace MigrationOps.Engine.Tests.SaveVm;
@@ -142,7 +143,7 @@ public class PostcopyTests
         _pair.Device("late", ScriptedDevice.Late);
         _pair.TargetOptions = _pair.TargetOptions with { Postcopy = false };
         _pair.Run();
-        Assert.Equal((SaveVmError.NotSupported, MigrationOwner.Source), Reason(_pair.TargetFailure));
+        Assert.Equal(("SaveVmNotSupported", MigrationOwner.Source), Reason(_pair.TargetFailure));
         Assert.Equal(_pair.Log.Count("stop"), _pair.Log.Count("resume"));
         Assert.Equal(MigrationOwner.Source, Assert.IsType<SaveVmException>(_pair.SourceFailure).Owner);
     }
@@ -154,7 +155,7 @@ public class PostcopyTests
         _pair.Device("whole", ScriptedDevice.Whole, new byte[100_000]);
         _pair.SourceOptions = _pair.SourceOptions with { MaxPackage = 70_000 };
         _pair.Run();
-        Assert.Equal((SaveVmError.InvalidPackage, MigrationOwner.Source), Reason(_pair.SourceFailure));
+        Assert.Equal(("StreamInvalidPackage", MigrationOwner.Source), Reason(_pair.SourceFailure));
         Assert.Equal((1, 1, 0), (_pair.Log.Count("stop"), _pair.Log.Count("resume"), _pair.Log.Count("start")));
     }
 
@@ -176,10 +177,10 @@ public class PostcopyTests
         Assert.All(wrong, action => Assert.Equal(SaveVmError.WrongPhase, Assert.Throws<SaveVmException>(action).Reason));
     }
 
-    internal static (SaveVmError, MigrationOwner?) Reason(Exception? failure)
+    internal static (string ErrorId, MigrationOwner?) Reason(Exception? failure)
     {
-        var known = Assert.IsType<SaveVmException>(failure);
-        return (known.Reason, known.Owner);
+        var known = Assert.IsAssignableFrom<MigrationOpsException>(failure);
+        return (known.ErrorId, known.Owner);
     }
 
     private sealed class Refuser : ISaveVmHandlers

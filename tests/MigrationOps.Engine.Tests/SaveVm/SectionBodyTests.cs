@@ -1,3 +1,4 @@
+using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.SaveVm;
 
 namespace MigrationOps.Engine.Tests.SaveVm;
@@ -27,8 +28,8 @@ public class SectionBodyTests
         _pair.Source.Register("mute", 0, 1, new Mute());
         _pair.Target.Register("mute", 0, 1, new Reader(expected));
         _pair.Run();
-        var failure = Assert.IsType<SaveVmException>(_pair.TargetFailure);
-        Assert.Equal((SaveVmError.FooterMismatch, "section 1 (mute)"), (failure.Reason, failure.Section));
+        var failure = Assert.IsType<StreamException>(_pair.TargetFailure);
+        Assert.Equal((StreamError.FooterMismatch, "section 1 (mute)"), (failure.Reason, failure.Section));
         Assert.NotNull(failure.ByteOffset);
         Assert.Equal(SaveVmError.TargetFailed, Assert.IsType<SaveVmException>(_pair.SourceFailure).Reason);
     }

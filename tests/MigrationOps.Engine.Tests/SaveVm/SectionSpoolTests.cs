@@ -74,7 +74,7 @@ public sealed class SectionSpoolTests : IDisposable
             stream[size + "\"size\":1".Length] = (byte)'5';
         }
 
-        AssertKeepsNothing(stream, SaveVmError.FooterMismatch, "14 bytes before its footer, and 15 by");
+        AssertKeepsNothing(stream, StreamError.DescriptionMismatch, "14 bytes before its footer, and 15 by");
     }
 
     [Fact]
@@ -83,9 +83,9 @@ public sealed class SectionSpoolTests : IDisposable
         Strangers();
         byte[] stream = Recorded();
         int end = Array.LastIndexOf(stream, (byte)StreamFormat.Description);
-        AssertKeepsNothing(stream[..end], SaveVmError.Truncated, "No description follows");
+        AssertKeepsNothing(stream[..end], StreamError.Truncated, "No description follows");
         BinaryPrimitives.WriteInt32BigEndian(stream.AsSpan(end + 1), stream.Length);
-        AssertKeepsNothing(stream, SaveVmError.Truncated, "description is cut");
+        AssertKeepsNothing(stream, StreamError.Truncated, "description is cut");
     }
 
     [Fact]
@@ -95,8 +95,8 @@ public sealed class SectionSpoolTests : IDisposable
         byte[] stream = Recorded();
         for (int length = 0; length < stream.Length; length++)
         {
-            var failure = Assert.Throws<SaveVmException>(() => Receive(stream[..length]));
-            Assert.True(failure.Reason == SaveVmError.Truncated, $"{length}: {failure}");
+            var failure = Assert.Throws<StreamException>(() => Receive(stream[..length]));
+            Assert.True(failure.Reason == StreamError.Truncated, $"{length}: {failure}");
             Assert.Empty(Directory.GetFiles(_folder.Path));
         }
 
@@ -134,10 +134,10 @@ public sealed class SectionSpoolTests : IDisposable
         return output.ToArray();
     }
 
-    private void AssertKeepsNothing(byte[] stream, SaveVmError reason, string words)
+    private void AssertKeepsNothing(byte[] stream, StreamError reason, string words)
     {
         File.WriteAllText(Spool, "previous");
-        var failure = Assert.Throws<SaveVmException>(() => Receive(stream));
+        var failure = Assert.Throws<StreamException>(() => Receive(stream));
         Assert.Equal(reason, failure.Reason);
         Assert.NotNull(failure.ByteOffset);
         Assert.Contains(words, failure.Message, StringComparison.Ordinal);

@@ -1,5 +1,6 @@
 using System.Buffers;
 using System.Text;
+using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.SaveVm;
 using MigrationOps.Engine.Tests.Support;
 using MigrationOps.Engine.Wire;
@@ -14,46 +15,45 @@ public class TargetErrorTests
     private readonly CallLog _log = new();
 
     [Theory]
-    [InlineData("", SaveVmError.Truncated, 0)]
-    [InlineData("51455600", SaveVmError.NotAStream, 0)]
-    [InlineData("5145564d 00000002", SaveVmError.UnsupportedVersion, 4)]
-    [InlineData("5145564d 00000004", SaveVmError.UnsupportedVersion, 4)]
-    [InlineData(Head + "09", SaveVmError.UnknownElement, 8)]
-    [InlineData(Head + "06 00000000", SaveVmError.UnknownElement, 8)]
-    [InlineData(Head + "7e 00000000", SaveVmError.UnknownElement, 8)]
-    [InlineData(Head + "07 00000000", SaveVmError.ConfigurationMismatch, 8)]
-    [InlineData(Head + "07 00001001", SaveVmError.ConfigurationMismatch, 8)]
-    [InlineData(Head + "07 00000001 78 05 01 79 00000001", SaveVmError.ConfigurationMismatch, 14)]
-    [InlineData(Head + "07 00000001 78 07 00000001 79 00", SaveVmError.UnknownElement, 14)]
-    [InlineData(Head + "01 00000007 01 65 00000000 00000001", SaveVmError.UnknownSection, 8)]
-    [InlineData(Head + "04 00000007 01 64 00000001 00000001", SaveVmError.UnknownSection, 8)]
-    [InlineData(Head + "04 00000007 01 64 00000000 00000002", SaveVmError.VersionTooNew, 8)]
-    [InlineData(Head + "04 00000007 01 64 00000000 ffffffff", SaveVmError.VersionTooNew, 8)]
-    [InlineData(Head + "04 00000007 00 00000000 00000001", SaveVmError.InvalidName, 8)]
-    [InlineData(Head + "04 00000007 01 ff 00000000 00000001", SaveVmError.InvalidName, 8)]
-    [InlineData(Head + "04 00000007 01 0a 00000000 00000001", SaveVmError.InvalidName, 8)]
-    [InlineData(Head + "02 00000009", SaveVmError.InvalidSectionId, 8)]
-    [InlineData(Head + "03 00000009", SaveVmError.InvalidSectionId, 8)]
-    [InlineData(Start + "01 00000007 01 66 00000000 00000001", SaveVmError.InvalidSectionId, 34)]
-    [InlineData(Start + "02 00000007 00000001 aa 7e 00000008", SaveVmError.FooterMismatch, 44)]
-    [InlineData(Start + "02 00000007 00000001 aabb 7e 00000007", SaveVmError.FooterMismatch, 44)]
-    [InlineData(Start + "02 00000007 00000003 aabb 7e 00000007", SaveVmError.FooterMismatch, 46)]
-    [InlineData(Start + "02 00000007 00000004 aabb", SaveVmError.Truncated, 45)]
-    [InlineData(Start, SaveVmError.Truncated, 34)]
-    [InlineData(Start + "7e 00000007", SaveVmError.UnknownElement, 34)]
-    [InlineData(Head + "04 00000001 01 67 00000000 00000001", SaveVmError.InvalidHandlers, 8)]
-    [InlineData(Head + "08 000c 0000", SaveVmError.InvalidCommand, 8)]
-    [InlineData(Head + "08 0000 0000", SaveVmError.InvalidCommand, 8)]
-    [InlineData(Head + "08 000b 0001 00", SaveVmError.InvalidCommand, 8)]
-    [InlineData(Head + "08 0002 0004 00000001", SaveVmError.InvalidCommand, 8)]
-    [InlineData(Head + "08 0001 0000", SaveVmError.NotSupported, 8)]
-    [InlineData(Head + "08 0003 0000", SaveVmError.NotSupported, 8)]
-    [InlineData(Head + "08 0007 0004 00000001", SaveVmError.NotSupported, 8)]
-    public void What_a_source_does_wrong_is_named_with_its_byte(string hex, SaveVmError reason, long offset)
+    [InlineData("", "StreamTruncated", 0)]
+    [InlineData("51455600", "StreamNotAStream", 0)]
+    [InlineData("5145564d 00000002", "StreamUnsupportedVersion", 4)]
+    [InlineData("5145564d 00000004", "StreamUnsupportedVersion", 4)]
+    [InlineData(Head + "09", "StreamUnknownElement", 8)]
+    [InlineData(Head + "06 00000000", "StreamUnknownElement", 8)]
+    [InlineData(Head + "7e 00000000", "StreamUnknownElement", 8)]
+    [InlineData(Head + "07 00000000", "StreamInvalidConfiguration", 8)]
+    [InlineData(Head + "07 00001001", "StreamInvalidConfiguration", 8)]
+    [InlineData(Head + "07 00000001 78 05 01 79 00000001", "StreamInvalidConfiguration", 14)]
+    [InlineData(Head + "07 00000001 78 07 00000001 79 00", "StreamUnknownElement", 14)]
+    [InlineData(Head + "01 00000007 01 65 00000000 00000001", "SaveVmUnknownSection", 8)]
+    [InlineData(Head + "04 00000007 01 64 00000001 00000001", "SaveVmUnknownSection", 8)]
+    [InlineData(Head + "04 00000007 01 64 00000000 00000002", "SaveVmVersionTooNew", 8)]
+    [InlineData(Head + "04 00000007 01 64 00000000 ffffffff", "SaveVmVersionTooNew", 8)]
+    [InlineData(Head + "04 00000007 00 00000000 00000001", "StreamInvalidName", 8)]
+    [InlineData(Head + "04 00000007 01 ff 00000000 00000001", "StreamInvalidName", 8)]
+    [InlineData(Head + "04 00000007 01 0a 00000000 00000001", "StreamInvalidName", 8)]
+    [InlineData(Head + "02 00000009", "StreamInvalidSectionId", 8)]
+    [InlineData(Head + "03 00000009", "StreamInvalidSectionId", 8)]
+    [InlineData(Start + "01 00000007 01 66 00000000 00000001", "StreamInvalidSectionId", 34)]
+    [InlineData(Start + "02 00000007 00000001 aa 7e 00000008", "StreamFooterMismatch", 44)]
+    [InlineData(Start + "02 00000007 00000001 aabb 7e 00000007", "StreamFooterMismatch", 44)]
+    [InlineData(Start + "02 00000007 00000003 aabb 7e 00000007", "StreamFooterMismatch", 46)]
+    [InlineData(Start + "02 00000007 00000004 aabb", "StreamTruncated", 45)]
+    [InlineData(Start, "StreamTruncated", 34)]
+    [InlineData(Start + "7e 00000007", "StreamUnknownElement", 34)]
+    [InlineData(Head + "04 00000001 01 67 00000000 00000001", "SaveVmInvalidHandlers", 8)]
+    [InlineData(Head + "08 000c 0000", "StreamInvalidCommand", 8)]
+    [InlineData(Head + "08 0000 0000", "StreamInvalidCommand", 8)]
+    [InlineData(Head + "08 000b 0001 00", "StreamInvalidCommand", 8)]
+    [InlineData(Head + "08 0002 0004 00000001", "StreamInvalidCommand", 8)]
+    [InlineData(Head + "08 0001 0000", "SaveVmNotSupported", 8)]
+    [InlineData(Head + "08 0003 0000", "SaveVmNotSupported", 8)]
+    [InlineData(Head + "08 0007 0004 00000001", "SaveVmNotSupported", 8)]
+    public void What_a_source_does_wrong_is_named_with_its_byte(string hex, string error, long offset)
     {
-        var failure = Assert.Throws<SaveVmException>(() => BrokenConnectionTests.Load(Registry(), Bytes(hex)));
-        Assert.True((reason, offset) == (failure.Reason, failure.ByteOffset), failure.ToString());
-        Assert.Equal("SaveVm" + reason, failure.ErrorId);
+        var failure = Assert.ThrowsAny<MigrationOpsException>(() => BrokenConnectionTests.Load(Registry(), Bytes(hex)));
+        Assert.True((error, offset) == (failure.ErrorId, failure.ByteOffset), failure.ToString());
         Assert.Contains(offset.ToString("N0"), failure.Message, StringComparison.Ordinal);
         Assert.Equal((1, 1), (_log.Count("d.LoadCleanup"), _log.Count("f.LoadCleanup")));
     }
@@ -90,19 +90,19 @@ public class TargetErrorTests
     {
         byte[] stream = Bytes(Start + "00 06 7fffffff");
         long before = GC.GetAllocatedBytesForCurrentThread();
-        var result = Assert.ThrowsAny<SaveVmException>(() => BrokenConnectionTests.Load(Registry(), stream));
+        var result = Assert.Throws<StreamException>(() => BrokenConnectionTests.Load(Registry(), stream));
         Assert.Contains("2,147,483,647", result.Message, StringComparison.Ordinal);
         Assert.InRange(GC.GetAllocatedBytesForCurrentThread() - before, 0, 1 << 20);
     }
 
     [Theory]
-    [InlineData("0009 0000", SaveVmError.InvalidReturnPath)]
-    [InlineData("0001 0002 0000", SaveVmError.InvalidReturnPath)]
-    [InlineData("0004 000c 000000000000000000000000", SaveVmError.InvalidReturnPath)]
-    [InlineData("0001 0004 00000000", SaveVmError.InvalidReturnPath)]
-    [InlineData("0001 0004 00000001", SaveVmError.TargetFailed)]
-    [InlineData("0002 0004 0000", SaveVmError.ConnectionLost)]
-    public void What_a_target_answers_wrong_is_named_and_ends_the_source(string hex, SaveVmError reason)
+    [InlineData("0009 0000", "StreamInvalidReturnPath")]
+    [InlineData("0001 0002 0000", "StreamInvalidReturnPath")]
+    [InlineData("0004 000c 000000000000000000000000", "StreamInvalidReturnPath")]
+    [InlineData("0001 0004 00000000", "StreamInvalidReturnPath")]
+    [InlineData("0001 0004 00000001", "SaveVmTargetFailed")]
+    [InlineData("0002 0004 0000", "SaveVmConnectionLost")]
+    public void What_a_target_answers_wrong_is_named_and_ends_the_source(string hex, string error)
     {
         using var scope = new TransferScope(TimeSpan.FromSeconds(60));
         using var listener = Transport.Listen(new Endpoint.Unix("@mo-rp-" + Guid.NewGuid().ToString("N")), TransportSecurity.Default, scope);
@@ -117,11 +117,11 @@ public class TargetErrorTests
             Record.Exception(() => target.CopyTo(Stream.Null));
         });
         Stream? connection = null;
-        var failure = Assert.Throws<SaveVmException>(() => new SaveVmSource(Migrations.Registry(("d", device)), new SaveVmSourceOptions { ReturnPath = true })
+        var failure = Assert.ThrowsAny<MigrationOpsException>(() => new SaveVmSource(Migrations.Registry(("d", device)), new SaveVmSourceOptions { ReturnPath = true })
             .Run(inner => connection = Transport.Connect(listener.Endpoint, TransportSecurity.Default, inner), scope));
         connection!.Dispose();
         answer.Join("the target");
-        Assert.Equal(reason, failure.Reason);
+        Assert.Equal(error, failure.ErrorId);
         Assert.Equal("return path", failure.Section);
         Assert.Equal(1, _log.Count("d.SaveCleanup"));
     }

@@ -118,7 +118,7 @@ public class StreamWalkerTests
     [InlineData(4, new byte[] { 0, 0, 0, 2 }, StreamError.UnsupportedVersion, 4L)]
     [InlineData(4, new byte[] { 0, 0, 0, 4 }, StreamError.UnsupportedVersion, 4L)]
     [InlineData(8, new byte[] { 9 }, StreamError.UnknownElement, 8L)]
-    [InlineData(9, new byte[] { 0x7f, 0, 0, 0 }, StreamError.UnknownElement, 8L)]
+    [InlineData(9, new byte[] { 0x7f, 0, 0, 0 }, StreamError.InvalidConfiguration, 8L)]
     public void A_damaged_head_is_named(int offset, byte[] bytes, StreamError reason, long at)
     {
         byte[] stream = StreamVectors.Read("none-tcg.plain.stream");

@@ -4,8 +4,10 @@ using System.Security.Cryptography;
 using Microsoft.Extensions.Logging.Abstractions;
 using MigrationOps.Engine.Multifd;
 using MigrationOps.Engine.Tests.Support;
+using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Vfio;
 using MigrationOps.Engine.Wire;
+using SectionKind = MigrationOps.Engine.Multifd.SectionKind;
 
 namespace MigrationOps.Engine.Tests.Vfio;
 
@@ -152,14 +154,14 @@ public sealed class ReceivedValuesTests : IDisposable
         Array.ForEach(Precopy, data => writer.Section(SectionKind.Part, First, HandMade.Data(data)));
         writer.StartSwitchover();
         main.Write(HandMade.Ping(2));
-        Expect(main, new(ReturnPathType.Pong, 1), new(ReturnPathType.Pong, 2));
+        Expect(main, new ReturnPathMessage(ReturnPathMessageType.Pong, 1), new ReturnPathMessage(ReturnPathMessageType.Pong, 2));
         if (switchoverFirst)
         {
             SendPackets(channel);
         }
 
         writer.End();
-        Expect(main, new ReturnPathMessage(ReturnPathType.Shut));
+        Expect(main, new ReturnPathMessage(ReturnPathMessageType.Shut, 0));
     }
 
     // Ends when the receiver has closed the channel, and so has done with every packet what it can.

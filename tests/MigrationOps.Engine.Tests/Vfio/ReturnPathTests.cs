@@ -1,4 +1,5 @@
 using MigrationOps.Engine.Multifd;
+using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Vfio;
 using MigrationOps.Engine.Wire;
 
@@ -40,7 +41,7 @@ public sealed class ReturnPathTests : IDisposable
         capture.Remove(capture.Channels[1].Packets.Last(p => p.Head[11] == 1));
         var (failure, answers) = Run(capture, TimeSpan.FromSeconds(2), int.MaxValue);
         Assert.Equal(MultifdError.MissingSync, Assert.IsType<MultifdException>(failure).Reason);
-        Assert.DoesNotContain(new ReturnPathMessage(ReturnPathType.Shut), Parse(answers));
+        Assert.DoesNotContain(new ReturnPathMessage(ReturnPathMessageType.Shut, 0), Parse(answers));
     }
 
     [Theory]
@@ -68,7 +69,7 @@ public sealed class ReturnPathTests : IDisposable
         byte[] answers = new byte[File.ReadAllBytes(Path.Combine(
             AppContext.BaseDirectory, "Vectors", "vfio", Capture.ConfigFirst, "conn0.s2c.bin")).Length];
         main.ReadExactly(answers);
-        Assert.Contains(new ReturnPathMessage(ReturnPathType.Shut), Parse(answers));
+        Assert.Contains(new ReturnPathMessage(ReturnPathMessageType.Shut, 0), Parse(answers));
         main.Dispose();
         first.Dispose();
         Assert.Equal(2, receiver.Outcome().Channels.Count);
@@ -101,28 +102,31 @@ public sealed class ReturnPathTests : IDisposable
     public void Every_message_of_the_return_path_survives_writing_and_reading()
     {
         foreach (var message in new ReturnPathMessage[]
-            { new(ReturnPathType.Shut), new(ReturnPathType.Shut, 1), new(ReturnPathType.Pong, 0xdeadbeef), new(ReturnPathType.SwitchoverAcknowledged) })
+            { new(ReturnPathMessageType.Shut, 0), new(ReturnPathMessageType.Shut, 1), new(ReturnPathMessageType.Pong, 0xdeadbeef), new(ReturnPathMessageType.SwitchoverAck) })
         {
             byte[] bytes = message.ToArray();
             Assert.Equal([message], Parse(bytes));
             for (int length = 0; length < bytes.Length; length++)
             {
-                Assert.Equal(0, ReturnPathMessage.Parse(bytes.AsSpan(0, length), out _, 0));
+                var reader = WireReader.BigEndian(bytes.AsSpan(0, length));
+                Assert.False(ReturnPathCodec.TryRead(ref reader, out _));
+                Assert.Equal(0, reader.Position);
             }
         }
     }
 
     [Theory]
     [InlineData(new byte[] { 0, 1, 0, 3, 0, 0, 0 })]
-    [InlineData(new byte[] { 0, 9, 2, 1 })]
-    public void A_message_of_an_impossible_size_is_an_error(byte[] bytes)
-        => Assert.Equal(MultifdError.MainStreamInvalid,
-            Assert.Throws<MultifdException>(() => ReturnPathMessage.Parse(bytes, out _, 0)).Reason);
+    [InlineData(new byte[] { 0, 3, 2, 1 })]
+    [InlineData(new byte[] { 0, 9, 0, 0 })]
+    public void A_message_of_an_impossible_size_or_type_is_an_error(byte[] bytes)
+        => Assert.Equal(StreamError.InvalidReturnPath, Assert.Throws<StreamException>(() => Parse(bytes)).Reason);
 
     private static List<ReturnPathMessage> Parse(byte[] bytes)
     {
         var messages = new List<ReturnPathMessage>();
-        for (int used = 0, step; (step = ReturnPathMessage.Parse(bytes.AsSpan(used), out var message, used)) > 0; used += step)
+        var reader = WireReader.BigEndian(bytes);
+        while (ReturnPathCodec.TryRead(ref reader, out var message))
         {
             messages.Add(message);
         }

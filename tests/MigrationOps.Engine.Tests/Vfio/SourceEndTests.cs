@@ -1,9 +1,11 @@
 using System.Net.Sockets;
 using Microsoft.Extensions.Logging.Abstractions;
 using MigrationOps.Engine.Multifd;
+using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Tests.Support;
 using MigrationOps.Engine.Vfio;
 using MigrationOps.Engine.Wire;
+using SectionKind = MigrationOps.Engine.Multifd.SectionKind;
 
 namespace MigrationOps.Engine.Tests.Vfio;
 
@@ -40,7 +42,7 @@ public sealed class SourceEndTests : IDisposable
             foreach (uint ping in new uint[] { 8, 9 })
             {
                 main.Write(HandMade.Ping(ping));
-                while (answers.LastOrDefault() != new ReturnPathMessage(ReturnPathType.Pong, ping))
+                while (answers.LastOrDefault() != new ReturnPathMessage(ReturnPathMessageType.Pong, ping))
                 {
                     answers.Add(ReadAnswer(main));
                 }
@@ -48,7 +50,7 @@ public sealed class SourceEndTests : IDisposable
         }
 
         Assert.NotNull(receiver.Failure.Result("the receipt"));
-        Assert.Equal(expected, answers.Count(a => a.Type == ReturnPathType.SwitchoverAcknowledged));
+        Assert.Equal(expected, answers.Count(a => a.Type == ReturnPathMessageType.SwitchoverAck));
     }
 
     [Fact]
@@ -58,7 +60,7 @@ public sealed class SourceEndTests : IDisposable
         using var main = HandMade.Connect(receiver.Endpoint);
         using var channel = HandMade.Connect(receiver.Endpoint);
         SendMain(main);
-        Assert.Equal(new ReturnPathMessage(ReturnPathType.Pong, 1), ReadAnswer(main));
+        Assert.Equal(new ReturnPathMessage(ReturnPathMessageType.Pong, 1), ReadAnswer(main));
         main.Socket.Shutdown(SocketShutdown.Send);
         SendChannel(channel);
         var failure = Assert.IsType<MultifdException>(receiver.Failure.Result("the receipt"));
@@ -76,7 +78,7 @@ public sealed class SourceEndTests : IDisposable
         using var main = Connect(receiver.Endpoint);
         using var channel = Connect(receiver.Endpoint);
         SendMain(main);
-        Assert.Equal(new ReturnPathMessage(ReturnPathType.Pong, 1), ReadAnswer(main));
+        Assert.Equal(new ReturnPathMessage(ReturnPathMessageType.Pong, 1), ReadAnswer(main));
         SendChannel(channel);
         // The answer has arrived, and the socket is closed with it unread.
         Waiting.Until(() => main.Socket.Available > 0, "the answer");
@@ -92,9 +94,9 @@ public sealed class SourceEndTests : IDisposable
         using (var channel = Connect(receiver.Endpoint))
         {
             SendMain(main);
-            Assert.Equal(new ReturnPathMessage(ReturnPathType.Pong, 1), ReadAnswer(main));
+            Assert.Equal(new ReturnPathMessage(ReturnPathMessageType.Pong, 1), ReadAnswer(main));
             SendChannel(channel);
-            Assert.Equal(new ReturnPathMessage(ReturnPathType.Shut), ReadAnswer(main));
+            Assert.Equal(new ReturnPathMessage(ReturnPathMessageType.Shut, 0), ReadAnswer(main));
         }
 
         Assert.Null(receiver.Failure.Result("the receipt"));
@@ -138,7 +140,7 @@ public sealed class SourceEndTests : IDisposable
         }, withDevice: true);
         Assert.Equal(VfioError.DeviceNotInMigration, Assert.IsType<VfioException>(failure).Reason);
         Assert.Equal("Expected '0000:00:09.0/vfio' in the migration; it has '0000:00:04.0/vfio'. Nothing was loaded into '/dev/vfio/devices/vfio0'.", failure!.Message);
-        Assert.DoesNotContain(answers, a => a.Type == ReturnPathType.Shut);
+        Assert.DoesNotContain(answers, a => a.Type == ReturnPathMessageType.Shut);
         Assert.Empty(driver.Entered);
         Assert.Empty(Directory.GetFileSystemEntries(_folder.Path));
     }
@@ -156,7 +158,7 @@ public sealed class SourceEndTests : IDisposable
             Destination = intoDevice ? null : Directory.CreateDirectory(_folder.File("d")).FullName,
         }, withDevice: false);
         Assert.Equal(VfioError.DeviceNotInMigration, Assert.IsType<VfioException>(failure).Reason);
-        Assert.DoesNotContain(answers, a => a.Type == ReturnPathType.Shut);
+        Assert.DoesNotContain(answers, a => a.Type == ReturnPathMessageType.Shut);
     }
 
     private static byte[] InitialDataSent => [0xff, 0xff, 0xff, 0xff, 0xef, 0x10, 0, 5];
@@ -257,7 +259,7 @@ public sealed class SourceEndTests : IDisposable
         int length = 4;
         main.ReadExactly(buffer, 0, length);
         main.ReadExactly(buffer, length, buffer[3]);
-        Assert.True(ReturnPathMessage.Parse(buffer.AsSpan(0, length + buffer[3]), out var message, 0) > 0);
-        return message;
+        var reader = WireReader.BigEndian(buffer.AsSpan(0, length + buffer[3]));
+        return ReturnPathCodec.TryRead(ref reader, out var message) ? message : throw new InvalidDataException("The answer is not a whole message.");
     }
 }

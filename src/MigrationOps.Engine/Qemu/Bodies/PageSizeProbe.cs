@@ -12,8 +12,6 @@ internal ref struct PageSizeProbe
     /// <summary>No target has smaller pages, so that the flags of a record lie below and its offset is a multiple of this.</summary>
     internal const int Smallest = 1024;
 
-    private const int FooterLength = 5;
-
     /// <summary>The id of the section, which its footer repeats.</summary>
     internal required uint SectionId { get; init; }
 
@@ -88,7 +86,7 @@ internal ref struct PageSizeProbe
 
         if (word == RamBody.EndOfSection)
         {
-            return data.Length < FooterLength ? null
+            return data.Length < SectionHeaders.FooterLength ? null
                 : data[0] == StreamFormat.Footer && BinaryPrimitives.ReadUInt32BigEndian(data[1..]) == SectionId;
         }
 

@@ -244,9 +244,9 @@ internal sealed class RamBody(WalkContext context) : ISectionBody
             return false;
         }
 
-        if (!SectionHeaders.IsIdStr(name) || Find(name) is not null)
+        if (!StreamText.IsName(name) || Find(name) is not null)
         {
-            throw WalkContext.Failure(StreamError.InvalidRam, section, reader.Offset, length == 0 || !SectionHeaders.IsIdStr(name)
+            throw WalkContext.Failure(StreamError.InvalidRam, section, reader.Offset, length == 0 || !StreamText.IsName(name)
                 ? "A RAM block has no readable name" : $"The RAM block '{Encoding.UTF8.GetString(name)}' is listed twice");
         }
 

@@ -20,8 +20,8 @@ internal static class SectionBodies
 
     private static ISectionBody New(StreamSection section, WalkContext context) => section.IdStr switch
     {
-        "ram" when section.VersionId == RamBody.Version => new RamBody(context),
-        "ram" => throw WalkContext.Failure(StreamError.UnsupportedVersion, section, section.Offset,
+        StreamFormat.Ram when section.VersionId == RamBody.Version => new RamBody(context),
+        StreamFormat.Ram => throw WalkContext.Failure(StreamError.UnsupportedVersion, section, section.Offset,
             $"RAM has version {section.VersionId}; {RamBody.Version} is known"),
         "dirty-bitmap" => new DirtyBitmapBody(context),
         var name when name == "vfio" || name.EndsWith("/vfio", StringComparison.Ordinal) => new VfioBody(context),
@@ -49,8 +49,6 @@ internal sealed class FixedBody(WalkContext context, long length) : ISectionBody
 /// </summary>
 internal sealed class FooterSearch(WalkContext context) : ISectionBody
 {
-    private const int FooterLength = 5;
-
     public bool Read(StreamSection section, ref WireReader reader, bool last)
     {
         Span<byte> footer = [StreamFormat.Footer, (byte)(section.Id >> 24), (byte)(section.Id >> 16), (byte)(section.Id >> 8), (byte)section.Id];
@@ -61,12 +59,12 @@ internal sealed class FooterSearch(WalkContext context) : ISectionBody
             int found = rest[from..].IndexOf(footer);
             if (found < 0)
             {
-                context.Pass(section, ref reader, last ? rest.Length : Math.Max(from, rest.Length - FooterLength + 1));
+                context.Pass(section, ref reader, last ? rest.Length : Math.Max(from, rest.Length - SectionHeaders.FooterLength + 1));
                 return false;
             }
 
             found += from;
-            switch (CanFollow(rest[(found + FooterLength)..], reader.Offset + found + FooterLength, last))
+            switch (CanFollow(rest[(found + SectionHeaders.FooterLength)..], reader.Offset + found + SectionHeaders.FooterLength, last))
             {
                 case true:
                     context.Pass(section, ref reader, found);
@@ -108,7 +106,7 @@ internal sealed class FooterSearch(WalkContext context) : ISectionBody
                 return r.TryReadUInt16(out ushort number) && r.TryReadUInt16(out ushort size) ? CommandCodec.IsPlausible(number, size) : lacking;
             case StreamFormat.Start or StreamFormat.Full:
                 return r.TryReadUInt32(out _) && r.TryReadByte(out byte count) && r.TryReadBytes(count, out var name)
-                    ? SectionHeaders.IsIdStr(name) : lacking;
+                    ? StreamText.IsName(name) : lacking;
             default:
                 return false;
         }

@@ -204,7 +204,7 @@ internal sealed class MultifdChannelWalker(IChannelVisitor visitor, long pageSiz
     private static string Name(ReadOnlySpan<byte> field, long offset)
     {
         int end = field.IndexOf((byte)0);
-        return end > 0 && SectionHeaders.IsIdStr(field[..end]) ? Encoding.UTF8.GetString(field[..end]) : throw Invalid(offset, "no readable name");
+        return end > 0 && StreamText.IsName(field[..end]) ? Encoding.UTF8.GetString(field[..end]) : throw Invalid(offset, "no readable name");
     }
 
     private static void CheckHead(ref WireReader r, string what)

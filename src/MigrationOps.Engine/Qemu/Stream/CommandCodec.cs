@@ -1,3 +1,4 @@
+using System.Diagnostics.CodeAnalysis;
 using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.Qemu;
@@ -7,29 +8,38 @@ internal static class CommandCodec
 {
     private const int Any = -1;
 
-    /// <summary>Reads one from its type byte on; null while bytes are lacking.</summary>
-    internal static StreamCommand? TryRead(ref WireReader reader)
+    /// <summary>Reads one from its type byte on.</summary>
+    /// <exception cref="StreamException"><see cref="StreamError.InvalidCommand"/>.</exception>
+    internal static bool TryRead(ref WireReader reader, [NotNullWhen(true)] out StreamCommand? command)
     {
-        long offset = reader.Offset;
-        if (!reader.TryReadByte(out _) || !reader.TryReadUInt16(out ushort number) || !reader.TryReadUInt16(out ushort length))
+        var r = reader;
+        command = null;
+        if (!r.TryReadByte(out _) || !r.TryReadUInt16(out ushort number) || !r.TryReadUInt16(out ushort length))
         {
-            return null;
+            return false;
         }
 
         var id = (StreamCommandId)number;
-        int expected = LengthOf(id, offset);
+        int expected = LengthOf(id, reader.Offset);
         if (expected != Any && length != expected)
         {
-            throw WalkContext.Failure(StreamError.InvalidCommand, null, offset,
-                $"Command {id} carries {length} bytes where {expected} belong");
+            throw WalkContext.Failure(StreamError.InvalidCommand, null, reader.Offset,
+                $"Command {id} has {length} bytes of data, expected {expected}");
         }
 
         if (id == StreamCommandId.PostcopyAdvise && length is not (0 or 16))
         {
-            throw WalkContext.Failure(StreamError.InvalidCommand, null, offset, $"Command {id} carries {length} bytes where 0 or 16 belong");
+            throw WalkContext.Failure(StreamError.InvalidCommand, null, reader.Offset, $"Command {id} has {length} bytes of data, expected 0 or 16");
         }
 
-        return reader.TryReadBytes(length, out var data) ? new StreamCommand(id, offset, data.ToArray()) : null;
+        if (!r.TryReadBytes(length, out var data))
+        {
+            return false;
+        }
+
+        command = new StreamCommand(id, reader.Offset, data.ToArray());
+        reader = r;
+        return true;
     }
 
     /// <summary>True if a footer may be followed by these bytes as a command.</summary>

@@ -1,4 +1,4 @@
-using System.Text;
+using System.Diagnostics.CodeAnalysis;
 using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.Qemu;
@@ -6,51 +6,46 @@ namespace MigrationOps.Engine.Qemu;
 /// <summary>Reads the CONFIGURATION section, whose layout is fixed in every QEMU that writes one.</summary>
 internal static class ConfigurationCodec
 {
-    /// <summary>Reads it from its type byte on; null, with nothing consumed, while bytes are lacking.</summary>
-    internal static StreamConfiguration? TryRead(ref WireReader reader)
+    /// <summary>Reads it from its type byte on. It needs the byte behind it, which tells whether a subsection follows.</summary>
+    /// <exception cref="StreamException"><see cref="StreamError.InvalidConfiguration"/>, <see cref="StreamError.InvalidName"/>.</exception>
+    internal static bool TryRead(ref WireReader reader, [NotNullWhen(true)] out StreamConfiguration? configuration)
     {
         var r = reader;
+        configuration = null;
         if (!r.TryReadByte(out _) || !r.TryReadUInt32(out uint length))
         {
-            return null;
+            return false;
         }
 
-        if (length > StreamFormat.MaxMachineType)
+        if (length is 0 or > StreamFormat.MaxMachineType)
         {
-            throw WalkContext.Failure(StreamError.UnknownElement, null, reader.Offset,
-                $"The configuration announces a machine type of {length:N0} bytes");
+            throw WalkContext.Failure(StreamError.InvalidConfiguration, null, reader.Offset,
+                $"The configuration announces a machine type of {length:N0} bytes; 1 to {StreamFormat.MaxMachineType:N0} are possible");
         }
 
         if (!r.TryReadBytes((int)length, out var name))
         {
-            return null;
+            return false;
         }
 
-        if (!SectionHeaders.IsIdStr(name))
+        var read = new StreamConfiguration(StreamText.Read(name, reader.Offset, "The machine type"), null, [], null, reader.Offset);
+        while (r.Remaining > 0)
         {
-            throw WalkContext.Failure(StreamError.UnknownElement, null, reader.Offset, "The machine type in the configuration is not readable");
-        }
-
-        var configuration = new StreamConfiguration(Encoding.UTF8.GetString(name), null, [], null, reader.Offset);
-        while (true)
-        {
-            // One byte past the end tells whether a subsection follows: the type of the next section is never 5.
-            if (r.Remaining == 0)
-            {
-                return null;
-            }
-
+            // The type of the next section is never that of a subsection.
             if (r.Rest[0] != StreamFormat.Subsection)
             {
                 reader = r;
-                return configuration;
+                configuration = read;
+                return true;
             }
 
-            if (!TryReadSubsection(ref r, ref configuration))
+            if (!TryReadSubsection(ref r, ref read))
             {
-                return null;
+                return false;
             }
         }
+
+        return false;
     }
 
     private static bool TryReadSubsection(ref WireReader r, ref StreamConfiguration configuration)
@@ -64,7 +59,8 @@ internal static class ConfigurationCodec
 
         if (version != 1)
         {
-            throw WalkContext.Failure(StreamError.UnsupportedVersion, null, offset, $"The configuration has a subsection of version {version}");
+            throw WalkContext.Failure(StreamError.UnsupportedVersion, null, offset,
+                $"Expected a subsection of version 1 in the configuration, found version {version}");
         }
 
         if (name.SequenceEqual("configuration/target-page-bits"u8))
@@ -74,9 +70,10 @@ internal static class ConfigurationCodec
                 return false;
             }
 
-            configuration = bits is >= 10 and <= 16
+            configuration = bits is >= StreamFormat.MinPageBits and <= StreamFormat.MaxPageBits
                 ? configuration with { PageBits = (int)bits }
-                : throw WalkContext.Failure(StreamError.InvalidRam, null, offset, $"Pages of 2^{bits} bytes do not exist");
+                : throw WalkContext.Failure(StreamError.InvalidConfiguration, null, offset,
+                    $"Page size 2^{bits} is not supported (2^{StreamFormat.MinPageBits} to 2^{StreamFormat.MaxPageBits})");
             return true;
         }
 
@@ -92,8 +89,8 @@ internal static class ConfigurationCodec
             return TryReadCapabilities(ref r, ref configuration, offset);
         }
 
-        throw WalkContext.Failure(StreamError.UnknownElement, null, offset,
-            $"The configuration has an unknown subsection '{Encoding.UTF8.GetString(name)}'");
+        throw WalkContext.Failure(StreamError.InvalidConfiguration, null, offset,
+            $"The configuration has the unknown subsection '{StreamText.Read(name, offset, "The name of a subsection")}'");
     }
 
     private static bool TryReadCapabilities(ref WireReader r, ref StreamConfiguration configuration, long offset)
@@ -105,7 +102,8 @@ internal static class ConfigurationCodec
 
         if (count > StreamFormat.MaxCapabilities)
         {
-            throw WalkContext.Failure(StreamError.UnknownElement, null, offset, $"The configuration announces {count:N0} capabilities");
+            throw WalkContext.Failure(StreamError.InvalidConfiguration, null, offset,
+                $"The configuration announces {count:N0} capabilities; {StreamFormat.MaxCapabilities} are read at most");
         }
 
         var names = new List<string>();
@@ -116,7 +114,7 @@ internal static class ConfigurationCodec
                 return false;
             }
 
-            names.Add(Encoding.UTF8.GetString(name));
+            names.Add(StreamText.Read(name, offset, "The name of a capability"));
         }
 
         configuration = configuration with { Capabilities = names };

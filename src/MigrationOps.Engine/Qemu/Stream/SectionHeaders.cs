@@ -1,68 +1,92 @@
-using System.Text;
+using System.Diagnostics.CodeAnalysis;
 using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.Qemu;
 
-/// <summary>Reads the headers of sections, and keeps which handler an id belongs to.</summary>
+/// <summary>Reads the headers and footers of sections.</summary>
 internal static class SectionHeaders
 {
-    /// <summary>Reads the header of a START or FULL section from its type byte on; null while bytes are lacking.</summary>
-    internal static StreamSection? TryReadStart(ref WireReader reader, WalkContext context)
+    /// <summary>Bytes of a footer.</summary>
+    internal const int FooterLength = 5;
+
+    /// <summary>Reads the header of a START or FULL section from its type byte on.</summary>
+    internal static bool TryReadStart(ref WireReader reader, [NotNullWhen(true)] out StreamSection? section)
     {
         var r = reader;
+        section = null;
         if (!r.TryReadByte(out byte kind) || !r.TryReadUInt32(out uint id) || !r.TryReadByte(out byte length)
             || !r.TryReadBytes(length, out var name) || !r.TryReadUInt32(out uint instance) || !r.TryReadUInt32(out uint version))
         {
-            return null;
+            return false;
         }
 
-        if (!IsIdStr(name))
-        {
-            throw WalkContext.Failure(StreamError.UnknownElement, null, reader.Offset, $"Section {id} has no readable name");
-        }
-
-        var section = new StreamSection((SectionKind)kind, id, Encoding.UTF8.GetString(name), instance, version, reader.Offset, r.Offset);
-        if (!context.Sections.TryGetValue(id, out var entry))
-        {
-            if (context.Sections.Count == StreamFormat.MaxSections)
-            {
-                throw WalkContext.Failure(StreamError.LimitExceeded, section, reader.Offset, $"More than {StreamFormat.MaxSections:N0} sections are started");
-            }
-
-            entry = new SectionEntry(section);
-            context.Sections.Add(id, entry);
-        }
-        else if (entry.Header.IdStr != section.IdStr || entry.Header.InstanceId != instance)
-        {
-            throw WalkContext.Failure(StreamError.UnknownSection, section, reader.Offset,
-                $"Section id {id} belongs to {entry.Header.Display} since byte {entry.Header.Offset:N0}, and is started again as {section.Display}");
-        }
-
+        string idStr = StreamText.Read(name, reader.Offset, $"The name of section {id}");
+        section = new StreamSection((SectionKind)kind, id, idStr, instance, version, reader.Offset, r.Offset);
         reader = r;
-        entry.Header = section;
-        return section;
+        return true;
     }
 
-    /// <summary>Reads the header of a PART or END section from its type byte on; null while bytes are lacking.</summary>
-    internal static StreamSection? TryReadPart(ref WireReader reader, WalkContext context)
+    /// <summary>Reads the header of a PART or END section from its type byte on.</summary>
+    internal static bool TryReadPart(ref WireReader reader, [NotNullWhen(true)] out SectionPart? part)
     {
         var r = reader;
+        part = null;
         if (!r.TryReadByte(out byte kind) || !r.TryReadUInt32(out uint id))
         {
-            return null;
+            return false;
         }
 
-        if (!context.Sections.TryGetValue(id, out var entry))
-        {
-            throw WalkContext.Failure(StreamError.UnknownSection, null, reader.Offset,
-                $"A {(SectionKind)kind} section names id {id}, which no section has started");
-        }
-
-        var section = entry.Header with { Kind = (SectionKind)kind, Offset = reader.Offset, BodyOffset = r.Offset };
+        part = new SectionPart((SectionKind)kind, id, reader.Offset, r.Offset);
         reader = r;
-        return section;
+        return true;
     }
 
-    /// <summary>Whether the bytes can be a handler's name: QEMU's are printable ASCII.</summary>
-    internal static bool IsIdStr(ReadOnlySpan<byte> name) => !name.IsEmpty && !name.ContainsAnyExceptInRange((byte)0x20, (byte)0x7e);
+    /// <summary>Reads a footer from its type byte on.</summary>
+    internal static bool TryReadFooter(ref WireReader reader, [NotNullWhen(true)] out SectionFooter? footer)
+    {
+        var r = reader;
+        footer = null;
+        if (!r.TryReadByte(out _) || !r.TryReadUInt32(out uint id))
+        {
+            return false;
+        }
+
+        footer = new SectionFooter(id, reader.Offset);
+        reader = r;
+        return true;
+    }
+
+    /// <summary>Reads the footer of a section, which is all that may follow its body.</summary>
+    /// <param name="reader">The bytes at hand.</param>
+    /// <param name="id">The section's id, which the footer repeats.</param>
+    /// <param name="wrong">What was expected and found, if it is not the section's footer; nothing is then consumed.</param>
+    internal static bool TryReadFooterOf(ref WireReader reader, uint id, out string? wrong)
+    {
+        var r = reader;
+        wrong = null;
+        if (!r.TryReadByte(out byte mark))
+        {
+            return false;
+        }
+
+        if (mark != StreamFormat.Footer)
+        {
+            wrong = $"Expected the section footer (0x{StreamFormat.Footer:x2}), found 0x{mark:x2}";
+            return true;
+        }
+
+        if (!r.TryReadUInt32(out uint found))
+        {
+            return false;
+        }
+
+        if (found != id)
+        {
+            wrong = $"Expected the footer of section {id}, found that of section {found}";
+            return true;
+        }
+
+        reader = r;
+        return true;
+    }
 }

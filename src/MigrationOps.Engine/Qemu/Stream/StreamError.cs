@@ -15,17 +15,29 @@ public enum StreamError
     /// <summary>A section type, flag or word that the format does not have.</summary>
     UnknownElement,
 
-    /// <summary>A section whose footer is missing or names another section.</summary>
+    /// <summary>A section whose footer is missing or names another section: its body is shorter or longer than its reader took it for.</summary>
     FooterMismatch,
 
-    /// <summary>A section that was never started, or started as another one.</summary>
-    UnknownSection,
+    /// <summary>A section id that no section has started, or that two devices use.</summary>
+    InvalidSectionId,
+
+    /// <summary>An idstr, machine type, capability or block name that is empty or no text.</summary>
+    InvalidName,
+
+    /// <summary>A configuration with an unknown subsection, or with a length, count or page size that is out of range.</summary>
+    InvalidConfiguration,
 
     /// <summary>A RAM block list or page that cannot be.</summary>
     InvalidRam,
 
-    /// <summary>A command that is unknown or has the wrong length.</summary>
+    /// <summary>A command that is unknown, has data of the wrong length, or comes where it must not.</summary>
     InvalidCommand,
+
+    /// <summary>A package of postcopy's device state that is too long, or whose length does not fit what is in it.</summary>
+    InvalidPackage,
+
+    /// <summary>A message of the return path that is unknown, has data of the wrong length, or comes where it must not.</summary>
+    InvalidReturnPath,
 
     /// <summary>The stream's description is no JSON, or not of the form that QEMU writes.</summary>
     InvalidDescription,
@@ -73,20 +85,32 @@ public sealed class StreamException : MigrationOpsException
     /// <summary>Why it failed.</summary>
     public StreamError Reason { get; }
 
+    /// <summary>A failure at a byte of a stream.</summary>
+    /// <param name="reason">Why.</param>
+    /// <param name="offset">Where.</param>
+    /// <param name="what">What was expected and found, without the place.</param>
+    /// <param name="section">How errors call the section, if it is in one.</param>
+    /// <param name="action">What to do next, where the general advice for the reason is not enough.</param>
+    internal static StreamException At(StreamError reason, long offset, string what, string? section = null, string? action = null)
+        => new(reason, $"{what.TrimEnd('.')} at byte {offset:N0}.", action: action) { Section = section, ByteOffset = offset };
+
     private static FailureKind KindOf(StreamError reason) => reason switch
     {
         StreamError.NotAStream => FailureKind.InvalidArgument,
         StreamError.UnsupportedVersion or StreamError.NotSupported or StreamError.Decompression => FailureKind.NotSupported,
         StreamError.LimitExceeded => FailureKind.LimitExceeded,
         StreamError.NotFound or StreamError.NoDescription => FailureKind.NotFound,
+        StreamError.InvalidCommand or StreamError.InvalidReturnPath => FailureKind.Protocol,
         _ => FailureKind.CorruptData,
     };
 
     private static string ActionOf(StreamError reason) => reason switch
     {
-        StreamError.NotAStream => "Give a file that QEMU's migrate wrote, a libvirt save image, or the folder of a multifd archive.",
+        StreamError.NotAStream => "Give a file that QEMU's migrate wrote, a libvirt save image, or the folder of a multifd archive. If a peer sent it, check what connects to this address: a migration with TLS needs -TlsCredential here, one without must not have it.",
         StreamError.UnsupportedVersion => "Write the stream again with a supported QEMU.",
-        StreamError.Truncated => "Save the VM again: the rest of the stream is missing. Check that the disk was not full.",
+        StreamError.Truncated => "Save the VM again, or migrate again: the rest of the stream is missing. Check that the disk was not full, and look at the source: it may have stopped sending.",
+        StreamError.InvalidCommand or StreamError.InvalidReturnPath => "The peer broke the migration protocol there. Check its version.",
+        StreamError.InvalidPackage => "Send less state without iterating, or check the version of the source.",
         StreamError.LimitExceeded => "If the stream is trusted, allow more memory.",
         StreamError.NotFound => "List what the stream holds with Get-MigrationStream.",
         StreamError.NoDescription => "Export the section raw, or save with a machine type that writes a description.",

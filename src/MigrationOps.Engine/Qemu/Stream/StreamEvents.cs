@@ -25,7 +25,7 @@ public enum SectionKind
 /// <param name="Offset">Where its type byte lies in the stream.</param>
 /// <param name="BodyOffset">Where its body starts in the stream.</param>
 public sealed record StreamSection(
-    SectionKind Kind, uint Id, string IdStr, uint InstanceId, uint VersionId, long Offset, long BodyOffset)
+    SectionKind Kind, uint Id, string IdStr, uint InstanceId, uint VersionId, long Offset, long BodyOffset) : StreamElement(Offset)
 {
     /// <summary>How errors call it.</summary>
     public string Display => InstanceId == 0 ? $"{IdStr} ({Id})" : $"{IdStr}#{InstanceId} ({Id})";
@@ -38,13 +38,13 @@ public sealed record StreamSection(
 /// <param name="Uuid">The VM's UUID, if x-validate-uuid was on.</param>
 /// <param name="Offset">Where its type byte lies.</param>
 public sealed record StreamConfiguration(
-    string MachineType, int? PageBits, IReadOnlyList<string> Capabilities, Guid? Uuid, long Offset);
+    string MachineType, int? PageBits, IReadOnlyList<string> Capabilities, Guid? Uuid, long Offset) : StreamElement(Offset);
 
 /// <summary>A command in the stream.</summary>
 /// <param name="Id">Which one.</param>
 /// <param name="Offset">Where its type byte lies.</param>
 /// <param name="Data">What it carries.</param>
-public sealed record StreamCommand(StreamCommandId Id, long Offset, byte[] Data);
+public sealed record StreamCommand(StreamCommandId Id, long Offset, byte[] Data) : StreamElement(Offset);
 
 /// <summary>A block of guest memory as the stream lists it.</summary>
 /// <param name="Index">Its place in the list, from 0.</param>

@@ -21,8 +21,14 @@ internal static class StreamFormat
     /// <summary>Every machine type without a target-page-bits subsection has pages of this size, unless its description says otherwise.</summary>
     internal const int DefaultPageSize = 4096;
 
+    /// <summary>log2 of the smallest page of any of QEMU's targets: avr has 256 bytes.</summary>
+    internal const int MinPageBits = 8;
+
+    /// <summary>log2 of the largest page of any of QEMU's targets.</summary>
+    internal const int MaxPageBits = 16;
+
     /// <summary>The largest page of any target.</summary>
-    internal const int MaxPageSize = 65536;
+    internal const int MaxPageSize = 1 << MaxPageBits;
 
     internal const int MaxMachineType = 4096;
     internal const int MaxCapabilities = 256;
@@ -33,8 +39,17 @@ internal static class StreamFormat
     /// <summary>The longest description that is read: QEMU's own script stops at 10 MiB.</summary>
     internal const int MaxDescription = 16 << 20;
 
+    /// <summary>No element - header, command, configuration with its subsections - is longer than this.</summary>
+    internal const int MaxElement = 96 << 10;
+
+    /// <summary>The idstr of a machine's memory.</summary>
+    internal const string Ram = "ram";
+
     internal const string IgnoreSharedCapability = "x-ignore-shared";
     internal const string MappedRamCapability = "mapped-ram";
+
+    /// <summary>Whether a target can have pages of this size: a power of two from 2^<see cref="MinPageBits"/> to 2^<see cref="MaxPageBits"/>.</summary>
+    internal static bool IsPageSize(long size) => long.IsPow2(size) && size is >= 1 << MinPageBits and <= MaxPageSize;
 }
 
 /// <summary>The commands that travel in the stream.</summary>

@@ -124,33 +124,11 @@ public sealed class StreamWalker : IByteConsumer
 
     private bool ReadHeader(ref WireReader reader)
     {
-        var r = reader;
-        if (!r.TryReadUInt32(out uint magic))
+        if (!ElementReader.TryReadHeader(ref reader))
         {
             return false;
         }
 
-        if (magic != StreamFormat.Magic)
-        {
-            throw new StreamException(StreamError.NotAStream,
-                $"This is no migration stream: it starts with 0x{magic:x8}, not with 'QEVM' (0x{StreamFormat.Magic:x8}).")
-            { ByteOffset = 0 };
-        }
-
-        if (!r.TryReadUInt32(out uint version))
-        {
-            return false;
-        }
-
-        if (version != StreamFormat.Version)
-        {
-            throw new StreamException(StreamError.UnsupportedVersion, version == StreamFormat.ObsoleteVersion
-                ? "This is a version 2 stream; QEMU gave that format up long ago and no version reads it any more."
-                : $"The stream has version {version} at byte 4; QEMU 10 and this reader know version {StreamFormat.Version}.")
-            { ByteOffset = 4 };
-        }
-
-        reader = r;
         _state = State.First;
         return true;
     }
@@ -168,7 +146,7 @@ public sealed class StreamWalker : IByteConsumer
             return true;
         }
 
-        if (ConfigurationCodec.TryRead(ref reader) is not { } configuration)
+        if (!ConfigurationCodec.TryRead(ref reader, out var configuration))
         {
             return false;
         }
@@ -191,52 +169,50 @@ public sealed class StreamWalker : IByteConsumer
         {
             if (reader.Offset > _context.PackageEnd)
             {
-                throw WalkContext.Failure(StreamError.InvalidCommand, null, reader.Offset,
-                    $"The PACKAGED stream ends at byte {_context.PackageEnd:N0}, inside a section");
+                throw WalkContext.Failure(StreamError.InvalidPackage, null, reader.Offset,
+                    $"The package ends at byte {_context.PackageEnd:N0}, inside {_section?.Display ?? "an element"}, and the section goes on");
             }
 
             _context.Visitor.OnPackageEnd(reader.Offset);
             _context.PackageEnd = -1;
         }
 
-        if (reader.Remaining == 0)
+        if (!ElementReader.TryRead(ref reader, out var element))
         {
             return false;
         }
 
-        byte type = reader.Rest[0];
-        switch (type)
+        switch (element)
         {
-            case StreamFormat.Start or StreamFormat.Full:
-                return ReadSection(ref reader, start: true);
-            case StreamFormat.Part or StreamFormat.End:
-                return ReadSection(ref reader, start: false);
-            case StreamFormat.Command:
-                return ReadCommand(ref reader);
-            case StreamFormat.Eof when _context.PackageEnd < 0:
-                _context.Visitor.OnEof(reader.Offset);
-                reader.TryReadByte(out _);
+            case StreamSection section:
+                _context.Register(section);
+                EnterSection(section);
+                return true;
+            case SectionPart part:
+                EnterSection(_context.Resolve(part));
+                return true;
+            case StreamCommand command:
+                Note(command, reader.Offset);
+                return true;
+            case StreamEnd end when _context.PackageEnd < 0:
+                _context.Visitor.OnEof(end.Offset);
                 _state = State.AfterEof;
                 return true;
+            case StreamEnd when reader.Offset == _context.PackageEnd:
+                // QEMU ends a package so as well.
+                return true;
             default:
-                throw WalkContext.Failure(StreamError.UnknownElement, null, reader.Offset,
-                    $"0x{type:x2} is no type of section" + (_section is null ? "" : $" (after section {_section.Display})"));
+                throw WalkContext.Failure(StreamError.UnknownElement, null, element.Offset,
+                    $"Expected a section or a command, found a {element.GetType().Name}" + (_section is null ? "" : $" (after section {_section.Display})"));
         }
     }
 
-    private bool ReadSection(ref WireReader reader, bool start)
+    private void EnterSection(StreamSection section)
     {
-        var section = start ? SectionHeaders.TryReadStart(ref reader, _context) : SectionHeaders.TryReadPart(ref reader, _context);
-        if (section is null)
-        {
-            return false;
-        }
-
         _section = section;
         _body = SectionBodies.For(_context.Sections[section.Id], section, _context, _description);
         _context.Visitor.OnSectionStart(section);
         _state = State.Body;
-        return true;
     }
 
     private bool ReadBody(ref WireReader reader, bool last)
@@ -253,58 +229,38 @@ public sealed class StreamWalker : IByteConsumer
 
     private bool ReadFooter(ref WireReader reader)
     {
-        var r = reader;
         var section = _section!;
-        if (!r.TryReadByte(out byte mark))
+        long end = reader.Offset;
+        if (!SectionHeaders.TryReadFooterOf(ref reader, section.Id, out string? wrong))
         {
             return false;
         }
 
-        if (mark != StreamFormat.Footer)
+        if (wrong is not null)
         {
-            throw WalkContext.Failure(StreamError.FooterMismatch, section, reader.Offset,
-                $"The footer is missing: 0x{mark:x2} stands there instead of 0x{StreamFormat.Footer:x2}");
+            throw WalkContext.Failure(StreamError.FooterMismatch, section, end, wrong);
         }
 
-        if (!r.TryReadUInt32(out uint id))
-        {
-            return false;
-        }
-
-        if (id != section.Id)
-        {
-            throw WalkContext.Failure(StreamError.FooterMismatch, section, reader.Offset, $"The footer names section {id}, not {section.Id}");
-        }
-
-        _context.Visitor.OnSectionEnd(section, reader.Offset - section.BodyOffset);
-        reader = r;
+        _context.Visitor.OnSectionEnd(section, end - section.BodyOffset);
         _state = State.Element;
         return true;
     }
 
-    private bool ReadCommand(ref WireReader reader)
+    private void Note(StreamCommand command, long end)
     {
-        var r = reader;
-        if (CommandCodec.TryRead(ref r) is not { } command)
-        {
-            return false;
-        }
-
         switch (command.Id)
         {
             case StreamCommandId.PostcopyAdvise when command.Data.Length == 16:
                 _context.HostPageSizes = WireReader.BigEndian(command.Data).ReadUInt64("POSTCOPY_ADVISE");
                 break;
             case StreamCommandId.Packaged when _context.PackageEnd >= 0:
-                throw WalkContext.Failure(StreamError.InvalidCommand, null, reader.Offset, "A PACKAGED stream contains another one");
+                throw WalkContext.Failure(StreamError.InvalidPackage, null, command.Offset, "A package starts inside another one");
             case StreamCommandId.Packaged:
-                _context.PackageEnd = r.Offset + WireReader.BigEndian(command.Data).ReadUInt32("PACKAGED");
+                _context.PackageEnd = end + WireReader.BigEndian(command.Data).ReadUInt32("PACKAGED");
                 break;
         }
 
-        reader = r;
         _context.Visitor.OnCommand(command);
-        return true;
     }
 
     private bool ReadAfterEof(ref WireReader reader)
@@ -320,21 +276,13 @@ public sealed class StreamWalker : IByteConsumer
 
     private bool ReadDescriptionHeader(ref WireReader reader)
     {
-        var r = reader;
-        if (!r.TryReadByte(out _) || !r.TryReadUInt32(out uint length))
+        if (!ElementReader.TryReadDescription(ref reader, out var description))
         {
             return false;
         }
 
-        if (length > StreamFormat.MaxDescription)
-        {
-            throw WalkContext.Failure(StreamError.LimitExceeded, null, reader.Offset,
-                $"The description announces {length:N0} bytes; more than {StreamFormat.MaxDescription:N0} are not read");
-        }
-
-        _context.Visitor.OnDescriptionStart(reader.Offset, (int)length);
-        reader = r;
-        _descriptionLeft = length;
+        _context.Visitor.OnDescriptionStart(description.Offset, description.Length);
+        _descriptionLeft = description.Length;
         _state = State.Description;
         return true;
     }

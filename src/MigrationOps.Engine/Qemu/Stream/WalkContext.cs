@@ -38,6 +38,37 @@ internal sealed class WalkContext(StreamVisitor visitor)
         }
     }
 
+    /// <summary>Notes the id of a START or FULL section, which the sections behind it may name.</summary>
+    /// <exception cref="StreamException"><see cref="StreamError.InvalidSectionId"/>, <see cref="StreamError.LimitExceeded"/>.</exception>
+    internal void Register(StreamSection section)
+    {
+        if (!Sections.TryGetValue(section.Id, out var entry))
+        {
+            if (Sections.Count == StreamFormat.MaxSections)
+            {
+                throw Failure(StreamError.LimitExceeded, section, section.Offset, $"More than {StreamFormat.MaxSections:N0} sections are started");
+            }
+
+            Sections.Add(section.Id, new SectionEntry(section));
+            return;
+        }
+
+        if (entry.Header.IdStr != section.IdStr || entry.Header.InstanceId != section.InstanceId)
+        {
+            throw Failure(StreamError.InvalidSectionId, section, section.Offset,
+                $"Section id {section.Id} is {entry.Header.Display} since byte {entry.Header.Offset:N0}, and is started again as {section.Display}");
+        }
+
+        entry.Header = section;
+    }
+
+    /// <summary>The whole header of a PART or END section.</summary>
+    /// <exception cref="StreamException"><see cref="StreamError.InvalidSectionId"/>.</exception>
+    internal StreamSection Resolve(SectionPart part)
+        => Sections.TryGetValue(part.Id, out var entry)
+            ? entry.Header with { Kind = part.Kind, Offset = part.Offset, BodyOffset = part.BodyOffset }
+            : throw Failure(StreamError.InvalidSectionId, null, part.Offset, $"A {part.Kind} section names id {part.Id}, which no section has started");
+
     internal static StreamException Failure(StreamError reason, StreamSection? section, long offset, string message)
         => new(reason, $"{message.TrimEnd('.')} at byte {offset:N0}{(section is null ? "" : $" in section {section.Display}")}.")
         {

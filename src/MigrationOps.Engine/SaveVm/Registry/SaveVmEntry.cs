@@ -1,4 +1,6 @@
+using System.Buffers;
 using System.Text;
+using MigrationOps.Engine.Qemu;
 
 namespace MigrationOps.Engine.SaveVm;
 
@@ -55,6 +57,10 @@ public sealed class SaveVmEntry
 
     /// <summary>"idstr", or "idstr/instance" for other instances than the first.</summary>
     public override string ToString() => new SaveVmAlias(IdStr, InstanceId).ToString();
+
+    /// <summary>Writes the header of one of its sections.</summary>
+    internal void WriteHeader(IBufferWriter<byte> output, SectionKind kind)
+        => ElementWriter.Section(output, kind, SectionId, IdStrBytes, InstanceId, (uint)VersionId);
 
     internal bool Has(SaveVmHandler handler) => Offered.HasFlag(handler);
 

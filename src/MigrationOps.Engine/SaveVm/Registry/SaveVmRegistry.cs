@@ -1,4 +1,5 @@
 using System.Text;
+using MigrationOps.Engine.Qemu;
 
 namespace MigrationOps.Engine.SaveVm;
 
@@ -118,11 +119,11 @@ public sealed class SaveVmRegistry
     private static void CheckName(string idStr)
     {
         int length = Encoding.UTF8.GetByteCount(idStr ?? "");
-        if (length is 0 or > SaveVmFormat.MaxIdStr || idStr!.Any(char.IsControl))
+        if (length is 0 or > StreamText.MaxName || idStr!.Any(char.IsControl))
         {
             throw new SaveVmException(SaveVmError.InvalidName,
-                length > SaveVmFormat.MaxIdStr
-                    ? $"The idstr '{idStr![..32]}…' has {length:N0} bytes; a stream has room for {SaveVmFormat.MaxIdStr}."
+                length > StreamText.MaxName
+                    ? $"The idstr '{idStr![..32]}…' has {length:N0} bytes; a stream has room for {StreamText.MaxName}."
                     : length == 0 ? "The idstr is empty." : "The idstr has control characters.")
             { Target = idStr };
         }

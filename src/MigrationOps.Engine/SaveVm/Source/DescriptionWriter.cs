@@ -1,5 +1,6 @@
 using System.Buffers;
 using System.Text.Json;
+using MigrationOps.Engine.Qemu;
 
 namespace MigrationOps.Engine.SaveVm;
 

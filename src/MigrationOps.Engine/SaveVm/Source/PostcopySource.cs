@@ -48,7 +48,7 @@ internal sealed class PostcopySource(SourceSession session, ILogger logger) : ID
     internal void Advise()
     {
         var options = session.Options;
-        bool ram = session.Contexts.Any(c => c.Entry.IdStr == SaveVmFormat.Ram);
+        bool ram = session.Contexts.Any(c => c.Entry.IdStr == StreamFormat.Ram);
         ElementWriter.Command(session.Output, StreamCommandId.PostcopyAdvise,
             PostcopyCodec.Advice(options.RamPageSizes ?? (ram ? options.PageSize : null), options.PageSize));
     }
@@ -79,7 +79,7 @@ internal sealed class PostcopySource(SourceSession session, ILogger logger) : ID
         EachInTime(SaveVmHandler.SaveLiveCompletePrecopy, session.Sections.CompletePrecopy);
         channels?.Join(session.ReturnPath);
         DiscardStale();
-        ElementWriter.Command(output, StreamCommandId.Ping, [0, 0, 0, (byte)PostcopyCodec.BeforePackage]);
+        ElementWriter.Ping(output, PostcopyCodec.BeforePackage);
         var finalIteration = clock.Next();
         var package = Package();
         var state = clock.Next();
@@ -192,7 +192,7 @@ internal sealed class PostcopySource(SourceSession session, ILogger logger) : ID
         {
             ElementWriter.Command(session.Output, StreamCommandId.PostcopyListen);
             session.Sections.Each(SaveVmHandler.SaveState, session.Sections.SaveFull);
-            ElementWriter.Command(session.Output, StreamCommandId.Ping, [0, 0, 0, (byte)PostcopyCodec.PackageLoaded]);
+            ElementWriter.Ping(session.Output, PostcopyCodec.PackageLoaded);
             ElementWriter.Command(session.Output, StreamCommandId.PostcopyRun);
             session.Output.Flush();
         }
@@ -217,7 +217,7 @@ internal sealed class PostcopySource(SourceSession session, ILogger logger) : ID
         _started = true;
         SaveVmLog.Phase(logger, "the target may run");
         output.Write(package[^PostcopyCodec.RunLength..]);
-        ElementWriter.Command(output, StreamCommandId.Ping, [0, 0, 0, 4]);
+        ElementWriter.Ping(output, 4);
         output.Flush();
     }
 
@@ -228,7 +228,7 @@ internal sealed class PostcopySource(SourceSession session, ILogger logger) : ID
         session.ReturnPath.Await(Answers.BitmapCame, $"which pages of '{block}' it has");
         var (came, bits) = Answers.Bitmap;
         return came == block ? bits
-            : throw new SaveVmException(SaveVmError.InvalidReturnPath, $"The target was asked about '{block}' and sent the bitmap of '{came}'.")
+            : throw new StreamException(StreamError.InvalidReturnPath, $"The target was asked about '{block}' and sent the bitmap of '{came}'.")
             { Section = "return path" };
     }
 
@@ -239,7 +239,7 @@ internal sealed class PostcopySource(SourceSession session, ILogger logger) : ID
         {
             if (Length + buffer.Length > limit)
             {
-                throw new SaveVmException(SaveVmError.InvalidPackage,
+                throw new StreamException(StreamError.InvalidPackage,
                     $"The device state that must travel at once at the switch to postcopy is longer than the {limit:N0} bytes that are collected.");
             }
 

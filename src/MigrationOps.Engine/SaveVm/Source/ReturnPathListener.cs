@@ -1,3 +1,4 @@
+using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.SaveVm;
@@ -56,7 +57,7 @@ internal sealed class ReturnPathListener : IDisposable
         }
         catch (Exception e)
         {
-            _failure = e is SaveVmException ? e : new SaveVmException(SaveVmError.ConnectionLost,
+            _failure = e is SaveVmException or StreamException ? e : new SaveVmException(SaveVmError.ConnectionLost,
                 $"The target's answers cannot be read: {e.Message.TrimEnd('.')}.", e)
             { Section = "return path" };
         }
@@ -86,8 +87,8 @@ internal sealed class ReturnPathListener : IDisposable
                 throw new SaveVmException(SaveVmError.TargetFailed, $"The target failed to load the stream (SHUT with value {message.Value}).")
                 { Section = "return path" };
             case var _ when _postcopy is null:
-                throw new SaveVmException(SaveVmError.InvalidReturnPath,
-                    $"The target sent {message.Type}, which belongs to postcopy; this migration stays in pre-copy.")
+                throw new StreamException(StreamError.InvalidReturnPath,
+                    $"The target sent {message.Type}, a message of postcopy; this migration stays in pre-copy.")
                 { Section = "return path" };
             default:
                 _postcopy.Handle(message, _reader);

@@ -80,7 +80,7 @@ public sealed class SaveVmSource
     /// <param name="scope">The deadline of every wait and of every handler, and cancellation.</param>
     /// <exception cref="SaveVmException">
     /// It failed. Before the target may have run: every cleanup has been called, and the device goes on. After it:
-    /// <see cref="SaveVmException.Owner"/> says whose the VM is, and <see cref="IsPaused"/> whether it can be resumed.
+    /// <see cref="MigrationOpsException.Owner"/> says whose the VM is, and <see cref="IsPaused"/> whether it can be resumed.
     /// </exception>
     /// <exception cref="WireException">The connection could not be opened.</exception>
     /// <exception cref="OperationCanceledException">It was cancelled; as after a failure, also when it is then paused.</exception>
@@ -228,7 +228,7 @@ public sealed class SaveVmSource
 
     private static Exception Own(Exception failure, MigrationOwner owner)
     {
-        if (failure is SaveVmException known)
+        if (failure is MigrationOpsException known)
         {
             known.Owner = owner;
         }

@@ -127,6 +127,6 @@ internal sealed class SourceReturnPath(SourceSession session) : IDisposable
         }
     }
 
-    private SaveVmException TooEarly(string when) => new(SaveVmError.InvalidReturnPath, $"The target said that it has finished{when}.")
+    private StreamException TooEarly(string when) => new(StreamError.InvalidReturnPath, $"The target said that it has finished{when}.")
     { Section = "return path", ByteOffset = session.Output.Position };
 }

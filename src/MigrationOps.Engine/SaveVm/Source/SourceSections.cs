@@ -75,7 +75,7 @@ internal sealed class SourceSections(SourceSession session, ILogger logger) : ID
         string name = HandlerCaller.Name(entry);
         SaveVmLog.Section(logger, kind, entry.SectionId, entry.IdStr, output.Position);
         output.Section = name;
-        ElementWriter.Section(output, kind, entry);
+        entry.WriteHeader(output, kind);
         var stream = new SectionSaveStream(output, name);
         T result;
         try

@@ -172,7 +172,7 @@ internal sealed class SourceSession : IDisposable
         if (Options.ReturnPath)
         {
             ElementWriter.Command(_output, StreamCommandId.OpenReturnPath);
-            ElementWriter.Command(_output, StreamCommandId.Ping, [0, 0, 0, 1]);
+            ElementWriter.Ping(_output, 1);
             ReturnPath.Open(stream, Postcopy?.Answers);
             _channels?.Broken = ReturnPath.AwaitReason;
         }

@@ -47,28 +47,25 @@ internal sealed class SectionSpool : IDisposable
     internal string[] Devices => [.. _devices];
 
     /// <summary>Learns what the configuration says of the bodies' format.</summary>
-    internal void Configure(StreamElement.Configuration configuration)
+    internal void Configure(StreamConfiguration configuration)
     {
         _ram?.SyncsAtSectionEnd = MachineVersion.SyncsAtSectionEnd(configuration.MachineType);
         _walk.IgnoreShared = configuration.Capabilities.Contains(StreamFormat.IgnoreSharedCapability);
-        if (configuration.PageBits is { } bits)
-        {
-            _walk.KnownPageSize = bits is >= 9 and <= 16 ? 1L << bits
-                : throw new SaveVmException(SaveVmError.ConfigurationMismatch, $"The stream has pages of 2^{bits} bytes, which no machine has.");
-        }
+        _walk.KnownPageSize = configuration.PageBits is { } bits ? 1L << bits : _walk.KnownPageSize;
     }
 
     /// <summary>Notes a section's id, which the sections behind it may name.</summary>
-    internal void Know(StreamElement.SectionStart start)
+    internal void Know(StreamSection start)
     {
-        var section = new StreamSection((SectionKind)start.Type, start.Id, start.IdStr, start.InstanceId, start.VersionId, 0, 0);
+        var section = start with { Offset = 0, BodyOffset = 0 };
         if (_walk.Sections.TryGetValue(start.Id, out var entry))
         {
+            // The target has checked whose it is; a device may come under another of its names.
             entry.Header = section;
         }
         else
         {
-            _walk.Sections.Add(start.Id, new SectionEntry(section));
+            _walk.Register(section);
         }
     }
 
@@ -76,10 +73,10 @@ internal sealed class SectionSpool : IDisposable
     internal static bool Reads(string capability) => capability == StreamFormat.IgnoreSharedCapability;
 
     /// <summary>Stands in for the handlers of a device that nobody registered.</summary>
-    internal SaveVmEntry Adopt(StreamElement.SectionStart start, long offset)
+    internal SaveVmEntry Adopt(StreamSection start, long offset)
         => ++_adopted <= StreamFormat.MaxSections
             ? new(start.IdStr, start.InstanceId, (int)Math.Min(start.VersionId, int.MaxValue), start.Id, 0, new UnknownDevice(this, start.Id), [])
-            : throw ElementReader.Failure(SaveVmError.InvalidSectionId, offset, $"More than {StreamFormat.MaxSections:N0} devices that are not registered are started");
+            : throw StreamException.At(StreamError.InvalidSectionId, offset, $"More than {StreamFormat.MaxSections:N0} devices that are not registered are started");
 
     /// <summary>Keeps one section of an adopted device, from its head to the footer, until the result is disposed.</summary>
     internal IDisposable? Keep(SectionKind type, SaveVmEntry entry, IncomingStream input)
@@ -98,7 +95,7 @@ internal sealed class SectionSpool : IDisposable
         }
 
         var head = new ArrayBufferWriter<byte>();
-        ElementWriter.Section(head, type, entry);
+        entry.WriteHeader(head, type);
         var tapping = new Tapping(input, Output, _gate);
         try
         {
@@ -124,7 +121,7 @@ internal sealed class SectionSpool : IDisposable
         }
         else if (_saved.Count > 0)
         {
-            throw ElementReader.Failure(SaveVmError.Truncated, input.Offset,
+            throw StreamException.At(StreamError.Truncated, input.Offset,
                 $"No description follows the end mark; without it the lengths of the {_saved.Count:N0} kept states cannot be checked");
         }
 
@@ -140,14 +137,14 @@ internal sealed class SectionSpool : IDisposable
 
     private static byte[] ReadDescription(IncomingStream input)
     {
-        int length = ((StreamElement.Description)input.ReadElement()).Length;
+        int length = ((DescriptionHeader)input.ReadElement()).Length;
         // The announced length is not trusted with memory before the bytes are there.
         using var json = new MemoryStream();
         input.Tap = json;
         int there = input.Skip(length);
         input.Tap = null;
         return there == length ? json.ToArray()
-            : throw ElementReader.Failure(SaveVmError.Truncated, input.Offset, $"The stream's description is cut: {there:N0} of its {length:N0} bytes are there");
+            : throw StreamException.At(StreamError.Truncated, input.Offset, $"The stream's description is cut: {there:N0} of its {length:N0} bytes are there");
     }
 
     private void Check(StreamDescription description, long offset)
@@ -156,12 +153,12 @@ internal sealed class SectionSpool : IDisposable
         {
             if (description.LengthOf(section) is not { } described)
             {
-                throw ElementReader.Failure(SaveVmError.FooterMismatch, offset, $"The stream's description does not know the state of {section.Display}", section.Display);
+                throw StreamException.At(StreamError.DescriptionMismatch, offset, $"The stream's description does not know the state of {section.Display}", section.Display);
             }
 
             if (described != length)
             {
-                throw ElementReader.Failure(SaveVmError.FooterMismatch, offset,
+                throw StreamException.At(StreamError.DescriptionMismatch, offset,
                     $"The state of {section.Display} has {length:N0} bytes before its footer, and {described:N0} by the stream's description", section.Display);
             }
         }
@@ -231,7 +228,7 @@ internal sealed class SectionSpool : IDisposable
         internal StreamSection Section { get; set; } = null!;
 
         /// <summary>Writes what this device sends, if its pages come over channels too.</summary>
-        internal SpooledRam? Ram => Section is { IdStr: SaveVmFormat.Ram, Kind: not SectionKind.Full } ? spool._ram : null;
+        internal SpooledRam? Ram => Section is { IdStr: StreamFormat.Ram, Kind: not SectionKind.Full } ? spool._ram : null;
 
         public void LoadState(SaveVmLoadStream stream, SaveVmContext context, int versionId)
         {

@@ -122,7 +122,7 @@ internal sealed class SpooledRam(Stream output, object gate, RoundBarrier rounds
     private void Write(ChannelReader channel, RamBlock block, long[] offsets, int normal, int pageSize)
     {
         var section = new ArrayBufferWriter<byte>(1024 + (normal * (pageSize + sizeof(ulong))) + (offsets.Length * 9));
-        ElementWriter.Section(section, SectionKind.Part, _entry!);
+        _entry!.WriteHeader(section, SectionKind.Part);
         RamBlock? last = null;
         byte[] page = ArrayPool<byte>.Shared.Rent(Math.Max(1, pageSize));
         for (int i = 0; i < normal; i++)
@@ -150,7 +150,7 @@ internal sealed class SpooledRam(Stream output, object gate, RoundBarrier rounds
         }
 
         var section = new ArrayBufferWriter<byte>();
-        ElementWriter.Section(section, isStart ? SectionKind.Start : isEnd ? SectionKind.End : SectionKind.Part, _entry!);
+        _entry!.WriteHeader(section, isStart ? SectionKind.Start : isEnd ? SectionKind.End : SectionKind.Part);
         if (isStart)
         {
             _hasList = true;

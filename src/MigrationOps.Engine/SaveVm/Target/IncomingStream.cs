@@ -12,6 +12,8 @@ namespace MigrationOps.Engine.SaveVm;
 internal sealed class IncomingStream
 {
     private const int ReadAheadOfLarge = 4096;
+    private const string CompareHandlers =
+        "Compare what the handler writes on the source with what it reads on the target: one of them is wrong about the length.";
 
     private readonly byte[] _buffer = new byte[128 << 10];
     private readonly Stream _source;
@@ -22,8 +24,7 @@ internal sealed class IncomingStream
     private long? _packageEnd;
     private bool _large;
 
-    private delegate T? Parser<T>(ref WireReader reader)
-        where T : class;
+    private delegate bool Parser(ref WireReader reader);
 
     /// <summary>Takes what it can of the bytes at hand; true once it has found the end of what it reads.</summary>
     internal delegate bool BodyParser(ref WireReader reader, bool last);
@@ -72,10 +73,15 @@ internal sealed class IncomingStream
     internal Stream? Tap { get; set; }
 
     /// <summary>Reads magic and version.</summary>
-    internal void ReadHeader() => Read(ElementReader.TryReadHeader, "its header");
+    internal void ReadHeader() => Read(ElementReader.TryReadHeader, "inside its header");
 
     /// <summary>Reads the element that starts here.</summary>
-    internal StreamElement ReadElement() => Read(ElementReader.TryRead, "or before an element; the end mark is missing");
+    internal StreamElement ReadElement()
+    {
+        StreamElement? element = null;
+        Read((ref WireReader reader) => ElementReader.TryRead(ref reader, out element), "inside or before an element; the end mark is missing");
+        return element!;
+    }
 
     /// <summary>The next byte, without taking it; null at the end.</summary>
     internal byte? Peek() => _start < _end || Fill() ? _buffer[_start] : null;
@@ -83,18 +89,11 @@ internal sealed class IncomingStream
     /// <summary>Reads the footer of a section, which is all that may follow its body.</summary>
     internal void ReadFooter(string section, uint id)
     {
-        byte mark = Peek() ?? throw Truncated($"before the footer of {section}");
-        if (mark != StreamFormat.Footer)
+        string? wrong = null;
+        Read((ref WireReader reader) => SectionHeaders.TryReadFooterOf(ref reader, id, out wrong), $"inside or before the footer of {section}");
+        if (wrong is not null)
         {
-            throw Fail(ElementReader.Failure(SaveVmError.FooterMismatch, Offset,
-                $"The footer of {section} is missing: 0x{mark:x2} stands there instead of 0x{StreamFormat.Footer:x2}", section));
-        }
-
-        long offset = Offset;
-        if (ReadElement() is StreamElement.Footer footer && footer.Id != id)
-        {
-            throw Fail(ElementReader.Failure(SaveVmError.FooterMismatch, offset,
-                $"The footer of {section} names section {footer.Id}, not {id}", section));
+            throw Fail(StreamException.At(StreamError.FooterMismatch, Offset, $"{wrong} for {section}", section, CompareHandlers));
         }
     }
 
@@ -139,7 +138,7 @@ internal sealed class IncomingStream
 
             if (_end - _start == _buffer.Length)
             {
-                throw Fail(ElementReader.Failure(SaveVmError.UnknownElement, Offset, $"A record of {Section} is longer than {_buffer.Length:N0} bytes", Section));
+                throw Fail(StreamException.At(StreamError.UnknownElement, Offset, $"A record of {Section} is longer than {_buffer.Length:N0} bytes", Section));
             }
 
             Fill();
@@ -220,27 +219,18 @@ internal sealed class IncomingStream
         }
     }
 
-    private T Read<T>(Parser<T> parse, string what)
-        where T : class
+    private void Read(Parser parse, string where)
     {
-        while (true)
+        while (!Parse((ref WireReader reader, bool _) => parse(ref reader), _ended))
         {
-            int there = _end - _start;
-            var reader = WireReader.BigEndian(_buffer.AsSpan(_start, there), Offset);
-            if (parse(ref reader) is { } element)
+            if (_end - _start >= StreamFormat.MaxElement)
             {
-                Take(reader.Position);
-                return element;
-            }
-
-            if (there >= SaveVmFormat.MaxElement)
-            {
-                throw Fail(ElementReader.Failure(SaveVmError.UnknownElement, Offset, $"An element is longer than {SaveVmFormat.MaxElement:N0} bytes"));
+                throw Fail(StreamException.At(StreamError.UnknownElement, Offset, $"An element is longer than {StreamFormat.MaxElement:N0} bytes"));
             }
 
             if (!Fill())
             {
-                throw Truncated($"inside {what}");
+                throw Truncated(where);
             }
         }
     }
@@ -264,8 +254,10 @@ internal sealed class IncomingStream
     {
         long end = Offset + (_end - _start);
         return Fail(IsPackage
-            ? ElementReader.Failure(SaveVmError.InvalidPackage, end, $"The package ends inside {Section ?? "an element"}", Section)
-            : new SaveVmException(SaveVmError.Truncated, $"The stream ends at byte {end:N0}, {where}.") { ByteOffset = end, Section = Section });
+            ? StreamException.At(StreamError.InvalidPackage, end, $"The package ends inside {Section ?? "an element"}", Section)
+            : new StreamException(StreamError.Truncated, $"The stream ends at byte {end:N0}, {where}.",
+                action: "Look at the source: it stopped sending. What was loaded so far is not usable.")
+            { ByteOffset = end, Section = Section });
     }
 
     private int ReadSource(Span<byte> buffer)

@@ -1,4 +1,5 @@
 using Microsoft.Extensions.Logging;
+using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.SaveVm;
@@ -42,12 +43,12 @@ internal sealed class PostcopyPackage(TargetSession session, ILogger logger) : I
         var input = main.Input;
         if (input.IsPackage)
         {
-            throw input.Fail(ElementReader.Failure(SaveVmError.InvalidPackage, offset, "A package starts inside another one"));
+            throw input.Fail(StreamException.At(StreamError.InvalidPackage, offset, "A package starts inside another one"));
         }
 
         if (length > session.Options.MaxPackage)
         {
-            throw input.Fail(ElementReader.Failure(SaveVmError.InvalidPackage, offset,
+            throw input.Fail(StreamException.At(StreamError.InvalidPackage, offset,
                 $"A package of {length:N0} bytes is announced, and {session.Options.MaxPackage:N0} are taken at most"));
         }
 

@@ -64,7 +64,7 @@ internal sealed class PostcopyTarget(TargetSession session, SaveVmTargetOptions 
     };
 
     /// <summary>Does what a command of postcopy asks for.</summary>
-    internal void Obey(StreamElement.Command command, long offset, StreamLoader loader)
+    internal void Obey(StreamCommand command, long offset, StreamLoader loader)
     {
         if (!loader.Input.IsPackage)
         {
@@ -113,7 +113,7 @@ internal sealed class PostcopyTarget(TargetSession session, SaveVmTargetOptions 
                 SaveVmLog.Phase(logger, "postcopy goes on");
                 break;
             default:
-                throw ElementReader.Failure(SaveVmError.NotSupported, offset, $"The command {command.Id} belongs to a feature that this driver does not have");
+                throw SaveVmException.At(SaveVmError.NotSupported, offset, $"The command {command.Id} belongs to a feature that this driver does not have");
         }
     }
 
@@ -154,14 +154,14 @@ internal sealed class PostcopyTarget(TargetSession session, SaveVmTargetOptions 
     {
         string? wrong = (element, _state) switch
         {
-            (StreamElement.Command, _) => null,
+            (StreamCommand, _) => null,
             (_, PostcopyState.Recovering) => "comes over a new connection before POSTCOPY_RESUME",
-            (StreamElement.Eof, PostcopyState.Discarding or PostcopyState.Listening) => "comes after the switch to postcopy and before POSTCOPY_RUN",
+            (StreamEnd, PostcopyState.Discarding or PostcopyState.Listening) => "comes after the switch to postcopy and before POSTCOPY_RUN",
             _ => null,
         };
         if (wrong is not null)
         {
-            throw ElementReader.Failure(SaveVmError.InvalidCommand, offset, $"{(element is StreamElement.Eof ? "The end mark" : "A section")} {wrong}");
+            throw StreamException.At(StreamError.InvalidCommand, offset, $"{(element is StreamEnd ? "The end mark" : "A section")} {wrong}");
         }
     }
 
@@ -186,16 +186,16 @@ internal sealed class PostcopyTarget(TargetSession session, SaveVmTargetOptions 
         SaveVmLog.Phase(logger, "the device runs");
     }
 
-    private void Expect(StreamElement.Command command, long offset, params ReadOnlySpan<PostcopyState> states)
+    private void Expect(StreamCommand command, long offset, params ReadOnlySpan<PostcopyState> states)
     {
         if (!options.Postcopy)
         {
-            throw ElementReader.Failure(SaveVmError.NotSupported, offset, $"The source sends {command.Id}, and postcopy is not allowed here");
+            throw SaveVmException.At(SaveVmError.NotSupported, offset, $"The source sends {command.Id}, and postcopy is not allowed here");
         }
 
         if (!states.Contains(_state))
         {
-            throw ElementReader.Failure(SaveVmError.InvalidCommand, offset, $"{command.Id} comes while postcopy's state is {_state}");
+            throw StreamException.At(StreamError.InvalidCommand, offset, $"{command.Id} comes while postcopy's state is {_state}");
         }
     }
 
@@ -203,7 +203,7 @@ internal sealed class PostcopyTarget(TargetSession session, SaveVmTargetOptions 
     {
         if (data.Length is not (0 or 16))
         {
-            throw ElementReader.Failure(SaveVmError.InvalidCommand, offset, $"Command {StreamCommandId.PostcopyAdvise} carries {data.Length} bytes where 0 or 16 belong");
+            throw StreamException.At(StreamError.InvalidCommand, offset, $"Command {StreamCommandId.PostcopyAdvise} has {data.Length} bytes of data, expected 0 or 16");
         }
 
         long? sizes = data.Length == 0 ? null : BinaryPrimitives.ReadInt64BigEndian(data);
@@ -214,14 +214,14 @@ internal sealed class PostcopyTarget(TargetSession session, SaveVmTargetOptions 
             : null;
         if (wrong is not null)
         {
-            throw ElementReader.Failure(SaveVmError.ConfigurationMismatch, offset, wrong);
+            throw SaveVmException.At(SaveVmError.ConfigurationMismatch, offset, wrong);
         }
     }
 
     private void Discard(byte[] data, long offset, StreamLoader loader)
     {
         var ranges = PostcopyCodec.ReadDiscard(data)
-            ?? throw ElementReader.Failure(SaveVmError.InvalidCommand, offset, $"{StreamCommandId.PostcopyRamDiscard} does not carry a block and its ranges");
+            ?? throw StreamException.At(StreamError.InvalidCommand, offset, $"{StreamCommandId.PostcopyRamDiscard} does not carry a block and its ranges");
         foreach (var range in ranges)
         {
             if (Ask(loader, nameof(ISaveVmPages.DiscardPages), (device, context) => device.DiscardPages(range, context) ? range.Block : null) is null)
@@ -234,7 +234,7 @@ internal sealed class PostcopyTarget(TargetSession session, SaveVmTargetOptions 
     private void Report(byte[] data, long offset, StreamLoader loader)
     {
         string block = PostcopyCodec.ReadName(data)
-            ?? throw ElementReader.Failure(SaveVmError.InvalidCommand, offset, $"{StreamCommandId.ReceivedBitmap} does not name a block");
+            ?? throw StreamException.At(StreamError.InvalidCommand, offset, $"{StreamCommandId.ReceivedBitmap} does not name a block");
         byte[] bitmap = Ask(loader, nameof(ISaveVmPages.ReceivedPages), (device, context) => device.ReceivedPages(block, context)) ?? throw NoSuchBlock(block, offset);
         loader.Answer(offset, path => path.Received(block, bitmap));
     }
@@ -263,5 +263,5 @@ internal sealed class PostcopyTarget(TargetSession session, SaveVmTargetOptions 
     }
 
     private static SaveVmException NoSuchBlock(string block, long offset)
-        => ElementReader.Failure(SaveVmError.UnknownSection, offset, $"The source speaks of the block '{block}', which no device here has");
+        => SaveVmException.At(SaveVmError.UnknownSection, offset, $"The source names RAM block '{block}', which is not registered here");
 }

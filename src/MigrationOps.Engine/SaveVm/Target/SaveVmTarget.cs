@@ -72,7 +72,7 @@ public sealed class SaveVmTarget
     /// <param name="scope">The deadline of every wait and of every handler, and cancellation.</param>
     /// <exception cref="SaveVmException">
     /// It failed. Before the device was started: every cleanup has been called, and what was loaded is not usable. After it:
-    /// <see cref="SaveVmException.Owner"/> says that the VM is here, and <see cref="IsPaused"/> whether the rest can still come.
+    /// <see cref="MigrationOpsException.Owner"/> says that the VM is here, and <see cref="IsPaused"/> whether the rest can still come.
     /// </exception>
     /// <exception cref="WireException">The connection could not be opened.</exception>
     /// <exception cref="OperationCanceledException">It was cancelled; as after a failure, also when it is then paused.</exception>
@@ -150,7 +150,7 @@ public sealed class SaveVmTarget
             failure = failure is OperationCanceledException ? failure : Paused(failure);
         }
 
-        if (failure is SaveVmException known)
+        if (failure is MigrationOpsException known)
         {
             known.Owner = session.Owner;
         }

@@ -28,7 +28,7 @@ internal sealed class StreamLoader(TargetSession session, IncomingStream input, 
                 }
             }
         }
-        catch (SaveVmException e) when (!input.IsPackage && e.Reason is SaveVmError.ConnectionLost or SaveVmError.Truncated && session.Package.IsLoading)
+        catch (MigrationOpsException e) when (!input.IsPackage && e is SaveVmException { Reason: SaveVmError.ConnectionLost } or StreamException { Reason: StreamError.Truncated } && session.Package.IsLoading)
         {
             // What the device needs to run may all be in the package: then it runs, and the rest comes over a new connection.
             session.Package.Lose(e);
@@ -50,7 +50,7 @@ internal sealed class StreamLoader(TargetSession session, IncomingStream input, 
     {
         if (input.PackageLeft is > 0 and var left)
         {
-            throw input.Fail(ElementReader.Failure(SaveVmError.InvalidPackage, offset, $"{left:N0} bytes of the package follow {mark}"));
+            throw input.Fail(StreamException.At(StreamError.InvalidPackage, offset, $"{left:N0} bytes of the package follow {mark}"));
         }
     }
 
@@ -63,7 +63,7 @@ internal sealed class StreamLoader(TargetSession session, IncomingStream input, 
 
         long offset = input.Offset;
         var element = input.ReadElement();
-        if (element is StreamElement.Eof && !input.IsPackage)
+        if (element is StreamEnd && !input.IsPackage)
         {
             // The source has sent everything; what came before is still to be loaded.
             session.Package.Join();
@@ -73,24 +73,24 @@ internal sealed class StreamLoader(TargetSession session, IncomingStream input, 
         session.ReturnPath.Check(element, offset);
         switch (element)
         {
-            case StreamElement.SectionStart start:
+            case StreamSection start:
                 session.Sections.Begin(this, start, offset);
                 return true;
-            case StreamElement.SectionPart part:
+            case SectionPart part:
                 session.Sections.Continue(this, part, offset);
                 return true;
-            case StreamElement.Command command:
+            case StreamCommand command:
                 Obey(command, offset);
                 return true;
-            case StreamElement.Eof:
+            case StreamEnd:
                 EndPackage(offset, "the end mark");
                 return false;
             case var other:
-                throw ElementReader.Failure(SaveVmError.UnknownElement, offset, $"A {other.GetType().Name} stands where a section must begin");
+                throw StreamException.At(StreamError.UnknownElement, offset, $"Expected a section or a command, found a {other.GetType().Name}");
         }
     }
 
-    private void Obey(StreamElement.Command command, long offset)
+    private void Obey(StreamCommand command, long offset)
     {
         switch (command.Id)
         {

@@ -42,7 +42,7 @@ internal sealed class TargetCompletion(TargetSession session, ILogger logger)
             Warn(session.Channels?.Finish());
         }
         catch (Exception e) when (e is OperationCanceledException
-            or SaveVmException { Reason: SaveVmError.Truncated or SaveVmError.ConnectionLost or SaveVmError.PeerSilent })
+            or SaveVmException { Reason: SaveVmError.ConnectionLost or SaveVmError.PeerSilent } or StreamException { Reason: StreamError.Truncated })
         {
             // Everything is loaded, and the source has been told so and gives its device up. QEMU does not care either.
             Warn($"What may follow the end mark could not be read: {e.Message}");
@@ -58,7 +58,7 @@ internal sealed class TargetCompletion(TargetSession session, ILogger logger)
             return;
         }
 
-        int length = ((StreamElement.Description)input.ReadElement()).Length;
+        int length = ((DescriptionHeader)input.ReadElement()).Length;
         int there = input.Skip(length);
         Warn(there < length ? $"The stream's description is cut: {there:N0} of its {length:N0} bytes are there." : null);
     }

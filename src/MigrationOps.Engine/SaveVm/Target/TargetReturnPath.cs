@@ -20,24 +20,24 @@ internal sealed class TargetReturnPath(TargetSession session, ILogger logger)
     internal void Open(IncomingStream input, long offset)
     {
         var writer = _writer ??= session.Options.ReturnPath ? new ReturnPathWriter(session.Connection)
-            : throw ElementReader.Failure(SaveVmError.NotSupported, offset, "The source asks for a return path, which this connection does not have");
+            : throw SaveVmException.At(SaveVmError.NotSupported, offset, "The source asks for a return path, which this connection does not have");
         Answer(input, offset, () => Approval.Open(writer));
     }
 
     /// <summary>Fails if the return path is required and not open: sources open it before their first section, and later is too late to stop one.</summary>
     internal void Check(StreamElement element, long offset)
     {
-        if (session.Options.RequireReturnPath && _writer is null && element is not StreamElement.Command)
+        if (session.Options.RequireReturnPath && _writer is null && element is not StreamCommand)
         {
-            throw ElementReader.Failure(SaveVmError.ReturnPathMissing, offset,
-                $"{(element is StreamElement.Eof ? "The end mark" : "The first section")} comes, and the source has not opened the return path");
+            throw SaveVmException.At(SaveVmError.ReturnPathMissing, offset,
+                $"{(element is StreamEnd ? "The end mark" : "The first section")} comes, and the source has not opened the return path");
         }
     }
 
     /// <summary>Answers the source, which must have opened the return path.</summary>
     internal void Answer(IncomingStream input, long offset, Action<ReturnPathWriter> answer)
     {
-        var writer = _writer ?? throw ElementReader.Failure(SaveVmError.InvalidCommand, offset, "The source expects an answer before the return path is open");
+        var writer = _writer ?? throw StreamException.At(StreamError.InvalidCommand, offset, "The source expects an answer before the return path is open");
         Answer(input, offset, () => answer(writer));
     }
 

@@ -46,7 +46,7 @@ internal sealed class TargetSections
     }
 
     /// <summary>Loads a START or FULL section, which names its device.</summary>
-    internal void Begin(StreamLoader loader, StreamElement.SectionStart start, long offset)
+    internal void Begin(StreamLoader loader, StreamSection start, long offset)
     {
         LoadedSection section;
         lock (_gate)
@@ -54,11 +54,11 @@ internal sealed class TargetSections
             section = Assign(loader, start, offset);
         }
 
-        Load(loader, start.Type, section, offset);
+        Load(loader, start.Kind, section, offset);
     }
 
     /// <summary>Loads a PART or END section, which names the id of one that was started.</summary>
-    internal void Continue(StreamLoader loader, StreamElement.SectionPart part, long offset)
+    internal void Continue(StreamLoader loader, SectionPart part, long offset)
     {
         LoadedSection? section;
         lock (_gate)
@@ -66,16 +66,16 @@ internal sealed class TargetSections
             section = _byId.GetValueOrDefault(part.Id);
         }
 
-        Load(loader, part.Type, section ?? throw ElementReader.Failure(SaveVmError.InvalidSectionId, offset,
-            $"A {part.Type} section names id {part.Id}, which no section has started", $"section {part.Id}"), offset);
+        Load(loader, part.Kind, section ?? throw StreamException.At(StreamError.InvalidSectionId, offset,
+            $"A {part.Kind} section names id {part.Id}, which no section has started", $"section {part.Id}"), offset);
     }
 
-    private LoadedSection Assign(StreamLoader loader, StreamElement.SectionStart start, long offset)
+    private LoadedSection Assign(StreamLoader loader, StreamSection start, long offset)
     {
         string name = $"section {start.Id} ({start.IdStr}" + (start.InstanceId == 0 ? ")" : $"/{start.InstanceId})");
         if (!_byName.TryGetValue(new SaveVmAlias(start.IdStr, start.InstanceId), out var context) && (context = Adopt(loader, start)) is null)
         {
-            throw ElementReader.Failure(SaveVmError.UnknownSection, offset,
+            throw SaveVmException.At(SaveVmError.UnknownSection, offset,
                 _session.Contexts.Any(c => c.Entry.IdStr == start.IdStr)
                     ? $"No instance {start.InstanceId} of '{start.IdStr}' is registered here, for {name}"
                     : $"Nothing is registered here as '{start.IdStr}', for {name}", name);
@@ -83,14 +83,14 @@ internal sealed class TargetSections
 
         if (start.VersionId > (uint)context.Entry.VersionId)
         {
-            throw ElementReader.Failure(SaveVmError.VersionTooNew, offset,
+            throw SaveVmException.At(SaveVmError.VersionTooNew, offset,
                 $"{name} has version {start.VersionId}, and version {context.Entry.VersionId} is the newest that is registered", name);
         }
 
         if (_byId.TryGetValue(start.Id, out var other) && other.Context != context)
         {
-            throw ElementReader.Failure(SaveVmError.InvalidSectionId, offset,
-                $"Section id {start.Id} belongs to {other.Context.Entry}, and is started again for {start.IdStr}", name);
+            throw StreamException.At(StreamError.InvalidSectionId, offset,
+                $"Section id {start.Id} is that of {other.Context.Entry}, and is started again for {start.IdStr}", name);
         }
 
         _session.Spool?.Know(start);
@@ -98,7 +98,7 @@ internal sealed class TargetSections
     }
 
     // What nobody registered is kept, if there is a place for it.
-    private EntryContext? Adopt(StreamLoader loader, StreamElement.SectionStart start)
+    private EntryContext? Adopt(StreamLoader loader, StreamSection start)
     {
         if (_session.Spool is not { } spool)
         {
@@ -115,7 +115,7 @@ internal sealed class TargetSections
         var entry = section.Context.Entry;
         if (!entry.Has(SaveVmHandler.LoadState))
         {
-            throw ElementReader.Failure(SaveVmError.InvalidHandlers, offset,
+            throw SaveVmException.At(SaveVmError.InvalidHandlers, offset,
                 $"The handlers of '{entry}' do not offer LoadState, and {section.Name} is to be loaded", section.Name);
         }
 

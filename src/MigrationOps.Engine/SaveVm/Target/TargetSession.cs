@@ -69,12 +69,12 @@ internal sealed class TargetSession : IDisposable
     internal void Load(HandlerWatch watch, Func<TransferScope, Stream> open)
     {
         Connect(watch, open);
-        Spool = Options.SpoolPath is { } path ? new SectionSpool(path, Sections.Find(new SaveVmAlias(SaveVmFormat.Ram, 0)) is null ? Channels : null, _scope) : null;
+        Spool = Options.SpoolPath is { } path ? new SectionSpool(path, Sections.Find(new SaveVmAlias(StreamFormat.Ram, 0)) is null ? Channels : null, _scope) : null;
         Input.Tap = Spool?.Output;
         Input.ReadHeader();
         if (Input.Peek() == StreamFormat.Configuration)
         {
-            Check((StreamElement.Configuration)Input.ReadElement());
+            Check((Qemu.StreamConfiguration)Input.ReadElement());
         }
 
         Input.Tap = null;
@@ -217,7 +217,7 @@ internal sealed class TargetSession : IDisposable
         _duration = Stopwatch.GetElapsedTime(_start);
     }
 
-    private void Check(StreamElement.Configuration configuration)
+    private void Check(Qemu.StreamConfiguration configuration)
     {
         _machineType = configuration.MachineType;
         string? wrong = Options.MachineType is { } machine && machine != configuration.MachineType
@@ -229,7 +229,7 @@ internal sealed class TargetSession : IDisposable
             : null;
         if (wrong is not null)
         {
-            throw ElementReader.Failure(SaveVmError.ConfigurationMismatch, Input.Offset, wrong, "configuration");
+            throw SaveVmException.At(SaveVmError.ConfigurationMismatch, Input.Offset, wrong, "configuration");
         }
 
         Spool?.Configure(configuration);

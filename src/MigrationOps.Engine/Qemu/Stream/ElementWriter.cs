@@ -1,13 +1,11 @@
 using System.Buffers;
 using System.Buffers.Binary;
 using System.Text;
-using MigrationOps.Engine.Qemu;
-using MigrationOps.Engine.Streams;
 using MigrationOps.Engine.Wire;
 
-namespace MigrationOps.Engine.SaveVm;
+namespace MigrationOps.Engine.Qemu;
 
-/// <summary>Writes the framing of a stream without I/O.</summary>
+/// <summary>Writes the framing of a stream, what <see cref="ElementReader"/> reads.</summary>
 internal static class ElementWriter
 {
     internal static void Header(IBufferWriter<byte> output)
@@ -26,17 +24,18 @@ internal static class ElementWriter
         writer.WriteBytes(name);
     }
 
-    internal static void Section(IBufferWriter<byte> output, SectionKind type, SaveVmEntry entry)
+    /// <summary>The header of a section; that of PART and END has the id alone.</summary>
+    internal static void Section(IBufferWriter<byte> output, SectionKind kind, uint id, ReadOnlySpan<byte> idStr, uint instanceId, uint versionId)
     {
         var writer = WireWriter.BigEndian(output);
-        writer.WriteByte((byte)type);
-        writer.WriteUInt32(entry.SectionId);
-        if (type is SectionKind.Start or SectionKind.Full)
+        writer.WriteByte((byte)kind);
+        writer.WriteUInt32(id);
+        if (kind is SectionKind.Start or SectionKind.Full)
         {
-            writer.WriteByte((byte)entry.IdStrBytes.Length);
-            writer.WriteBytes(entry.IdStrBytes);
-            writer.WriteUInt32(entry.InstanceId);
-            writer.WriteUInt32((uint)entry.VersionId);
+            writer.WriteByte(checked((byte)idStr.Length));
+            writer.WriteBytes(idStr);
+            writer.WriteUInt32(instanceId);
+            writer.WriteUInt32(versionId);
         }
     }
 
@@ -56,13 +55,11 @@ internal static class ElementWriter
         writer.WriteBytes(data);
     }
 
+    /// <summary>Asks for a PONG with this value.</summary>
+    internal static void Ping(IBufferWriter<byte> output, uint value) => Command(output, StreamCommandId.Ping, value);
+
     /// <summary>The head of a package, whose bytes follow.</summary>
-    internal static void Packaged(IBufferWriter<byte> output, uint length)
-    {
-        Span<byte> data = stackalloc byte[sizeof(uint)];
-        BinaryPrimitives.WriteUInt32BigEndian(data, length);
-        Command(output, StreamCommandId.Packaged, data);
-    }
+    internal static void Packaged(IBufferWriter<byte> output, uint length) => Command(output, StreamCommandId.Packaged, length);
 
     internal static void Eof(IBufferWriter<byte> output) => WireWriter.BigEndian(output).WriteByte(StreamFormat.Eof);
 
@@ -72,5 +69,12 @@ internal static class ElementWriter
         writer.WriteByte(StreamFormat.Description);
         writer.WriteUInt32((uint)json.Length);
         writer.WriteBytes(json);
+    }
+
+    private static void Command(IBufferWriter<byte> output, StreamCommandId command, uint value)
+    {
+        Span<byte> data = stackalloc byte[sizeof(uint)];
+        BinaryPrimitives.WriteUInt32BigEndian(data, value);
+        Command(output, command, data);
     }
 }

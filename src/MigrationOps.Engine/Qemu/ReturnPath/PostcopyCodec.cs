@@ -2,7 +2,7 @@ using System.Buffers;
 using System.Text;
 using MigrationOps.Engine.Wire;
 
-namespace MigrationOps.Engine.SaveVm;
+namespace MigrationOps.Engine.Qemu;
 
 /// <summary>The data of postcopy's commands and messages, without I/O.</summary>
 internal static class PostcopyCodec
@@ -28,10 +28,10 @@ internal static class PostcopyCodec
     internal const int RunLength = 5;
 
     /// <summary>The mark behind a bitmap on the return path.</summary>
-    internal const ulong BitmapEnd = 0x0123456789abcdef;
+    private const ulong BitmapEnd = 0x0123456789abcdef;
 
     /// <summary>The longest bitmap that is read: of 2 TiB in pages of 4 KiB.</summary>
-    internal const int MaxBitmap = 64 << 20;
+    private const int MaxBitmap = 64 << 20;
 
     private const byte DiscardVersion = 0;
 
@@ -67,7 +67,7 @@ internal static class PostcopyCodec
         return output.WrittenSpan.ToArray();
     }
 
-    /// <summary>Reads POSTCOPY_RAM_DISCARD; null if it is none.</summary>
+    /// <summary>Reads the whole data of POSTCOPY_RAM_DISCARD; null if it is none.</summary>
     internal static List<SaveVmPages>? ReadDiscard(ReadOnlySpan<byte> data)
     {
         var reader = WireReader.BigEndian(data);
@@ -139,7 +139,7 @@ internal static class PostcopyCodec
         int size = (bitmap.Length + 7) / 8 * 8;
         var output = new ArrayBufferWriter<byte>(size + 32);
         var writer = WireWriter.BigEndian(output);
-        writer.WriteBytes(ReturnPathCodec.Write(ReturnPathMessageType.ReceivedBitmap, name));
+        writer.WriteBytes(new ReturnPathMessage(ReturnPathMessageType.ReceivedBitmap, name).ToArray());
         writer.WriteUInt64((ulong)size);
         writer.WriteBytes(bitmap);
         writer.WriteBytes(new byte[size - bitmap.Length]);
@@ -147,12 +147,41 @@ internal static class PostcopyCodec
         return output.WrittenSpan.ToArray();
     }
 
+    /// <summary>Reads the length of the bitmap behind RECV_BITMAP.</summary>
+    /// <exception cref="StreamException"><see cref="StreamError.InvalidReturnPath"/>.</exception>
+    internal static bool TryReadBitmapLength(ref WireReader reader, string block, out long length)
+    {
+        long offset = reader.Offset;
+        length = 0;
+        if (!reader.TryReadUInt64(out ulong size))
+        {
+            return false;
+        }
+
+        length = size is 0 or > MaxBitmap || size % 8 != 0
+            ? throw ReturnPathCodec.Invalid(offset, $"The bitmap of '{block}' announces {size:N0} bytes") : (long)size;
+        return true;
+    }
+
+    /// <summary>Reads the mark behind a bitmap.</summary>
+    /// <exception cref="StreamException"><see cref="StreamError.InvalidReturnPath"/>.</exception>
+    internal static bool TryReadBitmapEnd(ref WireReader reader, string block)
+    {
+        long offset = reader.Offset;
+        if (!reader.TryReadUInt64(out ulong mark))
+        {
+            return false;
+        }
+
+        return mark == BitmapEnd ? true : throw ReturnPathCodec.Invalid(offset, $"The bitmap of '{block}' does not end with its mark");
+    }
+
     private static void WriteName(ref WireWriter writer, string block)
     {
         byte[] name = Encoding.UTF8.GetBytes(block);
-        if (name.Length is 0 or > SaveVmFormat.MaxIdStr)
+        if (name.Length is 0 or > StreamText.MaxName)
         {
-            throw new SaveVmException(SaveVmError.InvalidName, $"The block name '{block}' has {name.Length:N0} bytes; 1 to {SaveVmFormat.MaxIdStr} are possible.")
+            throw new StreamException(StreamError.InvalidName, $"The block name '{block}' has {name.Length:N0} bytes; 1 to {StreamText.MaxName} are possible.")
             { Target = block };
         }
 
@@ -167,7 +196,6 @@ internal static class PostcopyCodec
             return null;
         }
 
-        string text = Encoding.UTF8.GetString(name);
-        return text.Any(char.IsControl) ? null : text;
+        return StreamText.IsName(name) ? Encoding.UTF8.GetString(name) : null;
     }
 }
