@@ -90,6 +90,9 @@ internal static partial class Fcntl
         return (NativeError.Check(FcntlNative(fd.Number, GetDescriptorFlags, 0), "fcntl(F_GETFD)", "descriptor") & 1) != 0;
     }
 
+    /// <summary>The same for a number; true also if it is not open.</summary>
+    internal static bool ClosesOnExec(int number) => FcntlNative(number, GetDescriptorFlags, 0) is var flags && (flags < 0 || (flags & 1) != 0);
+
     /// <summary>Asks for a larger pipe. A refusal (limit of the user, not a pipe) only costs speed, so it is no error.</summary>
     internal static bool TrySetPipeSize(SafeHandle handle, int bytes)
     {
