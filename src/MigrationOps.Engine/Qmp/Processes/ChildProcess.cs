@@ -25,7 +25,7 @@ internal sealed class ChildProcess : IDisposable
     private readonly byte[] _output = new byte[MostOutput];
     private readonly SafeFileHandle _process;
     private readonly SafeFileHandle? _lifeline;
-    private readonly Thread _watcher;
+    private readonly SideThread _watcher;
     private long _outputLength;
 
     private ChildProcess(int id, SafeFileHandle process, SafeFileHandle output, SafeFileHandle? lifeline, string name)
@@ -34,8 +34,8 @@ internal sealed class ChildProcess : IDisposable
         Name = name;
         _process = process;
         _lifeline = lifeline;
-        _watcher = new Thread(() => Watch(output)) { IsBackground = true, Name = "child process" };
-        _watcher.Start();
+        var watched = Fcntl.Duplicate(process, name);
+        _watcher = SideThread.Start("child process", () => WatchToEnd(watched, output));
     }
 
     /// <summary>Its process id.</summary>
@@ -112,18 +112,32 @@ internal sealed class ChildProcess : IDisposable
         {
             Kill();
             _watcher.Join();
+            _watcher.Dispose();
         }
 
         _lifeline?.Dispose();
         _process.Dispose();
     }
 
-    // Reads its output and waits for its end, then reaps it. Whatever inherited its output may hold that open for longer.
-    private void Watch(SafeFileHandle output)
+    private void WatchToEnd(SafeFileHandle process, SafeFileHandle output)
     {
+        try
+        {
+            Watch(process, output);
+            _exited.TrySetResult(Spawn.Reap(Id) ?? -1);
+        }
+        catch (WireException e)
+        {
+            _exited.TrySetException(e);
+        }
+    }
+
+    // Reads its output until it has ended. Whatever inherited its output may hold that open for longer.
+    private void Watch(SafeFileHandle process, SafeFileHandle output)
+    {
+        using (process)
         using (output)
         {
-            using var process = Fcntl.Duplicate(_process, Name);
             Fcntl.SetNonBlocking(output, Name);
             bool isOpen = true;
             while (true)
@@ -152,8 +166,6 @@ internal sealed class ChildProcess : IDisposable
         {
             FdIo.Write(_lifeline, "\n"u8);
         }
-
-        _exited.TrySetResult(Spawn.Reap(Id) ?? -1);
     }
 
     // False at the end of the stream.
