@@ -14,7 +14,7 @@ internal class PeerProcess : IDisposable
     {
     }
 
-    private PeerProcess(ProcessStartInfo start)
+    internal PeerProcess(ProcessStartInfo start)
     {
         start.RedirectStandardOutput = true;
         start.RedirectStandardError = true;
@@ -26,10 +26,6 @@ internal class PeerProcess : IDisposable
         _process.BeginOutputReadLine();
         _process.BeginErrorReadLine();
     }
-
-    /// <summary>A PowerShell of its own that runs the script with the built module.</summary>
-    internal static PeerProcess RunPowerShell(string script) => new(Peers.PowerShell.CreateStartInfo("-NoProfile", "-NonInteractive",
-        "-Command", $"$ErrorActionPreference = 'Stop'; Import-Module '{RunbookTests.Module}'; {script}"));
 
     internal int Id => _process.Id;
 

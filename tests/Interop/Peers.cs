@@ -1,5 +1,3 @@
-using MigrationOps.Tools;
-
 namespace MigrationOps.Interop.Tests;
 
 /// <summary>Where the real peers are: in the folder that install-peers.sh fills, else on PATH.</summary>
@@ -7,20 +5,29 @@ internal static class Peers
 {
     private const string Remedy = "Install the peers with tests/Interop/install-peers.sh.";
 
+    private static readonly SortedSet<string> Missing = new(StringComparer.Ordinal);
+    private static int _notTried;
+
     internal static string Root { get; } = Environment.GetEnvironmentVariable("MIGRATIONOPS_PEERS")
         ?? Path.Combine(Environment.GetFolderPath(Environment.SpecialFolder.UserProfile), ".cache/migrationops/peers");
 
-    private static readonly Lazy<PowerShellCommand> Found = new(()
-        => PowerShellCommand.Find(out string reason) ?? throw new InvalidOperationException(reason));
-
-    /// <summary>A PowerShell that runs the module. It is never missing: it is restored when it is not installed.</summary>
-    internal static PowerShellCommand PowerShell => Found.Value;
+    /// <summary>In one line, which peers were missed by how many tests; empty if none was.</summary>
+    internal static string Summary
+    {
+        get
+        {
+            lock (Missing)
+            {
+                return _notTried == 0 ? "" : $"{_notTried} tests need {string.Join(", ", Missing)}, which this machine lacks";
+            }
+        }
+    }
 
     /// <summary>The program's path; skips the test with the reason and the remedy if it is not there.</summary>
     internal static string Require(string name)
     {
         string? path = Find(name);
-        Assert.SkipWhen(path is null, $"{name} is not installed. {Remedy}");
+        SkipWithout(path is not null, name);
         return path!;
     }
 
@@ -42,7 +49,21 @@ internal static class Peers
     internal static string RequireFile(string relativePath)
     {
         string path = Path.Combine(Root, relativePath);
-        Assert.SkipUnless(File.Exists(path), $"{relativePath} is not installed. {Remedy}");
+        SkipWithout(File.Exists(path), relativePath);
         return path;
+    }
+
+    private static void SkipWithout(bool there, string name)
+    {
+        if (!there)
+        {
+            lock (Missing)
+            {
+                Missing.Add(name);
+                _notTried++;
+            }
+
+            Assert.Skip($"{name} is not installed. {Remedy}");
+        }
     }
 }

@@ -7,16 +7,13 @@ public sealed class RunbookTests : IDisposable
 {
     private readonly TempFolder _folder = new();
 
-    /// <summary>The built module.</summary>
-    internal static string Module => Path.Combine(Directory.GetDirectories(Path.Combine(Repository(), "output/MigrationOps")).Single(), "MigrationOps.psd1");
-
     public void Dispose() => _folder.Dispose();
 
     [Fact]
     public void A_migration_is_received_verified_shown_and_replayed()
     {
         string[] machine = ["-M", "q35", "-accel", QemuProcess.Accelerator, "-m", "64"];
-        string repository = Repository();
+        string repository = ModuleProcess.Repository;
         string socket = _folder.File("in"), target = _folder.File("out");
         using var destination = QemuProcess.Start(_folder, "dst", [.. machine, "-incoming", "defer"]);
         Configure(destination);
@@ -24,7 +21,7 @@ public sealed class RunbookTests : IDisposable
         using var source = QemuProcess.Start(_folder, "src", machine);
         Configure(source);
 
-        using var runbook = PeerProcess.RunPowerShell(
+        using var runbook = ModuleProcess.Start(
             $"& '{repository}/examples/Receive-And-ReplayMigration.ps1' -Uri unix:{socket} -Archive {_folder.File("kept")} -Target unix:{target}");
         runbook.WaitForSocket(socket);
         source.Migrate($"unix:{socket}");
@@ -41,16 +38,5 @@ public sealed class RunbookTests : IDisposable
     {
         qemu.SetCapability("multifd");
         qemu.SetParameters(new JsonObject { ["multifd-channels"] = 3 });
-    }
-
-    private static string Repository()
-    {
-        string? folder = AppContext.BaseDirectory;
-        while (folder is not null && !File.Exists(Path.Combine(folder, "MigrationOps.sln")))
-        {
-            folder = Path.GetDirectoryName(folder);
-        }
-
-        return folder ?? throw new DirectoryNotFoundException("MigrationOps.sln is not above the test.");
     }
 }

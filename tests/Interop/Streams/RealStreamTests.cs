@@ -96,6 +96,7 @@ public sealed class RealStreamTests : IDisposable
             qemu.SetParameters(new JsonObject { ["multifd-channels"] = 3, ["multifd-compression"] = compression });
             qemu.Migrate(recorder.Uri);
             qemu.WaitForMigration("completed");
+            recorder.Finish();
         }
 
         var info = AssertWhole(folder);
@@ -162,6 +163,7 @@ public sealed class RealStreamTests : IDisposable
 
             // The source has heard that everything arrived. A target may keep its connection open beyond that.
             target.Kill();
+            recorder.Finish();
         }
 
         var info = MigrationStreams.GetInfo(new MigrationStreamInput { Path = Path.Combine(folder, "connection0.bin") });
@@ -232,6 +234,7 @@ public sealed class RealStreamTests : IDisposable
             qemu.WaitUntil(() => (long?)qemu.Command("query-migrate")["ram"]?["dirty-sync-count"] > 3 || qemu.MigrationStatus == "completed", "a few rounds");
             qemu.SetParameters(new JsonObject { ["max-bandwidth"] = 1L << 30, ["downtime-limit"] = 2000 });
             qemu.WaitForMigration("completed");
+            recorder?.Finish();
         }
 
         using var scope = new TransferScope(TimeSpan.FromSeconds(30));

@@ -73,6 +73,7 @@ internal sealed class StreamLab : IDisposable
         private readonly CancellationTokenSource _stop = new();
         private readonly ConcurrentQueue<(string Name, Task Task)> _work = [];
         private readonly ConcurrentQueue<Socket> _sockets = [];
+        private readonly Task _accepting;
         private readonly string _folder;
         private readonly int _connections;
         private readonly int? _target;
@@ -85,31 +86,47 @@ internal sealed class StreamLab : IDisposable
             (_folder, _connections, _target) = (Directory.CreateDirectory(folder).FullName, connections, targetPort);
             _listener.Bind(new IPEndPoint(IPAddress.Loopback, 0));
             _listener.Listen();
-            Start("accept", Accept);
+            _accepting = Start("accept", Accept);
         }
 
         internal string Uri => $"tcp:127.0.0.1:{((IPEndPoint)_listener.LocalEndPoint!).Port}";
 
-        public void Dispose()
+        /// <summary>Waits until every connection has come and ended. A test that fails before is not held up by them.</summary>
+        internal void Finish()
         {
             _stop.CancelAfter(TimeSpan.FromSeconds(30));
+            Join();
+        }
 
-            // Accepting starts the others, so that it has ended before they are all known.
-            while (_work.TryDequeue(out var work))
-            {
-                Assert.True(work.Task.Wait(TimeSpan.FromSeconds(60)), $"It did not end: {work.Name}.");
-            }
-
+        public void Dispose()
+        {
+            _stop.Cancel();
+            _accepting.Wait();
             foreach (var socket in _sockets)
             {
                 socket.Dispose();
             }
 
+            Join();
             _listener.Dispose();
             _stop.Dispose();
         }
 
-        private void Start(string name, Action work) => _work.Enqueue((name, Task.Factory.StartNew(work, TaskCreationOptions.LongRunning)));
+        private void Join()
+        {
+            // Accepting starts the others, so that it has ended before they are all known.
+            while (_work.TryDequeue(out var work))
+            {
+                Assert.True(work.Task.Wait(TimeSpan.FromSeconds(60)), $"It did not end: {work.Name}.");
+            }
+        }
+
+        private Task Start(string name, Action work)
+        {
+            var task = Task.Factory.StartNew(work, TaskCreationOptions.LongRunning);
+            _work.Enqueue((name, task));
+            return task;
+        }
 
         private void Accept()
         {
@@ -153,9 +170,9 @@ internal sealed class StreamLab : IDisposable
 
                 to?.Shutdown(SocketShutdown.Send);
             }
-            catch (SocketException)
+            catch (Exception e) when (e is SocketException or ObjectDisposedException)
             {
-                // One side is gone; what came before is kept.
+                // One side is gone, or the test; what came before is kept.
             }
         }
     }

@@ -44,16 +44,10 @@ public sealed class VirtiofsRunbookTests : IDisposable
 
     private JsonNode Run(params string[] arguments)
     {
-        string root = AppContext.BaseDirectory;
-        while (!File.Exists(Path.Combine(root, "MigrationOps.sln")))
-        {
-            root = Path.GetDirectoryName(root)!;
-        }
-
         string output = _folder.File("result.json");
         string call = string.Join(' ', arguments.Select(a => a.StartsWith('-') ? a : $"'{a}'"));
-        using var pwsh = PeerProcess.RunPowerShell(
-            $"& '{root}/examples/Test-VirtiofsMigration.ps1' -Virtiofsd '{_virtiofsd}' {call} | ConvertTo-Json > '{output}'");
+        using var pwsh = ModuleProcess.Start(
+            $"& '{ModuleProcess.Repository}/examples/Test-VirtiofsMigration.ps1' -Virtiofsd '{_virtiofsd}' {call} | ConvertTo-Json > '{output}'");
         Assert.True(pwsh.WaitForExit(90) == 0, pwsh.Output);
         return JsonNode.Parse(File.ReadAllText(output))!;
     }

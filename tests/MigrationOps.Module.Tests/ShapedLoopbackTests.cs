@@ -1,7 +1,8 @@
 using System.Globalization;
 using System.Net.Sockets;
+using MigrationOps.Interop.Tests;
 
-namespace MigrationOps.Interop.Tests.SaveVm;
+namespace MigrationOps.Module.Tests;
 
 /// <summary>Two processes with the module, and a slow network between them.</summary>
 public sealed class ShapedLoopbackTests : IDisposable
@@ -47,7 +48,7 @@ public sealed class ShapedLoopbackTests : IDisposable
     private (string Source, string Target, long Passed) Migrate(long size, long dirtyPerSecond, string options)
     {
         string socket = _folder.File("target");
-        using var target = PeerProcess.RunPowerShell($$"""
+        using var target = ModuleProcess.Start($$"""
             $state = @{ Written = [long]0; Cleanups = 0 }
             $null = Register-SaveVMHandler acme/log -LoadState {
                 param($Stream)
@@ -66,7 +67,7 @@ public sealed class ShapedLoopbackTests : IDisposable
         string said;
         using (var relay = new ShapedRelay(Network, () => Connect(socket)))
         {
-            using var source = PeerProcess.RunPowerShell($$"""
+            using var source = ModuleProcess.Start($$"""
                 $state = @{ Sent = [long]0; Stopped = [long]-1; Cleanups = 0; Resumed = 0 }
                 $clock = [Diagnostics.Stopwatch]::StartNew()
                 # Bytes written by the device so far: those that it had, and those that it wrote until it was stopped.

@@ -2,7 +2,7 @@ using System.Diagnostics;
 using System.Net;
 using System.Net.Sockets;
 
-namespace MigrationOps.Interop.Tests;
+namespace MigrationOps.Module.Tests;
 
 /// <summary>
 /// A slow network on loopback: takes one connection and passes it on to a target, no faster than so many bytes per second from

@@ -1,0 +1,32 @@
+using MigrationOps.Tools;
+
+namespace MigrationOps.Interop.Tests;
+
+/// <summary>A PowerShell of its own that runs a script with the built module.</summary>
+internal static class ModuleProcess
+{
+    private static readonly Lazy<PowerShellCommand> Found = new(()
+        => PowerShellCommand.Find(out string reason) ?? throw new InvalidOperationException(reason));
+
+    /// <summary>The checkout that the tests were built from.</summary>
+    internal static string Repository { get; } = FindRepository();
+
+    /// <summary>Starts it. PowerShell is never missing: it is restored when it is not installed.</summary>
+    internal static PeerProcess Start(string script)
+    {
+        string module = Path.Combine(Directory.GetDirectories(Path.Combine(Repository, "output/MigrationOps")).Single(), "MigrationOps.psd1");
+        return new(Found.Value.CreateStartInfo("-NoProfile", "-NonInteractive",
+            "-Command", $"$ErrorActionPreference = 'Stop'; Import-Module '{module}'; {script}"));
+    }
+
+    private static string FindRepository()
+    {
+        string? folder = AppContext.BaseDirectory;
+        while (folder is not null && !File.Exists(Path.Combine(folder, "MigrationOps.sln")))
+        {
+            folder = Path.GetDirectoryName(folder);
+        }
+
+        return folder ?? throw new DirectoryNotFoundException("MigrationOps.sln is not above the test.");
+    }
+}
