@@ -17,7 +17,7 @@
     ./Update-QemuInPlace.ps1 -Monitor /run/vm/old.qmp -NewMonitor /run/vm/new.qmp -Program /usr/bin/qemu-system-x86_64 `
         -ArgumentList (Get-Content /etc/vm/web.args) -Review { $_ | Format-Table | Out-Host; Read-Host 'Go on? (yes)' }
 
-    Goes on only if the answer to the question is not empty.
+    Moves the guest only if the answer is yes. Any other answer, an empty one too, leaves it in the old QEMU.
 .OUTPUTS
     An object that says which process has the guest now, what was handed over and how long the guest stood still.
 #>
@@ -39,7 +39,8 @@ param(
     [Parameter(Mandatory)]
     [string[]] $ArgumentList,
 
-    # Looks at the set, which is in $_, and gives something true to go on.
+    # Looks at the set, which is in $_, and says whether to hand it over. The last thing that it gives is the answer, and only
+    # $true or the word yes is one: whatever else it gives, or nothing at all, leaves the guest in the old QEMU.
     [scriptblock] $Review = { $true },
 
     # A description of an earlier hand-over of this guest (Save-CprState -Path) that the set must agree with.
@@ -79,6 +80,11 @@ function Invoke-Monitor($Connection, [string] $Command, [hashtable] $Arguments =
     }
 
     throw "The monitor closed during $Command."
+}
+
+# Only a clear yes moves a guest: "no", "y", 1 and every other thing that PowerShell takes for true do not.
+function Test-Consent($Answer) {
+    ($Answer -is [bool] -and $Answer) -or ($Answer -is [string] -and $Answer.Trim() -eq 'yes')
 }
 
 function Wait-For([scriptblock] $Condition, [string] $What) {
@@ -137,8 +143,9 @@ try {
     }
 
     # -InputObject gives the set as a whole.
-    if (-not (ForEach-Object -InputObject $set -Process $Review)) {
-        throw 'The review said no.'
+    $answer = ForEach-Object -InputObject $set -Process $Review | Select-Object -Last 1
+    if (-not (Test-Consent $answer)) {
+        throw "The review did not say yes: expected `$true or 'yes', found $(if ($null -eq $answer) { 'nothing' } else { "'$answer'" }). The guest stays in the old QEMU."
     }
 
     if ($DescriptionPath) { $null = $set | Save-CprState -Path $DescriptionPath -Confirm:$false }

@@ -5,7 +5,7 @@
     Author               = 'The MigrationOps authors'
     CompanyName          = 'The MigrationOps authors'
     Copyright            = '(c) 2026 The MigrationOps authors. MIT licensed.'
-    Description          = 'The operator''s side of VM migration with the real protocols: saves, restores and checks the internal state of vhost-user back-ends such as virtiofsd and passt, on Linux hosts that run virtual machines.'
+    Description          = 'The operator''s side of QEMU VM migration, on Linux hosts: reads, checks, compares, sends and receives migration streams; saves, sends, loads and checks the state of vhost-user back-ends (virtiofsd, passt) and of VFIO devices; hands descriptors over for an update of QEMU in place (CPR). Speaks the real protocols; nothing has to be changed in QEMU.'
     PowerShellVersion    = '7.6'
     CompatiblePSEditions = @('Core')
     FormatsToProcess     = @('MigrationOps.Format.ps1xml')

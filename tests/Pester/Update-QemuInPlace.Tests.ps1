@@ -86,8 +86,23 @@ Describe 'Update-QemuInPlace.ps1 with <Name>' -ForEach $qemus -Skip:$_.Skip {
         Get-CprFd | Should -BeNullOrEmpty
     }
 
-    It 'leaves the guest where it is when the review says no' {
-        { & $example @options -Review { $false } } | Should -Throw 'The review said no.'
+    It 'moves the guest when the review says yes in so many words' {
+        $result = & $example @options -Review { 'a table for the operator'; ' Yes ' }
+        (Invoke-Qmp $newMonitor query-status).status | Should -Be 'running'
+        $result.Descriptors | Should -BeGreaterThan 0
+    }
+
+    It 'leaves the guest where it is when the review says <Name>' -ForEach @(
+        @{ Name = 'false'; Review = { $false }; Found = "'False'" }
+        @{ Name = 'no'; Review = { 'no' }; Found = "'no'" }
+        @{ Name = 'y'; Review = { 'y' }; Found = "'y'" }
+        @{ Name = 'true as a word'; Review = { 'True' }; Found = "'True'" }
+        @{ Name = 'a number'; Review = { 1 }; Found = "'1'" }
+        @{ Name = 'yes and then no'; Review = { 'yes'; 'no' }; Found = "'no'" }
+        @{ Name = 'an empty answer'; Review = { '' }; Found = "''" }
+        @{ Name = 'nothing'; Review = { }; Found = 'nothing' }
+    ) {
+        { & $example @options -Review $Review } | Should -Throw "The review did not say yes: expected `$true or 'yes', found $Found.*"
         $newMonitor | Should -Not -Exist
         Get-CprFd | Should -BeNullOrEmpty
         $counter = Get-Counter $oldMonitor
