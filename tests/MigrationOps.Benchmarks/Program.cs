@@ -1,19 +1,11 @@
-using BenchmarkDotNet.Running;
 using MigrationOps.Benchmarks;
 
 // dotnet run -c Release --project tests/MigrationOps.Benchmarks              every whole-transfer benchmark
 // dotnet run -c Release --project tests/MigrationOps.Benchmarks -- vhost     those whose name begins so
-// dotnet run -c Release --project tests/MigrationOps.Benchmarks -- micro     BenchmarkDotNet, with its own options behind
-if (args is ["micro", .. var rest])
-{
-    BenchmarkSwitcher.FromAssembly(typeof(TransferBenchmark).Assembly).Run(rest);
-    return 0;
-}
-
 var chosen = TransferBenchmark.All.Where(b => args.Length == 0 || args.Any(a => b.Name.StartsWith(a, StringComparison.Ordinal))).ToArray();
 if (chosen.Length == 0)
 {
-    Console.Error.WriteLine($"There is no such benchmark. There are: {string.Join(", ", TransferBenchmark.All.Select(b => b.Name))}, micro.");
+    Console.Error.WriteLine($"There is no such benchmark. There are: {string.Join(", ", TransferBenchmark.All.Select(b => b.Name))}.");
     return 2;
 }
 

@@ -1,4 +1,5 @@
 using System.Collections;
+using System.Globalization;
 using System.Runtime.InteropServices;
 
 namespace MigrationOps.Engine.Native;
@@ -153,7 +154,7 @@ internal static partial class Spawn
         var open = new List<int>();
         foreach (string entry in Directory.GetFileSystemEntries("/proc/self/fd"))
         {
-            if (int.TryParse(Path.GetFileName(entry), out int fd) && !Fcntl.ClosesOnExec(fd))
+            if (int.TryParse(Path.GetFileName(entry), CultureInfo.InvariantCulture, out int fd) && !Fcntl.ClosesOnExec(fd))
             {
                 open.Add(fd);
             }

@@ -60,7 +60,7 @@ public sealed class StateFileSource : IDeviceStateSource
     /// <inheritdoc/>
     public uint InstanceId { get; }
 
-    /// <inheritdoc/>
+    /// <summary>The state file.</summary>
     public string Path { get; }
 
     /// <inheritdoc/>

@@ -57,7 +57,7 @@ internal sealed class OperationJob : Job, IOperationHost
     internal void Start(Action<IOperationHost> work)
     {
         SetJobState(JobState.Running);
-        Task.Factory.StartNew(() => Run(work), CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
+        _ = Task.Factory.StartNew(() => Run(work), CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
     }
 
     public override void StopJob()

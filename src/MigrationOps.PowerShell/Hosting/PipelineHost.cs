@@ -124,7 +124,7 @@ internal sealed class PipelineHost(PSCmdlet cmdlet, JsonLinesLog.Logger? fileLog
     {
         var task = Task.Factory.StartNew(() => work(this), CancellationToken.None,
             TaskCreationOptions.LongRunning, TaskScheduler.Default);
-        task.ContinueWith(_ => _queue.CompleteAdding(), CancellationToken.None,
+        _ = task.ContinueWith(_ => _queue.CompleteAdding(), CancellationToken.None,
             TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default);
         return task;
     }

@@ -1,4 +1,5 @@
 using System.Collections.ObjectModel;
+using System.Globalization;
 using System.Management.Automation;
 
 namespace MigrationOps.PowerShell.Hosting;
@@ -76,7 +77,7 @@ internal sealed class ScriptHandlers(IReadOnlyDictionary<SaveVmHandler, ScriptBl
             : throw new PSInvalidOperationException($"The script block gave nothing back; it must give {expected}.");
 
     private static T Convert<T>(SaveVmHandler handler, object value, string expected)
-        => LanguagePrimitives.TryConvertTo(value, out T result) ? result
+        => LanguagePrimitives.TryConvertTo(value, CultureInfo.InvariantCulture, out T result) ? result
             : throw new PSInvalidOperationException($"The script block of {handler} gave '{value}' back; it must give {expected}.");
 
     private Collection<PSObject> Run(SaveVmHandler handler, params object[] arguments)

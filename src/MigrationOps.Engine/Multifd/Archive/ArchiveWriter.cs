@@ -11,7 +11,7 @@ public sealed class ArchiveWriter : IMigrationRecorder, IDisposable
 {
     private readonly string _folder;
     private readonly string _temporary;
-    private readonly object _lock = new();
+    private readonly Lock _lock = new();
     private readonly List<RecordedStream> _streams = [];
     private bool _committed;
 

@@ -27,6 +27,6 @@ internal static partial class MachineVersion
         _ => Of(machineType) >= s_acksPerDevice,
     };
 
-    [GeneratedRegex("^[a-z][a-z0-9-]*-([0-9]{1,3})[.]([0-9]{1,3})$", RegexOptions.CultureInvariant)]
+    [GeneratedRegex("^[a-z][a-z0-9-]*-([0-9]{1,3})[.]([0-9]{1,3})$", RegexOptions.CultureInvariant, matchTimeoutMilliseconds: 1000)]
     private static partial Regex Suffix();
 }

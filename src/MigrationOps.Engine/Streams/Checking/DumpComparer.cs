@@ -1,3 +1,4 @@
+using System.Globalization;
 using MigrationOps.Engine.Qemu;
 namespace MigrationOps.Engine.Streams;
 
@@ -126,7 +127,7 @@ internal sealed class DumpComparer(StreamContents stream, VmstateDump dump)
     {
         int exact = Array.FindIndex(fields, next, f => f.Name == member.Name && Fits(f));
         if (exact >= 0 || !member.Name.EndsWith(']') || member.Name.LastIndexOf('[') is not (> 0 and var bracket)
-            || !int.TryParse(member.Name.AsSpan(bracket + 1, member.Name.Length - bracket - 2), out int number))
+            || !int.TryParse(member.Name.AsSpan(bracket + 1, member.Name.Length - bracket - 2), CultureInfo.InvariantCulture, out int number))
         {
             return exact;
         }

@@ -13,7 +13,7 @@ public sealed class DeviceStateReceiver : IDeviceStateReceiver, IDisposable
     private const string VfioSuffix = "/vfio";
     private const int KeyLength = DeviceStatePacket.IdStrSize + 12;
 
-    private readonly object _lock = new();
+    private readonly Lock _lock = new();
     private readonly Dictionary<string, DeviceReassembly> _devices = new(StringComparer.Ordinal);
     private readonly Dictionary<string, DeviceReassembly>.AlternateLookup<ReadOnlySpan<char>> _lookup;
     private readonly Func<string, uint, IDeviceStateSink> _openSink;

@@ -8,7 +8,7 @@ namespace MigrationOps.Engine.Vfio;
 /// </summary>
 internal sealed class SpillFile(string directory) : IDisposable
 {
-    private readonly object _lock = new();
+    private readonly Lock _lock = new();
     private SafeFileHandle? _file;
     private long _end;
     private long _kept;
