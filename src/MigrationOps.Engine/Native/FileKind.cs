@@ -9,7 +9,6 @@ internal enum FileKind
     Pipe,
     Socket,
     Regular,
-    BlockDevice,
 }
 
 /// <summary>Tells the kind of a descriptor.</summary>
@@ -44,7 +43,6 @@ internal static partial class FileKinds
             0x1000 => FileKind.Pipe,
             0xC000 => FileKind.Socket,
             0x8000 => FileKind.Regular,
-            0x6000 => FileKind.BlockDevice,
             _ => FileKind.Other,
         };
     }

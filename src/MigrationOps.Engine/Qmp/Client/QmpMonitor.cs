@@ -43,6 +43,9 @@ internal sealed partial class QmpMonitor : IAsyncDisposable
     /// <summary>What errors call it.</summary>
     internal string Name => Options.Endpoint.ToString();
 
+    /// <summary>The name of the VM; null if it has none or was not asked for (<see cref="QmpMonitorOptions.AskName"/>).</summary>
+    internal string? VMName { get; private set; }
+
     /// <summary>The QEMU's version.</summary>
     internal QmpVersion Version { get; private set; } = new(0, 0, 0, "");
 
@@ -78,11 +81,11 @@ internal sealed partial class QmpMonitor : IAsyncDisposable
         {
             if (options.Lease)
             {
-                await monitor.LeaseAsync(static (_, _) => Task.FromResult(true), cancellationToken).ConfigureAwait(false);
+                await monitor.LeaseAsync(monitor.AskNameAsync, cancellationToken).ConfigureAwait(false);
             }
             else
             {
-                await monitor.GetClientAsync(cancellationToken).ConfigureAwait(false);
+                await monitor.AskNameAsync(await monitor.GetClientAsync(cancellationToken).ConfigureAwait(false), cancellationToken).ConfigureAwait(false);
             }
 
             return monitor;
@@ -117,6 +120,22 @@ internal sealed partial class QmpMonitor : IAsyncDisposable
             };
         }
 
+        return await RunAllAsync(commands, timeout, cancellationToken).ConfigureAwait(false);
+    }
+
+    /// <summary>
+    /// Runs a command that measures and changes nothing of the VM, also on a read-only monitor. Only calc-dirty-rate by page sampling is
+    /// one: it reads memory, and takes time of a processor.
+    /// </summary>
+    internal async Task<JsonElement> MeasureAsync(QmpCommand command, CancellationToken cancellationToken)
+    {
+        bool onlyReads = command.Name == "calc-dirty-rate" && command.Arguments?["mode"]?.GetValue<string>() == "page-sampling";
+        return onlyReads ? (await RunAllAsync([command], null, cancellationToken).ConfigureAwait(false))[0]
+            : await ExecuteAsync(command, null, cancellationToken).ConfigureAwait(false);
+    }
+
+    private async Task<JsonElement[]> RunAllAsync(IReadOnlyList<QmpCommand> commands, TimeSpan? timeout, CancellationToken cancellationToken)
+    {
         if (!Options.Lease)
         {
             var answers = new JsonElement[commands.Count];
@@ -212,6 +231,29 @@ internal sealed partial class QmpMonitor : IAsyncDisposable
         {
             _connecting.Release();
         }
+    }
+
+    private async Task<bool> AskNameAsync(QmpClient client, CancellationToken cancellationToken)
+    {
+        if (!Options.AskName)
+        {
+            return false;
+        }
+
+        foreach (string command in new[] { "query-status", "query-name" })
+        {
+            try
+            {
+                var answer = await RunAsync(client, new QmpCommand(command), null, cancellationToken).ConfigureAwait(false);
+                VMName = answer.Text("name") ?? VMName;
+            }
+            catch (QmpException e) when (e.Reason is QmpError.CommandNotFound or QmpError.CommandFailed)
+            {
+                // Before its configuration is complete (-preconfig) a QEMU answers few questions.
+            }
+        }
+
+        return true;
     }
 
     private async Task<JsonElement> ExecuteOneAsync(QmpCommand command, TimeSpan? timeout, CancellationToken cancellationToken)

@@ -26,6 +26,9 @@ internal sealed record QmpMonitorOptions
     /// <summary>The shortest time from one lease to the next.</summary>
     internal TimeSpan LeaseInterval { get; init; } = TimeSpan.FromSeconds(1);
 
+    /// <summary>True to ask for the VM's name and state at once, within the first lease if there are leases.</summary>
+    internal bool AskName { get; init; }
+
     /// <summary>True to use out-of-band commands where the monitor offers them.</summary>
     internal bool WantOutOfBand { get; init; } = true;
 }

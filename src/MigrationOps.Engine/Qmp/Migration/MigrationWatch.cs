@@ -1,0 +1,86 @@
+using System.Diagnostics;
+using System.Runtime.CompilerServices;
+
+namespace MigrationOps.Engine.Qmp;
+
+/// <summary>
+/// Follows a migration by samples: one whenever a pass over memory begins or the status changes, otherwise at the interval; never more
+/// than five a second, because query-migrate takes QEMU's big lock. It ends with the migration.
+/// </summary>
+internal sealed class MigrationWatch(QmpMonitor monitor, string? vm)
+{
+    /// <summary>The shortest time from one sample to the next.</summary>
+    internal static readonly TimeSpan ShortestInterval = TimeSpan.FromMilliseconds(200);
+
+    /// <summary>The time from one sample to the next while nothing is announced.</summary>
+    internal TimeSpan Interval { get; init; } = ShortestInterval;
+
+    /// <summary>How long to wait for a migration to start, if none has.</summary>
+    internal TimeSpan StartTimeout { get; init; } = TimeSpan.Zero;
+
+    /// <summary>One sample now.</summary>
+    internal async Task<QemuMigrationStatus> SampleAsync(CancellationToken cancellationToken)
+    {
+        var answers = await monitor.ExecuteAllAsync([new QmpCommand("query-status"), new QmpCommand("query-migrate")], null, cancellationToken).ConfigureAwait(false);
+        return MigrationStatusReader.Read(answers[1], monitor.Name, vm, answers[0].Text("status"));
+    }
+
+    /// <summary>Samples up to the end. The last one has the end's status, or none if no migration started in time.</summary>
+    internal async IAsyncEnumerable<QemuMigrationStatus> WatchAsync([EnumeratorCancellation] CancellationToken cancellationToken)
+    {
+        long start = Stopwatch.GetTimestamp();
+        bool hasStarted = false;
+        while (true)
+        {
+            long seen = monitor.Events.Last;
+            long taken = Stopwatch.GetTimestamp();
+            var sample = await SampleAsync(cancellationToken).ConfigureAwait(false);
+            bool isNone = sample.Phase == QemuMigrationPhase.None;
+            hasStarted |= !isNone;
+            if (!isNone || hasStarted || Stopwatch.GetElapsedTime(start) >= StartTimeout)
+            {
+                yield return sample;
+            }
+
+            // A QEMU that reports none after a migration has another one behind it, or a target that hides a state.
+            if (sample.HasEnded || (isNone && (hasStarted ? !monitor.IsConnected : Stopwatch.GetElapsedTime(start) >= StartTimeout)))
+            {
+                yield break;
+            }
+
+            await PauseAsync(seen, taken, cancellationToken).ConfigureAwait(false);
+        }
+    }
+
+    // At least the shortest interval, at most the usual one: an event in between ends the pause.
+    private async Task PauseAsync(long seen, long taken, CancellationToken cancellationToken)
+    {
+        var shortest = (monitor.Options.Lease ? monitor.Options.LeaseInterval : ShortestInterval) - Stopwatch.GetElapsedTime(taken);
+        if (shortest > TimeSpan.Zero)
+        {
+            await Task.Delay(shortest, cancellationToken).ConfigureAwait(false);
+        }
+
+        var rest = Interval - Stopwatch.GetElapsedTime(taken);
+        if (rest <= TimeSpan.Zero || monitor.Options.Lease)
+        {
+            return;
+        }
+
+        using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+        limit.CancelAfter(rest);
+        try
+        {
+            await monitor.WaitForEventAsync(static received => received.Event.Name is "MIGRATION" or "MIGRATION_PASS" or "STOP" or "RESUME",
+                seen, Timeout.InfiniteTimeSpan, limit.Token).ConfigureAwait(false);
+        }
+        catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
+        {
+            // Nothing was announced within the interval.
+        }
+        catch (QmpException e) when (e.Reason == QmpError.ConnectionLost)
+        {
+            // The next sample connects again.
+        }
+    }
+}

@@ -1,0 +1,33 @@
+using MigrationOps.Engine.Qmp;
+using MigrationOps.Engine.Wire;
+
+namespace MigrationOps.PowerShell.Hosting;
+
+/// <summary>How the monitor is reached that a user means.</summary>
+internal static class MonitorAddress
+{
+    /// <summary>The usable monitor of a VM.</summary>
+    /// <exception cref="QmpException"><see cref="QmpError.NoMonitor"/>, <see cref="QmpError.MonitorBusy"/>, <see cref="QmpError.ManagedMonitor"/>.</exception>
+    internal static QmpMonitorOptions Of(QemuVM vm)
+    {
+        if (vm.Monitors.FirstOrDefault(monitor => monitor.IsUsable) is { } usable)
+        {
+            return new QmpMonitorOptions { Endpoint = Endpoint.Parse(usable.Uri), Lease = usable.NeedsLease };
+        }
+
+        var reason = vm.Manager == VMManager.Libvirt ? QmpError.ManagedMonitor : vm.MonitorHolder is not null ? QmpError.MonitorBusy : QmpError.NoMonitor;
+        throw new QmpException(reason, $"The VM {vm} has no monitor that can be connected to: {vm.Problem}") { Target = vm.ToString() };
+    }
+
+    /// <summary>A path of a socket, or a URI.</summary>
+    internal static QmpMonitorOptions Of(string text, Func<string, string> resolve)
+    {
+        var endpoint = text.StartsWith("unix:", StringComparison.Ordinal) || text.StartsWith("tcp:", StringComparison.Ordinal)
+            ? Endpoint.Parse(text) : new Endpoint.Unix(text);
+        return new QmpMonitorOptions
+        {
+            Endpoint = endpoint is Endpoint.Unix { Path: not ['@', ..] } unix ? new Endpoint.Unix(resolve(unix.Path)) : endpoint,
+            Lease = endpoint is Endpoint.Unix { Path: var path } && MonitorManager.OfSocket(path) == VMManager.Proxmox,
+        };
+    }
+}
