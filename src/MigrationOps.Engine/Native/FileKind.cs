@@ -9,6 +9,7 @@ internal enum FileKind
     Pipe,
     Socket,
     Regular,
+    BlockDevice,
 }
 
 /// <summary>Tells the kind of a descriptor.</summary>
@@ -43,6 +44,7 @@ internal static partial class FileKinds
             0x1000 => FileKind.Pipe,
             0xC000 => FileKind.Socket,
             0x8000 => FileKind.Regular,
+            0x6000 => FileKind.BlockDevice,
             _ => FileKind.Other,
         };
     }

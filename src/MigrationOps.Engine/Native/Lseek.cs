@@ -8,6 +8,19 @@ internal static partial class Lseek
     [LibraryImport("libc", EntryPoint = "lseek", SetLastError = true)]
     private static partial long LseekNative(int fd, long offset, int whence);
 
+    private const int SeekData = 3;
+
+    /// <summary>
+    /// Where data begins at or behind an offset of a sparse file; null if there is none to the file's end. A file system that
+    /// does not know holes gives the offset itself.
+    /// </summary>
+    internal static long? NextData(SafeHandle handle, long offset)
+    {
+        using var fd = new BorrowedFd(handle);
+        long position = LseekNative(fd.Number, offset, SeekData);
+        return position >= 0 ? position : NativeError.Last == NativeError.ENXIO ? null : offset;
+    }
+
     internal static bool IsSeekable(SafeHandle handle)
     {
         using var fd = new BorrowedFd(handle);

@@ -71,6 +71,9 @@ public sealed record MigrationStreamInfo
 
     /// <summary>Bytes after the stream's end.</summary>
     public long TrailingBytes { get; init; }
+
+    /// <summary>What is unusual about the stream without keeping QEMU from loading it: no footers, no description, something behind it.</summary>
+    public string[] Notes { get; init; } = [];
 }
 
 /// <summary>A section of a migration stream.</summary>

@@ -22,7 +22,7 @@ public class AnalyzeJsonTests
         byte[] stream = StreamVectors.Read(name);
         var forward = PipeReader.Create(new System.Buffers.ReadOnlySequence<byte>(stream)).AsStream();
         Assert.False(forward.CanSeek);
-        Assert.Equal(JsonOf(scope => StreamSource.Open(StreamVectors.PathOf(name), 0, null, scope)), JsonOf(_ => StreamSource.Forward(name, forward)));
+        Assert.Equal(JsonOf(scope => StreamSource.Open(StreamVectors.PathOf(name), 0, null, scope)), JsonOf(_ => StreamSource.FromForward(name, forward)));
     }
 
     private static string JsonOf(Func<TransferScope, StreamSource> open)

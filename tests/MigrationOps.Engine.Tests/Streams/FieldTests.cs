@@ -95,10 +95,9 @@ public class FieldTests
     [InlineData("{\"name\":\"f\",\"type\":\"uint8\",\"size\":1,\"colour\":1}")]
     public void A_field_that_is_not_described_as_qemu_does_is_refused(string field)
     {
-        using var scope = new TransferScope(TransferScope.DefaultTimeout);
-        MigrationStreams.GetInfo(Input(Stream([1], Json("d", field))), scope);
-        var failure = scope.Failure as StreamException;
-        Assert.Equal(StreamError.InvalidDescription, failure?.Reason);
+        var report = MigrationStreams.Test(Input(Stream([1], Json("d", field))));
+        Assert.Contains(report.Checks, c => c is { Name: "Description", Passed: false } && c.Detail.StartsWith("The description has", StringComparison.Ordinal));
+        Assert.Equal(StreamError.NoDescription, Assert.Throws<StreamException>(() => MigrationStreams.GetDevices(Input(Stream([1], Json("d", field))), (string?)null)).Reason);
     }
 
     [Fact]

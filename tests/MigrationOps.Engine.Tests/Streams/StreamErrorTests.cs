@@ -21,7 +21,7 @@ public class StreamErrorTests
         ["two block lists"] = (s => s.RamList(("m", 4096)).U64(4096 | 4), StreamError.InvalidRam, "second list"),
         ["two empty block lists"] = (s => s.Section(1, 1, "ram", 4).U64(4).U64(4), StreamError.InvalidRam, "second list"),
         ["a block that is larger than the list"] = (s => s.Section(1, 1, "ram", 4).U64(4096 | 4).Name("m").U64(8192), StreamError.InvalidRam, "0x2000 bytes"),
-        ["a block that is half a page"] = (s => s.Section(1, 1, "ram", 4).U64(8192 | 4).Name("m").U64(512), StreamError.InvalidRam, "no number of pages"),
+        ["a block that is half a page"] = (s => s.Section(1, 1, "ram", 4).U64(8192 | 4).Name("m").U64(128), StreamError.InvalidRam, "no number of pages"),
         ["a block that is listed twice"] = (s => s.RamList(("m", 4096), ("m", 4096)), StreamError.InvalidRam, "listed twice"),
         ["a page before any block"] = (s => s.RamList(("m", 4096)).Zero(0, null), StreamError.InvalidRam, "none came before"),
         ["a page of an unknown block"] = (s => s.RamList(("m", 4096)).Zero(0, "n"), StreamError.InvalidRam, "'n'"),
@@ -34,7 +34,7 @@ public class StreamErrorTests
         ["a compressed page of a megabyte"] = (s => s.RamList(("m", 4096)).U64(0x100).Name("m").U32(1 << 20), StreamError.InvalidRam, "1,048,576"),
         ["a mapped-ram header of a later version"] = (s => s.Configuration("q", "mapped-ram").RamList(("m", 4096)).U32(2).U64(4096).U64(200).U64(1 << 20), StreamError.InvalidRam, "version 2"),
         ["a mapped-ram bitmap behind us"] = (s => s.Configuration("q", "mapped-ram").RamList(("m", 4096)).U32(1).U64(4096).U64(3).U64(1 << 20), StreamError.InvalidRam, "bitmap at 3"),
-        ["a footer that is missing"] = (s => s.RamList(("m", 4096)).U64(0x10).U8(0), StreamError.FooterMismatch, "found 0x00"),
+        ["a footer that is missing"] = (s => s.RamList(("m", 4096)).U64(0x10).U8(9), StreamError.FooterMismatch, "Expected the section footer (0x7e), found 0x09"),
         ["a footer of another section"] = (s => s.RamList(("m", 4096)).U64(0x10).Footer(2), StreamError.FooterMismatch, "section 1, found that of section 2"),
         ["an unknown command"] = (s => s.Command(12), StreamError.InvalidCommand, "12"),
         ["a ping without its number"] = (s => s.Command(2), StreamError.InvalidCommand, "0 bytes of data, expected 4"),
@@ -63,9 +63,15 @@ public class StreamErrorTests
         var (build, reason, message) = Rows[row];
         byte[] stream = build(new StreamBuilder()).Bytes;
         using var scope = new TransferScope(TransferScope.DefaultTimeout);
-        MigrationStreams.GetInfo(new MigrationStreamInput { Path = row, Forward = new ForwardOnly(stream) }, scope);
-        var failure = scope.Failure as StreamException;
+        using var source = new MigrationStreamInput { Path = row, Forward = new ForwardOnly(stream) }.Open(scope);
+        using var contents = MigrationStreamFile.Read(source, new StreamReadOptions(), scope);
+
+        // A description is no part of what QEMU loads: the stream is whole without it.
+        bool isDescription = reason is StreamError.InvalidDescription or StreamError.DescriptionMismatch;
+        Assert.True(!isDescription || contents is { ReachedEof: true, Failure: null }, contents.Failure?.Message);
+        var failure = isDescription ? contents.DescriptionFailure : contents.Failure;
         Assert.NotNull(failure);
+        Assert.Equal(isDescription, failure.RecommendedAction.Contains("QEMU does not read the description", StringComparison.Ordinal));
         Assert.True(failure.Reason == reason, $"{failure.Reason}: {failure.Message}");
         Assert.Contains(message, failure.Message, StringComparison.Ordinal);
         Assert.True(failure.ByteOffset is >= 8 || reason == StreamError.InvalidDescription, $"{failure.ByteOffset}");

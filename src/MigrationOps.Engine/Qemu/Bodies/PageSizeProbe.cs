@@ -3,15 +3,12 @@ using System.Buffers.Binary;
 namespace MigrationOps.Engine.Qemu;
 
 /// <summary>
-/// Finds the size of a target's pages from its first page in the stream. The configuration names the size only where it is not
-/// the smallest of the target, which is 1,024 bytes on Arm and 4,096 or more elsewhere, and the description comes at the very end.
-/// What tells it is where the next record lies: it follows a whole page, or names the page that comes next.
+/// Finds the size of a target's pages from its first whole page in the stream. The configuration names the size only where it
+/// is not the smallest of the target, and the description comes at the very end. What tells it is where the next record lies:
+/// behind a whole page. The first two records of a size have to fit, because a page may hold anything.
 /// </summary>
 internal ref struct PageSizeProbe
 {
-    /// <summary>No target has smaller pages, so that the flags of a record lie below and its offset is a multiple of this.</summary>
-    internal const int Smallest = 1024;
-
     /// <summary>The id of the section, which its footer repeats.</summary>
     internal required uint SectionId { get; init; }
 
@@ -24,30 +21,23 @@ internal ref struct PageSizeProbe
     /// <summary>Where the page lies in its block.</summary>
     internal required long PageOffset { get; init; }
 
-    /// <summary>True if the page itself is in the stream; false for what stands for it.</summary>
-    internal required bool IsWhole { get; init; }
+    /// <summary>What the lengths of blocks and the places of pages allow.</summary>
+    internal required long Largest { get; init; }
 
-    /// <summary>How many bytes what stands for the page has.</summary>
-    internal int EncodedLength { get; init; }
+    /// <summary>Whether sections end with a footer; null if not known.</summary>
+    internal required bool? HasFooters { get; init; }
 
     /// <summary>True if no bytes will come behind those at hand.</summary>
     internal required bool Last { get; init; }
 
-    /// <summary>The size, or null if more bytes are needed to tell. Never more than the page and the record behind it.</summary>
+    /// <summary>The size, or null if more bytes are needed to tell: no more than two pages and the record behind them.</summary>
     /// <param name="data">The bytes behind the page's record word and name.</param>
     internal readonly int? Find(ReadOnlySpan<byte> data)
     {
-        // From the smallest: when one has been ruled out, the page is longer, and more of it is sure to come. What stands for a page
-        // tells less: the next offset is that of the next page, or of a later one.
-        for (int size = Smallest; size <= (IsWhole ? StreamFormat.MaxPageSize : Smallest); size *= 2)
+        // From the smallest: when one has been ruled out, the page is longer, and more of it is sure to come.
+        for (int size = StreamFormat.MinPageSize; size <= Largest; size *= 2)
         {
-            if (PageOffset % size != 0 || Block.Length % size != 0)
-            {
-                break;
-            }
-
-            int next = IsWhole ? size : EncodedLength;
-            switch (next <= data.Length ? Follows(data[next..], size) : null)
+            switch (size <= data.Length ? Follows(data[size..], size, Block, PageOffset, records: 2) : null)
             {
                 case true:
                     return size;
@@ -56,13 +46,12 @@ internal ref struct PageSizeProbe
             }
         }
 
-        // The only page of its kind: what most targets have, unless its place says otherwise.
-        int usual = StreamFormat.DefaultPageSize;
-        return PageOffset % usual == 0 && Block.Length % usual == 0 ? usual : Smallest;
+        // A cut stream, or one that is damaged right here: what most targets have.
+        return (int)Math.Min(StreamFormat.DefaultPageSize, Largest);
     }
 
     // Null if the bytes at hand do not tell.
-    private readonly bool? Follows(ReadOnlySpan<byte> data, int size)
+    private readonly bool? Follows(ReadOnlySpan<byte> data, int size, RamBlock block, long before, int records)
     {
         if (data.Length < sizeof(ulong))
         {
@@ -71,44 +60,74 @@ internal ref struct PageSizeProbe
 
         ulong word = BinaryPrimitives.ReadUInt64BigEndian(data);
         data = data[sizeof(ulong)..];
-        ulong flags = word & (Smallest - 1);
+        ulong flags = word & Math.Min((ulong)size - 1, RamBody.AllFlags);
         ulong offset = word - flags;
-        if (RamBody.IsPage(flags & ~RamBody.Continue) && (flags & RamBody.Continue) != 0)
+        if (word == RamBody.EndOfSection)
         {
-            return offset == (ulong)(PageOffset + size)
-                || (IsWhole && offset % (ulong)size == 0 && offset < (ulong)Block.Length && offset != (ulong)PageOffset);
+            return CanEnd(data);
         }
 
-        if (!IsWhole)
+        if (!RamBody.IsPage(flags & ~RamBody.Continue) || offset % (ulong)size != 0)
         {
             return false;
         }
 
-        if (word == RamBody.EndOfSection)
+        if ((flags & RamBody.Continue) == 0)
         {
-            return data.Length < SectionHeaders.FooterLength ? null
-                : data[0] == StreamFormat.Footer && BinaryPrimitives.ReadUInt32BigEndian(data[1..]) == SectionId;
+            if (data.Length == 0 || data.Length <= data[0])
+            {
+                return null;
+            }
+
+            if (FindBlock(data.Slice(1, data[0])) is not { } other)
+            {
+                return false;
+            }
+
+            block = other;
+            data = data[(1 + data[0])..];
+            before = -1;
         }
 
-        return RamBody.IsPage(flags) && offset % (ulong)size == 0 ? StartsWithName(data, offset) : false;
+        return offset >= (ulong)block.Length || offset == (ulong)before ? false
+            : records == 1 ? true
+            : Behind(data, size, block, (long)offset, flags & ~RamBody.Continue, records - 1);
     }
 
-    private readonly bool? StartsWithName(ReadOnlySpan<byte> data, ulong offset)
+    // The record behind the one whose data this is. Encoded pages are short, and tell no more by themselves.
+    private readonly bool? Behind(ReadOnlySpan<byte> data, int size, RamBlock block, long offset, ulong flag, int records)
     {
-        if (data.Length == 0 || data.Length <= data[0])
+        int? length = RamBody.DataLength(flag, data, size);
+        return length is null || length > data.Length ? null : Follows(data[length.Value..], size, block, offset, records);
+    }
+
+    private readonly bool? CanEnd(ReadOnlySpan<byte> data)
+    {
+        if (HasFooters == false)
+        {
+            return data.IsEmpty ? null : data[0] is StreamFormat.Part or StreamFormat.End or StreamFormat.Start or StreamFormat.Full or StreamFormat.Eof;
+        }
+
+        if (data.Length < SectionHeaders.FooterLength)
         {
             return null;
         }
 
-        var name = data.Slice(1, data[0]);
+        // The first section of a stream may end here, so that footers are not known yet.
+        return (data[0] == StreamFormat.Footer && BinaryPrimitives.ReadUInt32BigEndian(data[1..]) == SectionId)
+            || (HasFooters is null && data[0] is StreamFormat.Part or StreamFormat.End && BinaryPrimitives.ReadUInt32BigEndian(data[1..]) == SectionId);
+    }
+
+    private readonly RamBlock? FindBlock(ReadOnlySpan<byte> name)
+    {
         foreach (var block in Blocks)
         {
             if (name.SequenceEqual(block.NameBytes))
             {
-                return offset < (ulong)block.Length;
+                return block;
             }
         }
 
-        return false;
+        return null;
     }
 }

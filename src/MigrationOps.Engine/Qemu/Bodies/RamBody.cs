@@ -1,3 +1,4 @@
+using System.Buffers.Binary;
 using System.Text;
 using MigrationOps.Engine.Wire;
 
@@ -21,20 +22,20 @@ internal sealed class RamBody(WalkContext context) : ISectionBody
     private const ulong Hook = 0x80;
     private const ulong CompressPage = 0x100;
     private const ulong MultifdFlush = 0x200;
+    internal const ulong AllFlags = 0x3ff;
 
     private const byte XbzrleEncoding = 1;
     private const int MaxBlocks = 4096;
-    private const uint MappedRamVersion = 1;
-    private const long MappedRamAlignment = 1 << 20;
 
     private readonly List<RamBlock> _blocks = [];
+    private readonly RamBlockExtras _extras = new(context);
+    private ulong _places;
     private bool _listed;
     private long _listLeft;
     private RamBlock? _current;
     private RamBlock? _bitmapOf;
     private long _bitmapLeft;
     private long _bitmapPage;
-    private long? _mappedShift;
 
     public bool Read(StreamSection section, ref WireReader reader, bool last)
     {
@@ -76,7 +77,7 @@ internal sealed class RamBody(WalkContext context) : ISectionBody
             return null;
         }
 
-        ulong flags = word & (PageSizeProbe.Smallest - 1);
+        ulong flags = word & FlagMask(word);
         long address = (long)(word - flags);
         switch (flags & ~Continue)
         {
@@ -110,6 +111,19 @@ internal sealed class RamBody(WalkContext context) : ISectionBody
         return false;
     }
 
+    /// <summary>Which bits of a word are flags: those below the page size, which lie no higher than 0x200.</summary>
+    private ulong FlagMask(ulong word)
+    {
+        if (context.KnownPageSize is { } size)
+        {
+            return Math.Min((ulong)size - 1, AllFlags);
+        }
+
+        // Only pages of 256 or 512 bytes have offsets in bits 8 and 9, and the two flags there come alone or with CONTINUE.
+        ulong low = word & (StreamFormat.MinPageSize - 1) & ~Continue;
+        return low == 0 ? AllFlags : StreamFormat.MinPageSize - 1;
+    }
+
     /// <summary>True for the flag of a record that is a page or stands for one.</summary>
     internal static bool IsPage(ulong flag) => flag is Page or Zero or Xbzrle or CompressPage;
 
@@ -139,9 +153,14 @@ internal sealed class RamBody(WalkContext context) : ISectionBody
                 $"A page lies at 0x{pageOffset:x} of RAM block '{block.Name}', which is 0x{block.Length:x} bytes long");
         }
 
-        if (context.KnownPageSize is null && !TryFindPageSize(section, r, flags & ~Continue, block, pageOffset, last))
+        if (context.KnownPageSize is null)
         {
-            return false;
+            if ((flags & ~Continue) == Page && !TryFindPageSize(section, r, block, pageOffset, last))
+            {
+                return false;
+            }
+
+            NotePlace(pageOffset);
         }
 
         if (pageOffset % context.PageSize != 0)
@@ -160,37 +179,60 @@ internal sealed class RamBody(WalkContext context) : ISectionBody
         return true;
     }
 
-    private bool TryFindPageSize(StreamSection section, WireReader r, ulong flag, RamBlock block, long pageOffset, bool last)
+    private bool TryFindPageSize(StreamSection section, WireReader r, RamBlock block, long pageOffset, bool last)
     {
-        int encoded = 0;
-        if (flag != Page)
-        {
-            var data = r;
-            if (!TryReadPageData(section, ref data, flag, r.Offset, out _, out _))
-            {
-                return false;
-            }
-
-            encoded = data.Position - r.Position;
-        }
-
         int? size = new PageSizeProbe
         {
             SectionId = section.Id,
             Block = block,
             Blocks = _blocks,
             PageOffset = pageOffset,
-            IsWhole = flag == Page,
-            EncodedLength = encoded,
+            Largest = LargestPageSize(pageOffset),
+            HasFooters = context.HasFooters,
             Last = last,
         }.Find(r.Rest);
-        if (size is not null && size != context.PageSize)
+        if (size is null)
+        {
+            return false;
+        }
+
+        bool isNew = size != context.PageSize;
+        context.KnownPageSize = size;
+        if (isNew)
         {
             context.Visitor.OnPageSize(size.Value);
         }
 
-        context.KnownPageSize = size;
-        return size is not null;
+        return true;
+    }
+
+    // What stands for a page (a byte, changes) does not show its size. Its place does: it is a multiple of the size, and once
+    // all pages have come, no larger number divides all places.
+    private void NotePlace(long pageOffset)
+    {
+        if (context.KnownPageSize is not null)
+        {
+            return;
+        }
+
+        _places |= (ulong)pageOffset;
+        long size = _places == 0 ? Math.Min(StreamFormat.DefaultPageSize, LargestPageSize(0)) : LargestPageSize(0);
+        if (size != context.PageSize)
+        {
+            context.LikelyPageSize = size;
+            context.Visitor.OnPageSize((int)size);
+        }
+    }
+
+    private long LargestPageSize(long pageOffset)
+    {
+        ulong places = _places | (ulong)pageOffset | StreamFormat.MaxPageSize;
+        foreach (var block in _blocks)
+        {
+            places |= (ulong)block.Length;
+        }
+
+        return Math.Max((long)(places & (~places + 1)), StreamFormat.MinPageSize);
     }
 
     private bool TryReadPageData(
@@ -236,6 +278,15 @@ internal sealed class RamBody(WalkContext context) : ISectionBody
         }
     }
 
+    /// <summary>How many bytes follow a record of a page, as far as the first of them tell; null if they are lacking.</summary>
+    internal static int? DataLength(ulong flag, ReadOnlySpan<byte> data, int pageSize) => flag switch
+    {
+        Page => pageSize,
+        Zero => 1,
+        Xbzrle => data.Length < 3 ? null : 3 + BinaryPrimitives.ReadUInt16BigEndian(data[1..]),
+        _ => data.Length < 4 ? null : 4 + (int)Math.Min(BinaryPrimitives.ReadUInt32BigEndian(data), 2u * (uint)pageSize),
+    };
+
     private bool ReadBlock(StreamSection section, ref WireReader reader)
     {
         var r = reader;
@@ -251,7 +302,7 @@ internal sealed class RamBody(WalkContext context) : ISectionBody
         }
 
         string text = Encoding.UTF8.GetString(name);
-        if (size > (ulong)_listLeft || size % (ulong)(context.KnownPageSize ?? PageSizeProbe.Smallest) != 0)
+        if (size > (ulong)_listLeft || size % (ulong)(context.KnownPageSize ?? StreamFormat.MinPageSize) != 0)
         {
             throw WalkContext.Failure(StreamError.InvalidRam, section, reader.Offset,
                 $"The RAM block '{text}' has 0x{size:x} bytes, which is no number of pages or more than the 0x{_listLeft:x} that the list has left");
@@ -263,7 +314,7 @@ internal sealed class RamBody(WalkContext context) : ISectionBody
         }
 
         var block = new RamBlock(_blocks.Count, text, (long)size) { NameBytes = name.ToArray() };
-        if (!TryReadHostPageSize(ref r, ref block) || !TryReadAddress(ref r, ref block) || !TryReadMappedHeader(section, ref r, ref block))
+        if (!_extras.TryRead(section, ref r, ref block))
         {
             return false;
         }
@@ -276,81 +327,9 @@ internal sealed class RamBody(WalkContext context) : ISectionBody
         {
             _bitmapOf = block;
             _bitmapPage = 0;
-            _bitmapLeft = BitmapLength(block);
+            _bitmapLeft = _extras.BitmapLength(block);
         }
 
-        return true;
-    }
-
-    // Postcopy adds the page size of a block of huge pages only, and nothing else in the stream tells which blocks these are: the
-    // word is taken for one if it is one of the sizes that POSTCOPY_ADVISE announced.
-    private bool TryReadHostPageSize(ref WireReader r, ref RamBlock block)
-    {
-        ulong huge = context.HostPageSizes & ~(ulong)(uint)Environment.SystemPageSize & ~(ulong)context.PageSize;
-        if (huge == 0)
-        {
-            return true;
-        }
-
-        var peek = r;
-        if (!peek.TryReadUInt64(out ulong word))
-        {
-            return false;
-        }
-
-        if (ulong.IsPow2(word) && (word & huge) != 0 && word > 0xfff)
-        {
-            block = block with { HostPageSize = (long)word };
-            r = peek;
-        }
-
-        return true;
-    }
-
-    private bool TryReadAddress(ref WireReader r, ref RamBlock block)
-    {
-        if (!context.IgnoreShared)
-        {
-            return true;
-        }
-
-        bool whole = r.TryReadUInt64(out ulong address);
-        block = block with { Address = address };
-        return whole;
-    }
-
-    private bool TryReadMappedHeader(StreamSection section, ref WireReader r, ref RamBlock block)
-    {
-        if (!context.MappedRam)
-        {
-            return true;
-        }
-
-        long at = r.Offset;
-        if (!r.TryReadUInt32(out uint version) || !r.TryReadUInt64(out ulong pageSize)
-            || !r.TryReadUInt64(out ulong bitmap) || !r.TryReadUInt64(out ulong pages))
-        {
-            return false;
-        }
-
-        if (context.KnownPageSize is null && pageSize is >= PageSizeProbe.Smallest and <= StreamFormat.MaxPageSize && ulong.IsPow2(pageSize))
-        {
-            context.KnownPageSize = (long)pageSize;
-            context.Visitor.OnPageSize((int)pageSize);
-        }
-
-        // The header has offsets in the file, which starts before the stream if that was written at an offset.
-        long shift = (long)bitmap - r.Offset;
-        ulong expectedPages = (bitmap + (ulong)BitmapLength(block) + MappedRamAlignment - 1) & ~(ulong)(MappedRamAlignment - 1);
-        if (version != MappedRamVersion || pageSize != (ulong)context.PageSize || shift < 0 || (_mappedShift ?? shift) != shift
-            || pages != expectedPages)
-        {
-            throw WalkContext.Failure(StreamError.InvalidRam, section, at,
-                $"The mapped-ram header of RAM block '{block.Name}' cannot be: version {version}, pages of {pageSize:N0} bytes, bitmap at {bitmap:N0}, pages at {pages:N0}");
-        }
-
-        _mappedShift = shift;
-        block = block with { BitmapOffset = (long)bitmap - shift, PagesOffset = (long)pages - shift };
         return true;
     }
 
@@ -380,8 +359,6 @@ internal sealed class RamBody(WalkContext context) : ISectionBody
         context.PendingSkip = block.PagesOffset!.Value + block.Length - reader.Offset;
         return false;
     }
-
-    private long BitmapLength(RamBlock block) => ((block.Length / context.PageSize) + 63) / 64 * 8;
 
     private RamBlock? Find(ReadOnlySpan<byte> name)
     {

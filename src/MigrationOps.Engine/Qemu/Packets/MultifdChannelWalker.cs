@@ -229,6 +229,9 @@ internal interface IByteConsumer
 {
     long PendingSkip { get; }
 
+    /// <summary>True if what is behind the bytes consumed so far is of no interest.</summary>
+    bool IsDone => false;
+
     int Feed(ReadOnlySpan<byte> data, bool last);
 
     void Skipped(long count);

@@ -70,9 +70,9 @@ internal ref struct DescriptionParser
             }
         }
 
-        if (pageSize is not (>= 1024 and <= 65536) || !int.IsPow2(pageSize.Value) || devices is null)
+        if (pageSize is not (>= StreamFormat.MinPageSize and <= StreamFormat.MaxPageSize) || !int.IsPow2(pageSize.Value) || devices is null)
         {
-            throw Invalid(devices is null ? "no 'devices'" : "no 'page_size' that can be");
+            throw Invalid(devices is null ? "no 'devices'" : $"a 'page_size' of {pageSize?.ToString(System.Globalization.CultureInfo.InvariantCulture) ?? "nothing"}, expected a power of two from {StreamFormat.MinPageSize} to {StreamFormat.MaxPageSize}");
         }
 
         while (_json.Read())

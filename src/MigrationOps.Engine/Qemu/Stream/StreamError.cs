@@ -108,7 +108,9 @@ public sealed class StreamException : MigrationOpsException
     {
         StreamError.NotAStream => "Give a file that QEMU's migrate wrote, a libvirt save image, or the folder of a multifd archive. If a peer sent it, check what connects to this address: a migration with TLS needs -TlsCredential here, one without must not have it.",
         StreamError.UnsupportedVersion => "Write the stream again with a supported QEMU.",
-        StreamError.Truncated => "Save the VM again, or migrate again: the rest of the stream is missing. Check that the disk was not full, and look at the source: it may have stopped sending.",
+        StreamError.Truncated => "The rest of the stream is missing, and QEMU fails where it ends. Look for another copy, save the VM again or migrate again; check that the disk was not full, and look at the source: it may have stopped sending.",
+        StreamError.InvalidDescription or StreamError.DescriptionMismatch =>
+            "QEMU does not read the description, so that it may load the stream. Without it the fields have no names here.",
         StreamError.InvalidCommand or StreamError.InvalidReturnPath => "The peer broke the migration protocol there. Check its version.",
         StreamError.InvalidPackage => "Send less state without iterating, or check the version of the source.",
         StreamError.LimitExceeded => "If the stream is trusted, allow more memory.",

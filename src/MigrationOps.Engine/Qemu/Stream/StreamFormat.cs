@@ -27,6 +27,9 @@ internal static class StreamFormat
     /// <summary>log2 of the largest page of any of QEMU's targets.</summary>
     internal const int MaxPageBits = 16;
 
+    /// <summary>The smallest page of any target.</summary>
+    internal const int MinPageSize = 1 << MinPageBits;
+
     /// <summary>The largest page of any target.</summary>
     internal const int MaxPageSize = 1 << MaxPageBits;
 

@@ -28,6 +28,18 @@ public abstract class StreamVisitor
     {
     }
 
+    /// <summary>The stream has no footers, as those of machine types before 2.4; told once, before the first section ends.</summary>
+    public virtual void OnNoFooters()
+    {
+    }
+
+    /// <summary>A section's end was found by what follows it, for nothing in the stream says where it is.</summary>
+    /// <param name="section">The section.</param>
+    /// <param name="isCertain">False if the stream's own end had to do.</param>
+    public virtual void OnSectionEndFound(StreamSection section, bool isCertain)
+    {
+    }
+
     /// <summary>A marker in a VFIO device's START, PART or END section; it and the data are in the section's data as well.</summary>
     /// <param name="section">The section.</param>
     /// <param name="marker">Which marker.</param>
@@ -42,7 +54,10 @@ public abstract class StreamVisitor
     {
     }
 
-    /// <summary>The size of the target's pages, if the first of them shows that it is not the one assumed; before that page.</summary>
+    /// <summary>
+    /// The size of the target's pages, if it is not the one assumed so far; before the page that shows it. It may come again
+    /// while there are only pages that stand for themselves: their offsets are right whatever the size.
+    /// </summary>
     public virtual void OnPageSize(int pageSize)
     {
     }

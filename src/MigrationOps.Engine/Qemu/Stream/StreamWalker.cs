@@ -9,7 +9,8 @@ namespace MigrationOps.Engine.Qemu;
 /// magic, version → [configuration] → ( section | command | package )* → EOF → [description] → anything
 /// </code>
 /// FULL sections carry no length. With the description at hand (see <see cref="StreamDescription"/>) their ends are known;
-/// without it a footer is looked for that is followed by something that can follow a footer.
+/// without it a footer is looked for that is followed by something that can follow a footer. Streams of machine types before
+/// 2.4, and of <c>-global migration.send-section-footer=off</c>, have no footers; the first section that ends shows it.
 /// </summary>
 public sealed class StreamWalker : IByteConsumer
 {
@@ -55,6 +56,12 @@ public sealed class StreamWalker : IByteConsumer
 
     /// <summary>The size of the target's pages.</summary>
     public long PageSize => _context.PageSize;
+
+    /// <summary>True once the stream and its description have been read: what follows is the rest of a file or volume.</summary>
+    public bool IsDone => _state == State.Trailing;
+
+    /// <summary>True if the size of a page is certain, false if the places of the pages so far only allow it.</summary>
+    internal bool IsPageSizeKnown => _context.KnownPageSize is not null;
 
     /// <summary>True once the EOF byte has been read.</summary>
     public bool ReachedEof => _state >= State.AfterEof;
@@ -114,7 +121,7 @@ public sealed class StreamWalker : IByteConsumer
             State.First => ReadFirst(ref reader),
             State.Element => ReadElement(ref reader),
             State.Body => ReadBody(ref reader, last),
-            State.Footer => ReadFooter(ref reader),
+            State.Footer => ReadFooter(ref reader, last),
             State.AfterEof => ReadAfterEof(ref reader),
             State.DescriptionHeader => ReadDescriptionHeader(ref reader),
             State.Description => ReadDescription(ref reader),
@@ -227,18 +234,35 @@ public sealed class StreamWalker : IByteConsumer
         return true;
     }
 
-    private bool ReadFooter(ref WireReader reader)
+    private bool ReadFooter(ref WireReader reader, bool last)
     {
         var section = _section!;
         long end = reader.Offset;
-        if (!SectionHeaders.TryReadFooterOf(ref reader, section.Id, out string? wrong))
+        if (_context.HasFooters != false)
         {
-            return false;
-        }
+            var rest = reader.Rest;
+            if (!SectionHeaders.TryReadFooterOf(ref reader, section.Id, out string? wrong))
+            {
+                return false;
+            }
 
-        if (wrong is not null)
-        {
-            throw WalkContext.Failure(StreamError.FooterMismatch, section, end, wrong);
+            // The first section shows whether the stream has footers at all; QEMU is told by the machine type.
+            bool? isNext = wrong is null || _context.HasFooters is not null || rest[0] == StreamFormat.Footer
+                ? false : SectionEnds.CanFollow(rest, end, last, _context);
+            switch (isNext)
+            {
+                case null:
+                    return false;
+                case true:
+                    _context.HasFooters = false;
+                    _context.Visitor.OnNoFooters();
+                    break;
+                case false when wrong is not null:
+                    throw WalkContext.Failure(StreamError.FooterMismatch, section, end, wrong);
+                default:
+                    _context.HasFooters = true;
+                    break;
+            }
         }
 
         _context.Visitor.OnSectionEnd(section, end - section.BodyOffset);
@@ -251,7 +275,7 @@ public sealed class StreamWalker : IByteConsumer
         switch (command.Id)
         {
             case StreamCommandId.PostcopyAdvise when command.Data.Length == 16:
-                _context.HostPageSizes = WireReader.BigEndian(command.Data).ReadUInt64("POSTCOPY_ADVISE");
+                NoteAdvice(command);
                 break;
             case StreamCommandId.Packaged when _context.PackageEnd >= 0:
                 throw WalkContext.Failure(StreamError.InvalidPackage, null, command.Offset, "A package starts inside another one");
@@ -261,6 +285,19 @@ public sealed class StreamWalker : IByteConsumer
         }
 
         _context.Visitor.OnCommand(command);
+    }
+
+    // The page sizes of the source's host, and the target's page size.
+    private void NoteAdvice(StreamCommand command)
+    {
+        var data = WireReader.BigEndian(command.Data);
+        _context.HostPageSizes = data.ReadUInt64("POSTCOPY_ADVISE");
+        ulong size = data.ReadUInt64("POSTCOPY_ADVISE");
+        if (_context.KnownPageSize is null && size is >= StreamFormat.MinPageSize and <= StreamFormat.MaxPageSize && ulong.IsPow2(size))
+        {
+            _context.KnownPageSize = (long)size;
+            _context.Visitor.OnPageSize((int)size);
+        }
     }
 
     private bool ReadAfterEof(ref WireReader reader)
@@ -327,6 +364,7 @@ public sealed class StreamWalker : IByteConsumer
             State.Element when _context.PackageEnd >= 0 => "a PACKAGED stream",
             State.Element => "or before a section's header; the EOF mark is missing",
             State.Body => $"the body of section {_section!.Display}, which starts at byte {_section.Offset:N0}",
+            State.Footer when _context.HasFooters == false => $"or behind section {_section!.Display}; the EOF mark is missing",
             State.Footer => $"the footer of section {_section!.Display}",
             State.DescriptionHeader => "the header of the description",
             State.Description => $"the description: {_descriptionLeft:N0} bytes of it are missing",

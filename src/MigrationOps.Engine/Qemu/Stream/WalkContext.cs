@@ -10,7 +10,13 @@ internal sealed class WalkContext(StreamVisitor visitor)
     /// <summary>Null until the stream, or somebody beforehand, has said it.</summary>
     internal long? KnownPageSize { get; set; }
 
-    internal long PageSize => KnownPageSize ?? StreamFormat.DefaultPageSize;
+    /// <summary>What the places of the pages so far allow, until the size is known for certain.</summary>
+    internal long LikelyPageSize { get; set; } = StreamFormat.DefaultPageSize;
+
+    internal long PageSize => KnownPageSize ?? LikelyPageSize;
+
+    /// <summary>Whether bodies end with a footer; null until the first of them has shown it.</summary>
+    internal bool? HasFooters { get; set; }
 
     internal bool IgnoreShared { get; set; }
 

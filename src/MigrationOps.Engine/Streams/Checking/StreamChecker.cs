@@ -12,11 +12,16 @@ internal sealed class StreamChecker(StreamContents contents)
     {
         if (contents.Failure is { } failure)
         {
-            _checks.Add(DeviceStateCheck.FromFailure("Structure", failure));
+            _checks.Add(new DeviceStateCheck("Structure", false, StreamPlaces.Tell(contents, failure), failure.RecommendedAction));
+            if (contents.Sections.Count == 0)
+            {
+                return new DeviceStateReport(contents.Name, _checks);
+            }
         }
         else
         {
-            Add("Structure", true, $"{contents.Sections.Count + contents.SectionsOmitted:N0} sections with their footers, {contents.Length:N0} bytes");
+            Add("Structure", true, $"{contents.Sections.Count + contents.SectionsOmitted:N0} sections {(contents.HasFooters ? "with their footers" : "without footers")}, {contents.Length - contents.TrailingBytes:N0} bytes"
+                + (contents.HasFooters ? "" : $"; {StreamNotes.NoFooters}"));
         }
 
         CheckHandlers();
@@ -24,9 +29,7 @@ internal sealed class StreamChecker(StreamContents contents)
         CheckDevices();
         CheckRam();
         CheckChannels();
-        Add("TrailingBytes", contents.TrailingBytes == 0,
-            contents.TrailingBytes == 0 ? "nothing follows the stream" : $"{contents.TrailingBytes:N0} bytes follow the stream",
-            "Find out who appended to the file. QEMU loads such a stream and ignores them.");
+        Add("TrailingBytes", true, contents.TrailingBytes == 0 ? "nothing follows the stream" : StreamNotes.Trailing(contents));
         return new DeviceStateReport(contents.Name, _checks);
     }
 
@@ -34,17 +37,33 @@ internal sealed class StreamChecker(StreamContents contents)
     {
         var open = contents.Sections.Where(s => s.Header.Kind == SectionKind.Start).Select(s => s.Header)
             .ExceptBy(contents.Sections.Where(s => s.Header.Kind is SectionKind.End or SectionKind.Full).Select(s => s.Header.Id), h => h.Id)
-            .Select(h => h.Display).ToList();
-        Add("Handlers", open.Count == 0, open.Count == 0 ? "every iterative handler has ended" : $"not ended: {string.Join(", ", open)}", SaveAgain);
+            .ToList();
+        if (contents.ReachedEof && open is [{ IdStr: "ram" }])
+        {
+            Add("Handlers", true, StreamNotes.RamNotEnded);
+            return;
+        }
+
+        Add("Handlers", open.Count == 0, open.Count == 0 ? "every iterative handler has ended" : $"not ended: {string.Join(", ", open.Select(h => h.Display))}",
+            contents.ReachedEof ? "QEMU does not look for the ends and may load it, without what they would have brought. Look for another copy, or save the VM again." : SaveAgain);
     }
 
     private void CheckDescription()
     {
+        if (contents.DescriptionFailure is { } failure)
+        {
+            _checks.Add(new DeviceStateCheck("Description", false, StreamPlaces.Tell(contents, failure), failure.RecommendedAction));
+            return;
+        }
+
         bool described = contents.DescriptionJson is not null && contents.Description is not null;
         string detail = described ? $"{contents.Description!.Devices.Count} devices are described, every body has its length"
-            : contents.IsPostcopy ? "none, as in every postcopy stream" : "the stream has none";
-        Add("Description", described || contents.IsPostcopy, detail,
-            "A stream that is cut after its EOF mark looks like this, and so does one of a machine type before 2.3. Save the VM again.");
+            : contents.IsPostcopy ? "none, as in every postcopy stream"
+            : contents.ReachedEof ? "the stream has none" : "the stream ends before it";
+        Add("Description", described || contents.IsPostcopy, detail, contents.ReachedEof
+            ? "QEMU does not read it, so that it may load the stream. Machine types before 2.3 and suppress-vmdesc=on write none; with others the file may have been cut behind the EOF mark."
+                + (contents.IsEndUncertain ? " Without footers and description nothing shows whether the last device is whole." : "")
+            : SaveAgain);
     }
 
     private void CheckDevices()
@@ -97,11 +116,10 @@ internal sealed class StreamChecker(StreamContents contents)
         var plugged = contents.FullSections.Select(s => s.Header.IdStr).Where(name => name.Contains("/virtio-mem", StringComparison.Ordinal))
             .Select(DevicePath).ToHashSet();
         int partial = 0;
-        bool ignoreShared = contents.HasCapability(StreamFormat.IgnoreSharedCapability);
         var missing = new List<string>();
         foreach (var ram in contents.Ram)
         {
-            bool mayBeShared = ignoreShared && ram.Received == 0;
+            bool mayBeShared = StreamNotes.IsShared(contents, ram);
             if (!ram.Map.IsExact)
             {
                 missing.Add($"{ram.Block.Name}: not told, for lack of memory");
@@ -116,12 +134,13 @@ internal sealed class StreamChecker(StreamContents contents)
             }
         }
 
-        int shared = ignoreShared ? contents.Ram.Count(r => r.Received == 0) : 0;
+        int shared = contents.Ram.Count(r => StreamNotes.IsShared(contents, r));
         Add("RamCoverage", missing.Count == 0,
             missing.Count == 0 ? $"{contents.Ram.Count} blocks, every page{(shared > 0 ? $"; {shared} are shared memory that stays where it is" : "")}{(partial > 0 ? $"; {partial} of virtio-mem as far as they are plugged" : "")}"
                 : $"missing: {string.Join("; ", missing)}",
             contents.MultifdFlushes > 0 && contents.Channels.Count == 0
                 ? "The pages travelled over multifd channels: give the folder that has them as well."
+                : contents.Failure is null ? "QEMU does not count the pages: it may load the stream, and the missing ones are zero in the new VM. Look for another copy, or save the VM again."
                 : SaveAgain);
         long filled = contents.Ram.Sum(r => r.Filled);
         if (filled > 0)

@@ -14,7 +14,7 @@ internal static class DeviceDecoder
         var header = section.Header;
         var described = contents.Description?.Find(header.IdStr, header.InstanceId)
             ?? throw new StreamException(StreamError.NoDescription,
-                $"The fields of {header.Display} at byte {header.Offset:N0} have no names: the stream has no description of it.")
+                $"The fields of {header.Display} at byte {header.Offset:N0} have no names: the stream has no description of it.{(contents.DescriptionFailure is { } failure ? " " + failure.Message : "")}")
             { Section = header.Display, ByteOffset = header.Offset };
         var root = new FieldDecoder(contents.Bytes!, contents.Budget, header.Display).Decode(described, header.BodyOffset, section.BodyLength);
         foreach (var node in root.All().Where(n => n.Type == VirtioType && n.Size is > 0 and <= MaxVirtio).ToList())

@@ -196,6 +196,7 @@ internal sealed class FieldDecoder(StreamBytes bytes, MemoryBudget budget, strin
     }
 
     private StreamException Mismatch(long offset, string what)
-        => new(StreamError.DescriptionMismatch, $"Section {section} is not as the stream describes it: at byte {offset:N0} {what}.")
+        => new(StreamError.DescriptionMismatch, $"Section {section} is not as the stream describes it: at byte {offset:N0} {what}.",
+            action: "The state and the description, which the same QEMU wrote, contradict each other: one of them was changed. If it is the state, QEMU refuses or misreads it. Look for another copy of the stream.")
         { Section = section, ByteOffset = offset };
 }

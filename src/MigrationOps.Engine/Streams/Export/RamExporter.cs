@@ -120,7 +120,11 @@ internal sealed class RamImage(SafeFileHandle file, string name, MemoryBudget bu
     /// <summary>Pages are the same size in a whole stream; the reader knows it once RAM begins.</summary>
     internal int PageSize => _pageSize != 0 ? _pageSize : throw new InvalidOperationException("The page size is set before pages come.");
 
-    internal void SetPageSize(long pageSize) => _pageSize = (int)pageSize;
+    internal void SetPageSize(long pageSize)
+    {
+        _written?.Rescale(_block!.Length / pageSize, _pageSize, pageSize);
+        _pageSize = (int)pageSize;
+    }
 
     internal void Write(long pageOffset, ReadOnlySpan<byte> page)
     {

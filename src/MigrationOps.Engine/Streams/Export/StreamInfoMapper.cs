@@ -14,7 +14,7 @@ internal static class StreamInfoMapper
         Path = path,
         Format = FormatOf(contents),
         Complete = contents.Failure is null && contents.ReachedEof,
-        Failure = contents.Failure?.Message ?? "",
+        Failure = contents.Failure is { } failure ? StreamPlaces.Tell(contents, failure) : "",
         FailureOffset = contents.Failure?.ByteOffset,
         MachineType = contents.Configuration?.MachineType ?? "",
         Version = (int)StreamFormat.Version,
@@ -22,9 +22,9 @@ internal static class StreamInfoMapper
         PageSize = (int)contents.PageSize,
         Capabilities = [.. contents.Configuration?.Capabilities ?? []],
         Length = contents.Length,
-        Sections = [.. contents.Sections.Select(Map)],
+        Sections = [.. contents.Sections.Select(s => Map(s, contents.HasFooters ? FooterLength : 0))],
         SectionsOmitted = contents.SectionsOmitted,
-        RamBlocks = [.. contents.Ram.Select(Map)],
+        RamBlocks = [.. contents.Ram.Select(r => Map(contents, r))],
         Commands = [.. contents.Commands.Select(c => new MigrationStreamCommand { Name = c.Id.ToString(), Offset = c.Offset, Data = Convert.ToHexStringLower(c.Data) })],
         CommandsOmitted = contents.CommandsOmitted,
         Devices = [.. contents.FullSections.Select(s => MapDevice(contents, path, s))],
@@ -32,6 +32,7 @@ internal static class StreamInfoMapper
         Postcopy = contents.IsPostcopy,
         DescriptionOffset = contents.DescriptionJson is null ? null : contents.DescriptionOffset,
         TrailingBytes = contents.TrailingBytes,
+        Notes = [.. StreamNotes.Of(contents)],
     };
 
     internal static MigrationStreamDevice MapDevice(StreamContents contents, string path, SectionContents section, StateNode? fields = null)
@@ -57,10 +58,11 @@ internal static class StreamInfoMapper
     private static string FormatOf(StreamContents contents)
     {
         string stream = contents.Channels.Count > 0 ? "multifd archive" : contents.HasCapability(StreamFormat.MappedRamCapability) ? "mapped-ram" : "stream";
-        return contents.Libvirt is { } image ? $"libvirt {image.Compression} {stream}" : stream;
+        return contents.Libvirt is { } image ? $"libvirt {image.Compression} {stream}"
+            : contents.Compression is { } compression ? $"{compression} {stream}" : stream;
     }
 
-    private static MigrationStreamSection Map(SectionContents section) => new()
+    private static MigrationStreamSection Map(SectionContents section, int footerLength) => new()
     {
         Kind = section.Header.Kind.ToString(),
         Id = section.Header.Id,
@@ -68,12 +70,12 @@ internal static class StreamInfoMapper
         InstanceId = section.Header.InstanceId,
         Version = section.Header.VersionId,
         Offset = section.Header.Offset,
-        Length = section.Header.BodyOffset - section.Header.Offset + section.BodyLength + FooterLength,
+        Length = section.Header.BodyOffset - section.Header.Offset + section.BodyLength + footerLength,
         BodyOffset = section.Header.BodyOffset,
         BodyLength = section.BodyLength,
     };
 
-    private static MigrationRamBlock Map(RamBlockContents ram) => new()
+    private static MigrationRamBlock Map(StreamContents contents, RamBlockContents ram) => new()
     {
         Name = ram.Block.Name,
         Size = ram.Block.Length,
@@ -85,7 +87,7 @@ internal static class StreamInfoMapper
         XbzrlePages = ram.Xbzrle,
         CompressedPages = ram.Compressed,
         MultifdPages = ram.Multifd,
-        MissingPages = !ram.Map.IsExact ? null : ram.IsMapped ? 0 : ram.Map.Pages - ram.Map.Seen,
+        MissingPages = !ram.Map.IsExact ? null : ram.IsMapped || StreamNotes.IsShared(contents, ram) ? 0 : ram.Map.Pages - ram.Map.Seen,
         PageOrder = ram.Order.ToString("x16", CultureInfo.InvariantCulture),
         Address = ram.Block.Address,
         HostPageSize = ram.Block.HostPageSize,

@@ -70,11 +70,18 @@ internal sealed class ContentsBuilder(StreamContents contents, SpooledBytes? spo
 
     public override void OnPageSize(int pageSize)
     {
-        contents.PageSize = pageSize;
         Pages?.SetPageSize(pageSize);
-        for (int i = 0; i < contents.Ram.Count; i++)
+        contents.SetPageSize(pageSize);
+    }
+
+    public override void OnNoFooters() => contents.HasFooters = false;
+
+    public override void OnSectionEndFound(StreamSection section, bool isCertain)
+    {
+        if (!contents.HasFooters)
         {
-            contents.Ram[i] = new RamBlockContents(contents.Ram[i].Block, pageSize, contents.Budget);
+            contents.EndsFound++;
+            contents.IsEndUncertain |= !isCertain;
         }
     }
 

@@ -1,5 +1,4 @@
 using System.Buffers.Binary;
-using Microsoft.Win32.SafeHandles;
 using MigrationOps.Engine.Qemu;
 
 namespace MigrationOps.Engine.Streams;
@@ -16,18 +15,18 @@ internal static class DescriptionLocator
     private static ReadOnlySpan<byte> Head => [StreamFormat.Eof, StreamFormat.Description, 0];
 
     /// <summary>Gives the description, or null if the file's tail does not have one that can be read.</summary>
-    internal static StreamDescription? Find(SafeFileHandle file, long start, MemoryBudget budget)
+    internal static StreamDescription? Find(FileInput file, MemoryBudget budget)
     {
-        long end = RandomAccess.GetLength(file);
+        long end = file.Length;
         var window = new byte[64 * 1024];
         long position = end;
-        long lowest = Math.Max(start, end - StreamFormat.MaxDescription - window.Length);
+        long lowest = Math.Max(0, end - StreamFormat.MaxDescription - window.Length);
         while (position > lowest)
         {
             // The head is EOF, type, length (its first byte 0 by the limit) and a brace; windows overlap by it.
             int count = (int)Math.Min(window.Length, position - lowest);
             position -= count;
-            int got = RandomAccess.Read(file, window.AsSpan(0, count), position);
+            int got = file.Read(position, window.AsSpan(0, count));
             if (FindIn(file, window.AsSpan(0, got), position, end, budget, out var description))
             {
                 return description;
@@ -42,7 +41,7 @@ internal static class DescriptionLocator
         return null;
     }
 
-    private static bool FindIn(SafeFileHandle file, Span<byte> window, long position, long end, MemoryBudget budget, out StreamDescription? description)
+    private static bool FindIn(FileInput file, Span<byte> window, long position, long end, MemoryBudget budget, out StreamDescription? description)
     {
         description = null;
         int limit = window.Length;
@@ -68,7 +67,7 @@ internal static class DescriptionLocator
             }
 
             var bytes = new byte[length];
-            RandomAccess.Read(file, bytes, json);
+            file.Read(json, bytes);
             long before = budget.Used;
             try
             {

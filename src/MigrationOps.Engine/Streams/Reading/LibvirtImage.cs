@@ -14,6 +14,9 @@ internal sealed record LibvirtImage(int Version, long DataLength, bool WasRunnin
 {
     internal const int HeaderLength = 92;
 
+    /// <summary>How errors call the part before the stream; bytes in it count from the start of the file.</summary>
+    internal const string SectionName = "libvirt header";
+
     private const int MaxDataLength = 64 << 20;
     private static readonly string[] Compressions = ["raw", "gzip", "bzip2", "xz", "lzop", "zstd", "sparse"];
 
@@ -57,8 +60,17 @@ internal sealed record LibvirtImage(int Version, long DataLength, bool WasRunnin
             : throw Invalid(StreamError.LimitExceeded, 20, $"is a libvirt save image with {length:N0} bytes of XML");
 
         StreamException Invalid(StreamError reason, long offset, string what)
-            => new(reason, $"'{name}' {what}, at byte {offset}.") { ByteOffset = offset, Target = name, Section = "libvirt header" };
+            => new(reason, $"'{name}' {what}, at byte {offset}.") { ByteOffset = offset, Target = name, Section = SectionName };
     }
+
+    /// <summary>What an image is that ends before its stream.</summary>
+    internal StreamException Truncated(long length) => new(StreamError.Truncated,
+        $"The libvirt save image ends at byte {length:N0} of the file, inside the domain's XML, which reaches to byte {StreamOffset:N0}: nothing of the stream is there.",
+        action: "Look for another copy of the image, or save the VM again. Check that the disk was not full.")
+    {
+        ByteOffset = length,
+        Section = SectionName,
+    };
 
     public override string ToString() => new StringBuilder("libvirt save image, ").Append(Compression).ToString();
 }

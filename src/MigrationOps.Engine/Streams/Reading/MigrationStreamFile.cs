@@ -29,10 +29,16 @@ internal static class MigrationStreamFile
     /// </summary>
     internal static StreamContents Read(StreamSource source, StreamReadOptions options, TransferScope scope)
     {
-        var contents = new StreamContents(new MemoryBudget(options.MaxMemory)) { Name = source.Name, Libvirt = source.Libvirt };
+        var contents = source.Refusal is not null ? Refused(source, options)
+            : source.File is { } file ? new FileWalk(source, file, options, scope).Read()
+            : ReadForward(source, options, scope);
         try
         {
-            ReadMain(contents, source, options, scope);
+            if (source.Libvirt is { IsPartial: true } && contents.Failure is null)
+            {
+                contents.Failure = new StreamException(StreamError.Truncated, $"libvirt had not finished the save image '{source.Name}'.") { Target = source.Name };
+            }
+
             foreach (var channel in source.Channels)
             {
                 ReadChannel(contents, channel, options, scope);
@@ -47,62 +53,104 @@ internal static class MigrationStreamFile
         }
     }
 
-    private static void ReadMain(StreamContents contents, StreamSource source, StreamReadOptions options, TransferScope scope)
+    /// <summary>Contents without anything in them yet.</summary>
+    internal static StreamContents NewContents(StreamSource source, StreamReadOptions options) => new(new MemoryBudget(options.MaxMemory))
     {
-        SpooledBytes? spool = null;
-        if (source.CanSeek)
-        {
-            contents.Bytes = new FileBytes(source.Handle, source.BaseOffset);
-        }
-        else if (options.KeepBodies || options.KeepAllBodies)
-        {
-            contents.Bytes = spool = new SpooledBytes();
-        }
+        Name = source.Name,
+        Libvirt = source.Libvirt,
+        Compression = source.Compression,
+        BaseOffset = source.BaseOffset,
+    };
 
-        var known = source.CanSeek ? DescriptionLocator.Find(source.Handle, source.BaseOffset, contents.Budget) : null;
-        var builder = new ContentsBuilder(contents, spool, options.KeepAllBodies) { Pages = options.Pages };
-        var walker = new StreamWalker(builder, known);
-        try
-        {
-            contents.PageSize = walker.PageSize;
-            contents.Length = StreamPump.Run(source.Input, walker, scope);
-            ReadDescription(contents, known);
-        }
-        catch (StreamException e)
-        {
-            contents.Failure = e;
-            contents.Length = Math.Max(contents.Length, walker.Offset);
-            if (contents.Description is null && known is not null && e.Reason != StreamError.InvalidDescription)
-            {
-                contents.Description = known;
-            }
-        }
-
-        if (source.Libvirt is { IsPartial: true } && contents.Failure is null)
-        {
-            contents.Failure = new StreamException(StreamError.Truncated, $"libvirt had not finished the save image '{source.Name}'.") { Target = source.Name };
-        }
-    }
-
-    private static void ReadDescription(StreamContents contents, StreamDescription? known)
+    /// <summary>
+    /// Holds what was walked against the description behind it. QEMU does not read descriptions: one that is of no use makes the
+    /// stream harder to read, and no worse.
+    /// </summary>
+    /// <param name="contents">What was walked.</param>
+    /// <param name="isPageSizeKnown">True if the stream itself showed the size of a page.</param>
+    internal static void ReadDescription(StreamContents contents, bool isPageSizeKnown)
     {
         if (contents.DescriptionJson is not { } json)
         {
             return;
         }
 
-        var description = StreamDescription.Parse(json, contents.Budget);
-        contents.Description = description;
-        contents.PageSize = description.PageSize;
-        foreach (var section in contents.FullSections)
+        StreamDescription description;
+        try
         {
-            var described = description.Find(section.Header.IdStr, section.Header.InstanceId)
-                ?? throw WalkContext.Failure(StreamError.DescriptionMismatch, section.Header, section.Header.Offset, "The description does not have this device");
-            if (described.ByteLength != section.BodyLength)
-            {
-                throw WalkContext.Failure(StreamError.DescriptionMismatch, section.Header, section.Header.BodyOffset,
-                    $"The body has {section.BodyLength:N0} bytes and is described with {described.ByteLength:N0}" + (known is null ? "" : " at the end of the file"));
-            }
+            description = StreamDescription.Parse(json, contents.Budget);
+        }
+        catch (StreamException e) when (e.Reason != StreamError.LimitExceeded)
+        {
+            contents.DescriptionFailure = e;
+            return;
+        }
+
+        contents.Description = description;
+        if (!isPageSizeKnown && contents.PageSize != description.PageSize)
+        {
+            contents.SetPageSize(description.PageSize);
+        }
+
+        contents.DescriptionFailure = contents.PageSize != description.PageSize && contents.Ram.Exists(r => r.Received > 0)
+            ? WalkContext.Failure(StreamError.DescriptionMismatch, null, contents.DescriptionOffset,
+                $"The description names pages of {description.PageSize:N0} bytes, those of the stream have {contents.PageSize:N0}; the description is")
+            : contents.FullSections.Select(s => Mismatch(description, s)).FirstOrDefault(e => e is not null);
+    }
+
+    private static StreamException? Mismatch(StreamDescription description, SectionContents section)
+    {
+        var described = description.Find(section.Header.IdStr, section.Header.InstanceId);
+        return described is null
+            ? WalkContext.Failure(StreamError.DescriptionMismatch, section.Header, section.Header.Offset, "The description does not have this device")
+            : described.ByteLength != section.BodyLength
+                ? WalkContext.Failure(StreamError.DescriptionMismatch, section.Header, section.Header.BodyOffset,
+                    $"The body has {section.BodyLength:N0} bytes and is described with {described.ByteLength:N0}")
+            : null;
+    }
+
+    private static StreamContents Refused(StreamSource source, StreamReadOptions options)
+    {
+        var contents = NewContents(source, options);
+        contents.Failure = source.Refusal;
+        return contents;
+    }
+
+    private static StreamContents ReadForward(StreamSource source, StreamReadOptions options, TransferScope scope)
+    {
+        var contents = NewContents(source, options);
+        SpooledBytes? spool = options.KeepBodies || options.KeepAllBodies ? new SpooledBytes() : null;
+        contents.Bytes = spool;
+        var walker = new StreamWalker(new ContentsBuilder(contents, spool, options.KeepAllBodies) { Pages = options.Pages });
+        try
+        {
+            contents.Length = StreamPump.Run(source.Forward!, walker, scope);
+            ReadDescription(contents, walker.IsPageSizeKnown);
+        }
+        catch (StreamException e)
+        {
+            Fail(contents, walker, e);
+        }
+        catch
+        {
+            contents.Dispose();
+            throw;
+        }
+
+        return contents;
+    }
+
+    /// <summary>Notes what ended a walk. Behind the EOF mark it is the description's fault, which QEMU does not read.</summary>
+    internal static void Fail(StreamContents contents, StreamWalker walker, StreamException failure)
+    {
+        contents.Length = Math.Max(contents.Length, walker.Offset);
+        if (walker.ReachedEof && failure.Reason is not (StreamError.LimitExceeded or StreamError.Decompression))
+        {
+            contents.DescriptionFailure = failure;
+        }
+        else
+        {
+            contents.Failure = failure;
         }
     }
 

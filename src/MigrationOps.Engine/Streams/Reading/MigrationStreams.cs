@@ -25,7 +25,7 @@ public sealed record MigrationStreamInput
     public long MaxMemory { get; init; } = MemoryBudget.Default;
 
     internal StreamSource Open(TransferScope scope)
-        => Forward is null ? StreamSource.Open(Path, Offset, Snapshot, scope) : StreamSource.Forward(Path, Forward);
+        => Forward is null ? StreamSource.Open(Path, Offset, Snapshot, scope) : StreamSource.FromForward(Path, Forward);
 }
 
 /// <summary>
@@ -100,7 +100,17 @@ public static class MigrationStreams
 
     /// <summary>Checks that the stream is whole.</summary>
     public static DeviceStateReport Test(MigrationStreamInput input, TransferScope? scope = null)
-        => Read(input, keepBodies: true, scope, contents => new StreamChecker(contents).Check());
+    {
+        try
+        {
+            return Read(input, keepBodies: true, scope, contents => new StreamChecker(contents).Check());
+        }
+        catch (StreamException e)
+        {
+            // What can be opened and is no stream has an answer as well.
+            return new DeviceStateReport(input.Path, [DeviceStateCheck.FromFailure("Structure", e)]);
+        }
+    }
 
     /// <summary>The snapshots of a qcow2 image, in the order of its table; null if the file is no such image.</summary>
     /// <param name="input">The image; only its path and offset count.</param>
@@ -197,7 +207,7 @@ public static class MigrationStreams
 
     private static void ThrowIfForeign(StreamContents contents)
     {
-        if (contents.Failure is { Reason: StreamError.NotAStream or StreamError.UnsupportedVersion, ByteOffset: < 8 })
+        if (contents.Failure is { Reason: StreamError.NotAStream } or { Reason: StreamError.UnsupportedVersion, ByteOffset: < 8 })
         {
             throw Failure(contents);
         }
@@ -206,7 +216,7 @@ public static class MigrationStreams
     private static StreamException Failure(StreamContents contents)
     {
         var failure = contents.Failure!;
-        return new StreamException(failure.Reason, $"'{contents.Name}': {failure.Message}", failure, failure.RecommendedAction)
+        return new StreamException(failure.Reason, $"'{contents.Name}': {StreamPlaces.Tell(contents, failure)}", failure, failure.RecommendedAction)
         {
             ByteOffset = failure.ByteOffset,
             Section = failure.Section,

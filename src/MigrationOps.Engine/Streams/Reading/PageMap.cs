@@ -12,12 +12,13 @@ internal sealed class PageMap(long pages, MemoryBudget budget)
     private const int PieceShift = 15;
     private const int PieceBytes = (1 << PieceShift) / 8;
 
+    private long _taken;
     private ulong[]?[]? _pieces;
     private ulong[]? _piece;
     private long _pieceIndex = -1;
 
     /// <summary>How many pages the block has.</summary>
-    internal long Pages { get; } = pages;
+    internal long Pages { get; private set; } = pages;
 
     /// <summary>How many different pages have come.</summary>
     internal long Seen { get; private set; }
@@ -56,12 +57,42 @@ internal sealed class PageMap(long pages, MemoryBudget budget)
         }
     }
 
+    /// <summary>Counts in pages of another size from now on. The place of every page that has come is a multiple of both.</summary>
+    internal void Rescale(long pages, long from, long to)
+    {
+        Pages = pages;
+        if (_pieces is not { } old)
+        {
+            return;
+        }
+
+        budget.Return(_taken);
+        (_pieces, _piece, _pieceIndex, _taken, Seen) = (null, null, -1, 0, 0);
+        for (long i = 0; i < old.Length; i++)
+        {
+            for (int w = 0; w < (old[i]?.Length ?? 0); w++)
+            {
+                for (ulong word = old[i]![w]; word != 0; word &= word - 1)
+                {
+                    Mark(((i << PieceShift) + (w << 6) + BitOperations.TrailingZeroCount(word)) * from / to);
+                }
+            }
+        }
+    }
+
+    private bool Take(long bytes)
+    {
+        bool taken = budget.TryTake(bytes);
+        _taken += taken ? bytes : 0;
+        return taken;
+    }
+
     private bool Select(long index)
     {
         if (_pieces is null)
         {
             long count = (Pages >> PieceShift) + 1;
-            if (!IsExact || count > int.MaxValue / 16 || !budget.TryTake(count * 8))
+            if (!IsExact || count > int.MaxValue / 16 || !Take(count * 8))
             {
                 return IsExact = false;
             }
@@ -72,7 +103,7 @@ internal sealed class PageMap(long pages, MemoryBudget budget)
         var piece = _pieces[index];
         if (piece is null)
         {
-            if (!budget.TryTake(PieceBytes + 32))
+            if (!Take(PieceBytes + 32))
             {
                 return IsExact = false;
             }
@@ -91,6 +122,9 @@ internal sealed class RamBlockContents(RamBlock block, long pageSize, MemoryBudg
     internal RamBlock Block { get; } = block;
 
     internal PageMap Map { get; } = new(block.Length / pageSize, budget);
+
+    /// <summary>Counts in pages of another size from now on.</summary>
+    internal void Rescale(long from, long to) => Map.Rescale(Block.Length / to, from, to);
 
     internal long Normal { get; set; }
 

@@ -17,13 +17,19 @@ public static class RamBlockList
         ArgumentNullException.ThrowIfNull(scope);
         var collector = new Collector();
         var walker = new StreamWalker(collector);
-        byte[] buffer = new byte[64 * 1024];
+        byte[] buffer = new byte[384 * 1024];
         int kept = 0;
         using var source = StreamSource.Open(path, offset: 0, snapshot: null, scope);
+        if (source.Refusal is { } refusal)
+        {
+            throw refusal;
+        }
+
+        var input = source.Forward ?? new FileInputStream(source.File!);
         while (!collector.IsComplete)
         {
             scope.CancellationToken.ThrowIfCancellationRequested();
-            int count = Read(source, buffer.AsSpan(kept));
+            int count = Read(input, source.Name, buffer.AsSpan(kept));
             kept += count;
             int used = walker.Feed(buffer.AsSpan(0, kept), last: count == 0);
             if (count == 0)
@@ -38,15 +44,15 @@ public static class RamBlockList
         return collector.Blocks;
     }
 
-    private static int Read(StreamSource source, Span<byte> buffer)
+    private static int Read(Stream input, string name, Span<byte> buffer)
     {
         try
         {
-            return source.Input.Read(buffer);
+            return input.Read(buffer);
         }
         catch (IOException e)
         {
-            throw new WireException(WireError.InputOutput, $"The stream '{source.Name}' cannot be read: {e.Message}", e) { Target = source.Name };
+            throw new WireException(WireError.InputOutput, $"The stream '{name}' cannot be read: {e.Message}", e) { Target = name };
         }
     }
 

@@ -25,6 +25,24 @@ internal sealed class StreamContents(MemoryBudget budget) : IDisposable
 
     internal long PageSize { get; set; } = StreamFormat.DefaultPageSize;
 
+    /// <summary>False if no section ends with a footer.</summary>
+    internal bool HasFooters { get; set; } = true;
+
+    /// <summary>Devices whose end was found by the header behind it, for lack of a footer and a description.</summary>
+    internal int EndsFound { get; set; }
+
+    /// <summary>True if nothing but the file's end shows where the last section ends.</summary>
+    internal bool IsEndUncertain { get; set; }
+
+    /// <summary>Why the description is of no use; the stream itself may be whole, and QEMU does not read descriptions.</summary>
+    internal StreamException? DescriptionFailure { get; set; }
+
+    /// <summary>How the stream was compressed as a whole; null if it was not, or in a libvirt image.</summary>
+    internal string? Compression { get; set; }
+
+    /// <summary>Where the stream starts in the file.</summary>
+    internal long BaseOffset { get; set; }
+
     internal List<SectionContents> Sections { get; } = [];
 
     /// <summary>PART sections beyond those that are listed.</summary>
@@ -54,6 +72,9 @@ internal sealed class StreamContents(MemoryBudget budget) : IDisposable
 
     internal long TrailingBytes { get; set; }
 
+    /// <summary>What the bytes behind the stream are, as far as they were looked at.</summary>
+    internal string TrailingKind { get; set; } = "";
+
     /// <summary>Bytes of the main stream.</summary>
     internal long Length { get; set; }
 
@@ -70,6 +91,13 @@ internal sealed class StreamContents(MemoryBudget budget) : IDisposable
 
     /// <summary>The sections of devices that were saved at once, in the order of the stream.</summary>
     internal IEnumerable<SectionContents> FullSections => Sections.Where(s => s.Header.Kind == SectionKind.Full);
+
+    /// <summary>Counts all pages in another size from now on.</summary>
+    internal void SetPageSize(long pageSize)
+    {
+        Ram.ForEach(r => r.Rescale(PageSize, pageSize));
+        PageSize = pageSize;
+    }
 
     public void Dispose() => Bytes?.Dispose();
 }

@@ -1,6 +1,4 @@
-using System.Buffers.Binary;
 using System.IO.Compression;
-using Microsoft.Win32.SafeHandles;
 using MigrationOps.Engine.Native;
 using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Wire;
@@ -8,62 +6,53 @@ using MigrationOps.Engine.Wire;
 namespace MigrationOps.Engine.Streams;
 
 /// <summary>
-/// A migration stream to read: a file (bare or at an offset), a libvirt save image, the folder of a multifd migration,
-/// or anything that can be read forward only.
+/// A migration stream to read: a file or block device (bare or at an offset), a libvirt save image, either of them compressed,
+/// the folder of a multifd migration, or anything that can be read forward only.
 /// </summary>
 internal sealed class StreamSource : IDisposable
 {
     // The most that an ordinary user may have.
     private const int PipeSize = 1 << 20;
 
-    private readonly Stream _owner;
-    private readonly List<FileStream> _channels = [];
-    private Qcow2Image? _image;
+    // What tells a file's kind; a stream's own is told by its first four bytes.
+    private const int StartLength = 4096;
 
-    private StreamSource(string name, Stream owner)
-    {
-        Name = name;
-        _owner = owner;
-        Input = owner;
-    }
+    private readonly List<IDisposable> _owned = [];
+    private readonly List<FileStream> _channels = [];
+
+    private StreamSource(string name) => Name = name;
 
     /// <summary>What errors call it.</summary>
     internal string Name { get; }
 
-    /// <summary>The stream, positioned at its first byte.</summary>
-    internal Stream Input { get; private set; }
+    /// <summary>The stream, positioned at its first byte, if it can be read forward only; else null.</summary>
+    internal Stream? Forward { get; private set; }
+
+    /// <summary>The stream in a file or on a block device; else null.</summary>
+    internal FileInput? File { get; private set; }
 
     internal LibvirtImage? Libvirt { get; private set; }
 
-    /// <summary>Where the stream starts in the file.</summary>
+    /// <summary>How the whole file is compressed; null if it is not, or in a libvirt image.</summary>
+    internal string? Compression { get; private set; }
+
+    /// <summary>Where the stream starts in the file, or among the bytes that a program decompressed.</summary>
     internal long BaseOffset { get; private set; }
+
+    /// <summary>Why what is there is no stream that can be read; null if it may be one.</summary>
+    internal StreamException? Refusal { get; private set; }
 
     /// <summary>The recorded multifd channels.</summary>
     internal IReadOnlyList<FileStream> Channels => _channels;
 
-    /// <summary>True if bytes can be read again and stepped over.</summary>
-    internal bool CanSeek => Input is FileStream { CanSeek: true };
-
-    internal SafeFileHandle Handle => ((FileStream)Input).SafeFileHandle;
-
-    /// <summary>Opens a path: a file, a named pipe, or the folder of an archive.</summary>
+    /// <summary>Opens a path: a file, a block device, a named pipe, or the folder of an archive.</summary>
     /// <param name="path">The path.</param>
     /// <param name="offset">Bytes before the stream, as in QEMU's <c>file:PATH,offset=N</c>.</param>
     /// <param name="snapshot">Which snapshot's state of a qcow2 image; null for the only one.</param>
     /// <param name="scope">How long a pipe may give nothing, and cancellation; it stays the caller's.</param>
     internal static StreamSource Open(string path, long offset, string? snapshot, TransferScope scope)
     {
-        if (Directory.Exists(path))
-        {
-            return OpenArchive(path);
-        }
-
-        if (File.Exists(path) && FileKinds.Of(path) != FileKind.Regular)
-        {
-            return OpenPipe(path, scope);
-        }
-
-        if (Qcow2Image.TryOpen(path, offset) is { } image)
+        if (IsSeekable(path) && Qcow2Image.TryOpen(path, offset) is { } image)
         {
             return OpenSnapshot(image, snapshot);
         }
@@ -74,37 +63,57 @@ internal sealed class StreamSource : IDisposable
             { Target = path };
         }
 
-        var file = OpenFile(path);
+        var source = new StreamSource(path);
         try
         {
-            if (file.CanSeek)
+            if (Directory.Exists(path))
             {
-                file.Position = offset;
+                StreamArchive.Open(path, out var main, source._channels);
+                source.Own(main);
+                source.EnterFile(main, 0);
+            }
+            else if (System.IO.File.Exists(path) && !IsSeekable(path))
+            {
+                // A pipe is opened and read with a deadline: its writer may never come.
+                var handle = OpenForReading.NonBlocking(path);
+                Fcntl.TrySetPipeSize(handle, PipeSize);
+                source.EnterForward(source.Own(new FdStream(handle, FileAccess.Read, scope, path)));
+            }
+            else
+            {
+                source.EnterFile(source.Own(OpenFile(path)), offset);
             }
 
-            return From(path, file, offset);
+            return source;
         }
         catch
         {
-            file.Dispose();
+            source.Dispose();
             throw;
         }
     }
 
     /// <summary>Takes a stream that can only be read forward; it is disposed with the source.</summary>
-    internal static StreamSource Forward(string name, Stream input) => From(name, input, 0);
+    internal static StreamSource FromForward(string name, Stream input)
+    {
+        var source = new StreamSource(name);
+        source.EnterForward(source.Own(input));
+        return source;
+    }
 
     public void Dispose()
     {
-        if (!ReferenceEquals(Input, _owner))
+        // What reads another one goes before it.
+        for (int i = _owned.Count - 1; i >= 0; i--)
         {
-            Input.Dispose();
+            _owned[i].Dispose();
         }
 
-        _owner.Dispose();
         _channels.ForEach(c => c.Dispose());
-        _image?.Dispose();
     }
+
+    private static bool IsSeekable(string path)
+        => System.IO.File.Exists(path) && FileKinds.Of(path) is FileKind.Regular or FileKind.BlockDevice;
 
     private static StreamSource OpenSnapshot(Qcow2Image image, string? snapshot)
     {
@@ -112,28 +121,14 @@ internal sealed class StreamSource : IDisposable
         {
             image.Header.ThrowIfUnreadable(image.Name);
             var chosen = image.Choose(snapshot);
-            return new StreamSource($"{image.Name}, snapshot '{chosen.Name}'", image.OpenState(chosen)) { _image = image };
+            var source = new StreamSource($"{image.Name}, snapshot '{chosen.Name}'");
+            source.Own(image);
+            source.EnterForward(source.Own(image.OpenState(chosen)));
+            return source;
         }
         catch
         {
             image.Dispose();
-            throw;
-        }
-    }
-
-    // A pipe is opened and read with a deadline: its writer may never come.
-    private static StreamSource OpenPipe(string path, TransferScope scope)
-    {
-        var handle = OpenForReading.NonBlocking(path);
-        Fcntl.TrySetPipeSize(handle, PipeSize);
-        var pipe = new FdStream(handle, FileAccess.Read, scope, path);
-        try
-        {
-            return From(path, pipe, 0);
-        }
-        catch
-        {
-            pipe.Dispose();
             throw;
         }
     }
@@ -158,138 +153,153 @@ internal sealed class StreamSource : IDisposable
         }
     }
 
-    private static StreamSource From(string name, Stream input, long baseOffset)
+    private void EnterFile(FileStream file, long offset)
     {
-        var source = new StreamSource(name, input) { BaseOffset = baseOffset };
-        var start = new byte[LibvirtImage.HeaderLength];
-        int length = input.ReadAtLeast(start.AsSpan(0, 4), 4, throwOnEndOfStream: false);
-        if (length < 4 || !start.AsSpan(0, 4).SequenceEqual("Libv"u8))
-        {
-            source.Restart(start.AsSpan(0, length), baseOffset);
-            return source;
-        }
-
-        length += input.ReadAtLeast(start.AsSpan(4), start.Length - 4, throwOnEndOfStream: false);
-        if (length < start.Length || !LibvirtImage.IsMagic(start))
-        {
-            throw new StreamException(StreamError.Truncated, $"'{name}' ends at byte {length}, inside the header of a libvirt save image.")
-            { ByteOffset = length, Target = name };
-        }
-
-        source.EnterLibvirt(LibvirtImage.Parse(start, name), baseOffset);
-        return source;
+        var input = new FileInput(file.SafeFileHandle, offset, Name);
+        var start = new byte[StartLength];
+        int length = input.Read(0, start);
+        Enter(start.AsSpan(0, length), input.Length, file: input, forward: null);
     }
 
-    private void Restart(ReadOnlySpan<byte> taken, long position)
+    private void EnterForward(Stream input)
     {
-        if (_owner.CanSeek)
+        var start = new byte[StartLength];
+        int length = ReadAtLeast(input, start, 0, sizeof(uint));
+        if (!IsStream(start.AsSpan(0, length)))
         {
-            _owner.Position = position;
+            length = ReadAtLeast(input, start, length, start.Length);
+        }
+
+        var taken = start.AsSpan(0, length);
+        Enter(taken, length < start.Length ? length : long.MaxValue, file: null, new PrefixedStream(taken.ToArray(), input));
+    }
+
+    // One of file and forward is there.
+    private void Enter(ReadOnlySpan<byte> start, long length, FileInput? file, Stream? forward)
+    {
+        (File, Forward) = (file, forward);
+        BaseOffset = file?.Start ?? BaseOffset;
+        if (IsStream(start))
+        {
+            return;
+        }
+
+        if (start.StartsWith("Libvirt"u8) && Libvirt is null)
+        {
+            EnterLibvirt(start, length, file, forward);
+        }
+        else if (Compressions.Of(start) is { } program && Compression is null && Libvirt is null)
+        {
+            (Compression, BaseOffset) = (program, 0);
+            Decompress(program, file, forward);
         }
         else
         {
-            Input = new PrefixedStream(taken.ToArray(), _owner);
+            Refusal = ForeignFile.Refuse(start, length, file, Compression);
         }
     }
 
-    private void EnterLibvirt(LibvirtImage image, long baseOffset)
+    private void EnterLibvirt(ReadOnlySpan<byte> start, long length, FileInput? file, Stream? forward)
     {
-        Libvirt = image;
-        BaseOffset = baseOffset + image.StreamOffset;
-        if (_owner.CanSeek)
+        if (start.Length < LibvirtImage.HeaderLength || !LibvirtImage.IsMagic(start))
         {
-            _owner.Position = BaseOffset;
-        }
-        else
-        {
-            SkipForward(_owner, image.DataLength);
+            Refusal = start.Length >= LibvirtImage.HeaderLength ? ForeignFile.Refuse(start, length, file, Compression)
+                : new StreamException(StreamError.Truncated, $"The file ends at byte {start.Length}, inside the header of a libvirt save image, which has {LibvirtImage.HeaderLength} bytes.")
+                { ByteOffset = start.Length };
+            return;
         }
 
-        Input = image.Compression switch
-        {
-            "raw" or "sparse" => Input,
-            "gzip" => new GZipStream(_owner, CompressionMode.Decompress, leaveOpen: true),
-            var program => new Decompressor(program, input => _owner.CopyTo(input)),
-        };
-    }
-
-    private static void SkipForward(Stream input, long count)
-    {
-        var buffer = new byte[4096];
-        while (count > 0)
-        {
-            int got = input.Read(buffer, 0, (int)Math.Min(count, buffer.Length));
-            if (got == 0)
-            {
-                throw new StreamException(StreamError.Truncated, "The libvirt save image ends inside the domain's XML.");
-            }
-
-            count -= got;
-        }
-    }
-
-    // The files' first bytes tell what they are, whatever the recorder called them.
-    private static StreamSource OpenArchive(string folder)
-    {
-        StreamSource? main = null;
-        var channels = new List<FileStream>();
+        LibvirtImage image;
         try
         {
-            foreach (string path in Directory.EnumerateFiles(folder).Order(StringComparer.Ordinal))
-            {
-                var file = OpenFile(path);
-                var start = new byte[4];
-                uint magic = file.ReadAtLeast(start, 4, throwOnEndOfStream: false) < 4 ? 0 : BinaryPrimitives.ReadUInt32BigEndian(start);
-                file.Position = 0;
-                switch (magic)
-                {
-                    case MultifdChannelWalker.Magic:
-                        channels.Add(file);
-                        break;
-                    case StreamFormat.Magic when main is null:
-                        main = new StreamSource(path, file);
-                        break;
-                    case StreamFormat.Magic:
-                        file.Dispose();
-                        throw new StreamException(StreamError.NotAStream, $"The folder '{folder}' has two main streams: '{main!.Name}' and '{path}'.") { Target = folder };
-                    default:
-                        file.Dispose();
-                        break;
-                }
-            }
-
-            if (main is null)
-            {
-                throw new StreamException(StreamError.NotAStream, $"The folder '{folder}' has no file that is a main migration stream.") { Target = folder };
-            }
-
-            main._channels.AddRange(channels);
-            return main;
+            image = LibvirtImage.Parse(start, Name);
         }
-        catch
+        catch (StreamException e)
         {
-            main?.Dispose();
-            channels.ForEach(c => c.Dispose());
-            throw;
+            Refusal = e;
+            return;
+        }
+
+        Libvirt = image;
+        BaseOffset += image.StreamOffset;
+        if (length <= image.StreamOffset)
+        {
+            Refusal = image.Truncated(length);
+        }
+        else if (image.Compression is "raw" or "sparse")
+        {
+            if (file is not null)
+            {
+                File = new FileInput(file.Handle, file.Start + image.StreamOffset, Name);
+            }
+            else
+            {
+                Skip(forward!, image);
+            }
+        }
+        else
+        {
+            if (forward is not null)
+            {
+                Skip(forward, image);
+            }
+
+            Decompress(image.Compression, file is null ? null : new FileInput(file.Handle, file.Start + image.StreamOffset, Name), forward);
         }
     }
-}
 
-/// <summary>Gives bytes that were read too early once more, then the rest.</summary>
-internal sealed class PrefixedStream(byte[] prefix, Stream rest) : ForwardStream
-{
-    private int _given;
-
-    public override int Read(Span<byte> buffer)
+    private void Decompress(string program, FileInput? file, Stream? forward)
     {
-        if (_given == prefix.Length)
+        var compressed = forward ?? new FileInputStream(file!);
+        Stream output = program == "gzip"
+            ? new GZipStream(compressed, CompressionMode.Decompress, leaveOpen: true)
+            : new Decompressor(program, input => compressed.CopyTo(input));
+        Own(output);
+        try
         {
-            return rest.Read(buffer);
+            EnterForward(output);
         }
+        catch (Exception e) when (e is InvalidDataException or StreamException { Reason: StreamError.Decompression })
+        {
+            Refusal = e as StreamException
+                ?? new StreamException(StreamError.Decompression, $"The file is compressed with {program} and cannot be decompressed: {e.Message}", e, Compressions.DamagedAction);
+        }
+    }
 
-        int count = Math.Min(buffer.Length, prefix.Length - _given);
-        prefix.AsSpan(_given, count).CopyTo(buffer);
-        _given += count;
-        return count;
+    private void Skip(Stream input, LibvirtImage image)
+    {
+        var buffer = new byte[4096];
+        for (long left = image.StreamOffset; left > 0;)
+        {
+            int got = input.Read(buffer, 0, (int)Math.Min(left, buffer.Length));
+            if (got == 0)
+            {
+                Refusal = image.Truncated(image.StreamOffset - left);
+                return;
+            }
+
+            left -= got;
+        }
+    }
+
+    private static bool IsStream(ReadOnlySpan<byte> start) => start.StartsWith("QEVM"u8);
+
+    private static int ReadAtLeast(Stream input, byte[] buffer, int have, int wanted)
+    {
+        try
+        {
+            return have + input.ReadAtLeast(buffer.AsSpan(have), wanted - have, throwOnEndOfStream: false);
+        }
+        catch (IOException e)
+        {
+            throw new WireException(WireError.InputOutput, $"The stream cannot be read: {e.Message}", e);
+        }
+    }
+
+    private T Own<T>(T disposable)
+        where T : IDisposable
+    {
+        _owned.Add(disposable);
+        return disposable;
     }
 }
