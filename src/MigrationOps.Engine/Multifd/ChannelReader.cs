@@ -16,7 +16,7 @@ public sealed class ChannelReader : IDisposable
 
     private readonly Stream _stream;
     private readonly Action<int>? _moved;
-    private byte[] _buffer = new byte[BulkRead];
+    private byte[] _buffer;
     private int _start;
     private int _end;
     private Stream? _record;
@@ -28,8 +28,28 @@ public sealed class ChannelReader : IDisposable
     public ChannelReader(Stream stream, string name, Action<int>? moved = null)
     {
         _stream = stream;
+        _buffer = new byte[BulkRead];
         _moved = moved;
         Name = name;
+    }
+
+    private ChannelReader(string name)
+    {
+        _stream = Stream.Null;
+        _buffer = [];
+        Name = name;
+    }
+
+    /// <summary>A reader of packets that somebody else has read, one after another: see <see cref="Load"/>.</summary>
+    /// <param name="name">What errors call it.</param>
+    internal static ChannelReader OfPackets(string name) => new(name);
+
+    /// <summary>The next packet is to be read where it lies, from its first byte to its last.</summary>
+    /// <param name="packet">The packet; it stays the caller's, and must not change while it is read.</param>
+    internal void Load(ArraySegment<byte> packet)
+    {
+        _buffer = packet.Array ?? [];
+        (_start, _end) = (packet.Offset, packet.Offset + packet.Count);
     }
 
     /// <summary>What errors call it.</summary>

@@ -5,12 +5,12 @@ using MigrationOps.Engine.Wire;
 namespace MigrationOps.Engine.SaveVm;
 
 /// <summary>Runs the drivers over endpoints: files, sockets, descriptors.</summary>
-public static class SaveVmTransfer
+internal static class SaveVmTransfer
 {
     /// <summary>Sends what is registered. A file appears whole or not at all.</summary>
     /// <exception cref="SaveVmException">The migration failed.</exception>
     /// <exception cref="WireException">The endpoint failed.</exception>
-    public static MigrationStreamTransfer Send(SaveVmRegistry registry, Endpoint endpoint, TransportSecurity security,
+    internal static MigrationStreamTransfer Send(SaveVmRegistry registry, Endpoint endpoint, TransportSecurity security,
         SaveVmSourceOptions options, TransferScope scope, ILogger? logger = null)
     {
         ArgumentNullException.ThrowIfNull(endpoint);
@@ -19,30 +19,36 @@ public static class SaveVmTransfer
     }
 
     /// <summary>Sends with a driver that the caller keeps, to resume it should the migration be paused.</summary>
-    /// <exception cref="SaveVmException">The migration failed, or is paused: <see cref="SaveVmSource.IsPaused"/>.</exception>
+    /// <exception cref="SaveVmException">The migration failed, or is paused: <see cref="IMigrationDriver.IsPaused"/>.</exception>
     /// <exception cref="WireException">The endpoint failed.</exception>
-    public static MigrationStreamTransfer Send(SaveVmSource source, Endpoint endpoint, TransportSecurity security, TransferScope scope)
+    internal static MigrationStreamTransfer Send(SaveVmSource source, Endpoint endpoint, TransportSecurity security, TransferScope scope)
     {
         ArgumentNullException.ThrowIfNull(source);
         ArgumentNullException.ThrowIfNull(endpoint);
         CheckChannels(endpoint, source.Options.MultifdChannels);
-        return endpoint is Endpoint.File file ? SendToFile(source, source.Options, file, scope)
-            : Connected(source.Run, inner => Transport.Connect(endpoint, security, inner), scope);
+        if (endpoint is Endpoint.File file)
+        {
+            return SendToFile(source, file, scope);
+        }
+
+        using var connections = new Connections(inner => Transport.Connect(endpoint, security, inner));
+        return source.Run(connections.Open, scope);
     }
 
     /// <summary>Goes on with a paused migration: connects to the target again.</summary>
     /// <exception cref="SaveVmException">It is paused again.</exception>
-    public static MigrationStreamTransfer Resume(SaveVmSource source, Endpoint endpoint, TransportSecurity security, TransferScope scope, SaveVmSourceOptions? options = null)
+    internal static MigrationStreamTransfer Resume(SaveVmSource source, Endpoint endpoint, TransportSecurity security, TransferScope scope, SaveVmSourceOptions? options = null)
     {
         ArgumentNullException.ThrowIfNull(source);
         RefuseFile(endpoint);
-        return Connected((open, bounds) => source.Resume(open, bounds, options), inner => Transport.Connect(endpoint, security, inner), scope);
+        using var connections = new Connections(inner => Transport.Connect(endpoint, security, inner));
+        return source.Resume(connections.Open, scope, options);
     }
 
     /// <summary>Receives a stream into what is registered: from one connection to a socket endpoint, a file or a descriptor.</summary>
     /// <exception cref="SaveVmException">The migration failed.</exception>
     /// <exception cref="WireException">The endpoint failed.</exception>
-    public static MigrationStreamTransfer Receive(SaveVmRegistry registry, Endpoint endpoint, TransportSecurity security,
+    internal static MigrationStreamTransfer Receive(SaveVmRegistry registry, Endpoint endpoint, TransportSecurity security,
         SaveVmTargetOptions options, TransferScope scope, ILogger? logger = null)
     {
         ArgumentNullException.ThrowIfNull(endpoint);
@@ -51,31 +57,33 @@ public static class SaveVmTransfer
     }
 
     /// <summary>Receives with a driver that the caller keeps, to resume it should the migration be paused.</summary>
-    /// <exception cref="SaveVmException">The migration failed, or is paused: <see cref="SaveVmTarget.IsPaused"/>.</exception>
+    /// <exception cref="SaveVmException">The migration failed, or is paused: <see cref="IMigrationDriver.IsPaused"/>.</exception>
     /// <exception cref="WireException">The endpoint failed.</exception>
-    public static MigrationStreamTransfer Receive(SaveVmTarget target, Endpoint endpoint, TransportSecurity security, TransferScope scope)
+    internal static MigrationStreamTransfer Receive(SaveVmTarget target, Endpoint endpoint, TransportSecurity security, TransferScope scope)
     {
         ArgumentNullException.ThrowIfNull(target);
         ArgumentNullException.ThrowIfNull(endpoint);
         CheckChannels(endpoint, target.Options.MultifdChannels);
         using var accepting = new Accepting(endpoint, security, target.Options.MultifdChannels + 1);
-        return Connected(target.Run, accepting.Open, scope);
+        using var connections = new Connections(accepting.Open);
+        return target.Run(connections.Open, scope);
     }
 
     /// <summary>Goes on with a paused migration: waits for the source's new connection.</summary>
     /// <exception cref="SaveVmException">It is paused again.</exception>
-    public static MigrationStreamTransfer Resume(SaveVmTarget target, Endpoint endpoint, TransportSecurity security, TransferScope scope, SaveVmTargetOptions? options = null)
+    internal static MigrationStreamTransfer Resume(SaveVmTarget target, Endpoint endpoint, TransportSecurity security, TransferScope scope, SaveVmTargetOptions? options = null)
     {
         ArgumentNullException.ThrowIfNull(target);
         RefuseFile(endpoint);
         using var accepting = new Accepting(endpoint, security, 1);
-        return Connected((open, bounds) => target.Resume(open, bounds, options), accepting.Open, scope);
+        using var connections = new Connections(accepting.Open);
+        return target.Resume(connections.Open, scope, options);
     }
 
-    private static MigrationStreamTransfer SendToFile(SaveVmSource source, SaveVmSourceOptions options, Endpoint.File endpoint, TransferScope scope)
+    private static MigrationStreamTransfer SendToFile(SaveVmSource source, Endpoint.File endpoint, TransferScope scope)
     {
         string? why = endpoint.Offset != 0 ? "a stream is written from the file's first byte on"
-            : options.ReturnPath ? "a file cannot answer on a return path"
+            : source.Options.ReturnPath ? "a file cannot answer on a return path"
             : null;
         if (why is not null)
         {
@@ -108,21 +116,18 @@ public static class SaveVmTransfer
         }
     }
 
-    private static MigrationStreamTransfer Connected(Func<Func<TransferScope, Stream>, TransferScope, MigrationStreamTransfer> run, Func<TransferScope, Stream> open, TransferScope scope)
+    /// <summary>The connections that a driver has opened; they are closed after it has ended.</summary>
+    private sealed class Connections(Func<TransferScope, Stream> open) : IDisposable
     {
-        var connections = new List<Stream>();
-        try
+        private readonly List<Stream> _open = [];
+
+        public void Dispose() => _open.ForEach(c => c.Dispose());
+
+        internal Stream Open(TransferScope scope)
         {
-            return run(inner =>
-            {
-                var connection = open(inner);
-                connections.Add(connection);
-                return connection;
-            }, scope);
-        }
-        finally
-        {
-            connections.ForEach(c => c.Dispose());
+            var connection = open(scope);
+            _open.Add(connection);
+            return connection;
         }
     }
 

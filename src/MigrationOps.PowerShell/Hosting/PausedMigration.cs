@@ -8,8 +8,8 @@ namespace MigrationOps.PowerShell.Hosting;
 /// the end of the session gives it up.
 /// </summary>
 /// <typeparam name="TDriver"><see cref="SaveVmSource"/> or <see cref="SaveVmTarget"/>: a session may have one of each.</typeparam>
-internal sealed class PausedMigration<TDriver>(TDriver driver, RelayLogger log, Func<TransferScope, IReadOnlyList<string>> abandon) : IDisposable
-    where TDriver : class
+internal sealed class PausedMigration<TDriver>(TDriver driver, RelayLogger log) : IDisposable
+    where TDriver : class, IMigrationDriver
 {
     // The runspace is going away; nobody waits long for a cleanup that hangs.
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(5);
@@ -22,8 +22,7 @@ internal sealed class PausedMigration<TDriver>(TDriver driver, RelayLogger log, 
     internal static PausedMigration<TDriver>? Of(RunspaceSession session) => session.All<PausedMigration<TDriver>>() is [var paused, ..] ? paused : null;
 
     /// <summary>Runs a driver, and keeps it in the session if it ends paused.</summary>
-    internal static MigrationStreamTransfer Run(RunspaceSession session, TDriver driver, RelayLogger log, Func<bool> isPaused,
-        Func<TransferScope, IReadOnlyList<string>> abandon, Func<MigrationStreamTransfer> run)
+    internal static MigrationStreamTransfer Run(RunspaceSession session, TDriver driver, RelayLogger log, Func<MigrationStreamTransfer> run)
     {
         try
         {
@@ -31,19 +30,16 @@ internal sealed class PausedMigration<TDriver>(TDriver driver, RelayLogger log, 
         }
         finally
         {
-            if (isPaused())
+            if (driver.IsPaused)
             {
-                session.Own(new PausedMigration<TDriver>(driver, log, abandon));
+                session.Own(new PausedMigration<TDriver>(driver, log));
             }
         }
     }
 
-    /// <summary>Gives it up.</summary>
-    internal void Abandon(TransferScope scope) => abandon(scope);
-
     public void Dispose()
     {
         using var scope = new TransferScope(Patience);
-        abandon(scope);
+        driver.Abandon(scope);
     }
 }

@@ -22,7 +22,7 @@ public class AllocationTests
             new ReassemblyOptions { SpillDirectory = folder.Path }, (_, _) => new NullSink(), TestContext.Current.CancellationToken);
         devices.OpenSection(new SectionInfo(0, "d/vfio", 0, 1));
         devices.EndPreCopy(allAnnounced: true);
-        using var reader = new ChannelReader(new PacketStream(outOfOrder, size), "channel 0");
+        using var reader = new ChannelReader(new DevicePacketStream(outOfOrder, size), "channel 0");
         Take(Warm);
         long least = long.MaxValue;
         for (int i = 0; i < Stretches; i++)
@@ -47,31 +47,6 @@ public class AllocationTests
                 DeviceStatePacket.Parse(reader.Buffered, out var packet, 2 << 20, reader.Name, reader.Offset);
                 devices.Receive(packet, reader);
             }
-        }
-    }
-
-    /// <summary>Packets of one device, in groups that come in reverse order.</summary>
-    private sealed class PacketStream(int group, int size) : MemoryStream
-    {
-        private readonly byte[] _packet = new byte[DeviceStatePacket.Size + VfioPacketHeader.Size + size];
-        private int _packets;
-        private int _sent = int.MaxValue;
-
-        public override int Read(Span<byte> buffer)
-        {
-            if (_sent >= _packet.Length)
-            {
-                int index = (_packets / group * group) + group - 1 - (_packets % group);
-                DeviceStatePacket.Write(_packet, "d/vfio", 0, VfioPacketHeader.Size + size);
-                VfioPacketHeader.For((uint)index, false).Write(_packet.AsSpan(DeviceStatePacket.Size));
-                _packets++;
-                _sent = 0;
-            }
-
-            int count = Math.Min(buffer.Length, _packet.Length - _sent);
-            _packet.AsSpan(_sent, count).CopyTo(buffer);
-            _sent += count;
-            return count;
         }
     }
 }

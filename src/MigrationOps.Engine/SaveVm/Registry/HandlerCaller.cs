@@ -41,6 +41,11 @@ internal sealed class HandlerCaller(HandlerWatch watch, Func<long> offset, Func<
         return true;
     });
 
+    /// <summary>Asks whether a device takes part, if it has the handler; a device that does not say is active.</summary>
+    internal bool IsActive(EntryContext context)
+        => !context.Entry.Has(SaveVmHandler.IsActive)
+            || Call(context.Entry, SaveVmHandler.IsActive, () => context.Entry.Handlers.IsActive(context));
+
     /// <summary>Stops or starts the device: code of the caller, watched as a handler is.</summary>
     internal void Device(string done, Action? action)
     {
@@ -182,4 +187,8 @@ internal sealed class EntryContext(SaveVmEntry entry, bool isSource, Action<Entr
 
     /// <summary>The same device in the next run of a paused migration, which has its own cancellation.</summary>
     internal void Renew(CancellationToken token) => cancellationToken = token;
+
+    /// <summary>The same on the target, where each run has its own threads and its own return path too.</summary>
+    internal void Renew(CancellationToken token, LoadThreads threads, Action<EntryContext> approving)
+        => (cancellationToken, LoadThreads, approve) = (token, threads, approving);
 }

@@ -1,5 +1,5 @@
 using System.Diagnostics;
-using Microsoft.Extensions.Logging;
+using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.SaveVm;
 
@@ -9,12 +9,20 @@ namespace MigrationOps.Engine.SaveVm;
 /// the downtime: threshold = measured bandwidth x downtime limit. The estimates are asked after each turn, the exact
 /// numbers only when the estimate is at or under the threshold.
 /// </summary>
-internal sealed class Convergence(SourceSession session, ILogger logger)
+/// <param name="link">The connection.</param>
+/// <param name="contexts">The devices.</param>
+/// <param name="options">The limits.</param>
+/// <param name="tally">Counts the rounds.</param>
+/// <param name="postcopy">Postcopy's part; null in a migration that stays in pre-copy.</param>
+internal sealed class Convergence(
+    SourceLink link, IReadOnlyList<EntryContext> contexts, SaveVmSourceOptions options, SourceTally tally, PostcopySource? postcopy)
 {
     // Bytes per second while none could be measured: QEMU's default of max-bandwidth.
     private const long AssumedBandwidth = 128 << 20;
 
-    private readonly SaveVmSourceOptions _options = session.Options;
+    private readonly OutgoingStream _output = link.Output;
+    private readonly HandlerCaller _caller = link.Run.Caller;
+    private readonly TransferScope _scope = link.Run.Scope;
     private long _bandwidth;
     private int _rounds;
     private long _roundStart;
@@ -24,14 +32,14 @@ internal sealed class Convergence(SourceSession session, ILogger logger)
     private bool _late;
 
     // Below the largest number: that stands for more than can be counted, and never fits.
-    private long Threshold => Math.Min((long)Math.Min(_bandwidth * _options.DowntimeLimit.TotalSeconds, long.MaxValue), long.MaxValue - 1);
+    private long Threshold => Math.Min((long)Math.Min(_bandwidth * options.DowntimeLimit.TotalSeconds, long.MaxValue), long.MaxValue - 1);
 
     // While the target runs and waits for pages, nobody saves bandwidth for anybody else unless told to.
-    private long? MaxBandwidth => _late ? _options.MaxPostcopyBandwidth : _options.MaxBandwidth;
+    private long? MaxBandwidth => _late ? options.MaxPostcopyBandwidth : options.MaxBandwidth;
 
-    private bool PostcopyIsDue => session.Postcopy is not null && _rounds >= _options.PostcopyAfter;
+    private bool PostcopyIsDue => postcopy is not null && _rounds >= options.PostcopyAfter;
 
-    private bool AwaitsAck => _readyAt is not null && !session.ReturnPath.Acks.Complete;
+    private bool AwaitsAck => _readyAt is not null && !link.ReturnPath.Acks.Complete;
 
     /// <summary>Iterates until the device may be stopped.</summary>
     /// <returns>True if it goes on as postcopy, false if everything fits into the downtime.</returns>
@@ -47,7 +55,7 @@ internal sealed class Convergence(SourceSession session, ILogger logger)
     private bool Iterate()
     {
         var pending = Pending(exact: false);
-        (_roundStart, _roundPending) = (session.Output.Position, pending.Total);
+        (_roundStart, _roundPending) = (_output.Position, pending.Total);
         bool roundEnded = false;
         while (true)
         {
@@ -62,7 +70,7 @@ internal sealed class Convergence(SourceSession session, ILogger logger)
                 Report(pending, exact);
             }
 
-            session.ReturnPath.Check();
+            link.ReturnPath.Check();
             bool fits = exact && pending.Total <= Threshold;
             if (_late)
             {
@@ -83,18 +91,17 @@ internal sealed class Convergence(SourceSession session, ILogger logger)
 
             var turn = Turn();
             pending = Pending(exact: false);
-            _options.OnProgress?.Invoke(session.Output.Position, pending.Total);
+            options.OnProgress?.Invoke(_output.Position, pending.Total);
             CheckProgress(turn, pending);
-            roundEnded = turn.AllDone || session.Output.Position - _roundStart >= _roundPending || pending.Total <= Threshold;
+            roundEnded = turn.AllDone || _output.Position - _roundStart >= _roundPending || pending.Total <= Threshold;
         }
     }
 
     private (bool AllDone, long BodyBytes) Turn()
     {
-        var output = session.Output;
         long begin = Stopwatch.GetTimestamp();
-        long from = output.Position;
-        output.BeginTurn(MaxBandwidth is { } limit ? Math.Max(1, (long)(limit * _options.Turn.TotalSeconds)) : null, _options.Turn);
+        long from = _output.Position;
+        _output.BeginTurn(MaxBandwidth is { } limit ? Math.Max(1, (long)(limit * options.Turn.TotalSeconds)) : null, options.Turn);
         long body = 0;
         bool allDone;
         long pass;
@@ -103,9 +110,9 @@ internal sealed class Convergence(SourceSession session, ILogger logger)
             (allDone, pass) = Pass();
             body += pass;
         }
-        while (!allDone && pass > 0 && !output.BudgetExceeded);
-        output.Flush();
-        long sent = output.Position - from;
+        while (!allDone && pass > 0 && !_output.BudgetExceeded);
+        _output.Flush();
+        long sent = _output.Position - from;
         bool idle = pass == 0;
         if (MaxBandwidth is { } rate)
         {
@@ -115,7 +122,7 @@ internal sealed class Convergence(SourceSession session, ILogger logger)
         // Framing without a body says nothing about how fast the connection is.
         double seconds = Stopwatch.GetElapsedTime(begin).TotalSeconds;
         // Nor does a turn that was over early: what it sent may lie in the kernel's buffers.
-        if (body > 0 && seconds > 0 && (_bandwidth == 0 || seconds >= _options.Turn.TotalSeconds / 2))
+        if (body > 0 && seconds > 0 && (_bandwidth == 0 || seconds >= options.Turn.TotalSeconds / 2))
         {
             _bandwidth = Math.Min((long)Math.Min(sent / seconds, 1e15), MaxBandwidth ?? long.MaxValue);
         }
@@ -128,7 +135,7 @@ internal sealed class Convergence(SourceSession session, ILogger logger)
 
         if (idle || AwaitsAck)
         {
-            Rest(_options.Turn - Stopwatch.GetElapsedTime(begin));
+            Rest(options.Turn - Stopwatch.GetElapsedTime(begin));
         }
 
         return (allDone, body);
@@ -138,22 +145,22 @@ internal sealed class Convergence(SourceSession session, ILogger logger)
     {
         bool allDone = true;
         long body = 0;
-        foreach (var context in session.Contexts)
+        foreach (var context in contexts)
         {
             var entry = context.Entry;
             if (!entry.Has(SaveVmHandler.SaveLiveIterate) || !TakesPart(context)
                 || (entry.Has(SaveVmHandler.IsActiveIterate)
-                    && !session.Caller.Call(entry, SaveVmHandler.IsActiveIterate, () => entry.Handlers.IsActiveIterate(context))))
+                    && !_caller.Call(entry, SaveVmHandler.IsActiveIterate, () => entry.Handlers.IsActiveIterate(context))))
             {
                 continue;
             }
 
-            if (session.Output.BudgetExceeded)
+            if (_output.BudgetExceeded)
             {
                 return (false, body);
             }
 
-            var (done, length) = session.Sections.Iterate(context);
+            var (done, length) = link.Sections.Iterate(context);
             allDone &= done;
             body += length;
         }
@@ -167,7 +174,7 @@ internal sealed class Convergence(SourceSession session, ILogger logger)
             ? (SaveVmHandler.StatePendingExact, SaveVmHandler.StatePendingEstimate)
             : (SaveVmHandler.StatePendingEstimate, SaveVmHandler.StatePendingExact);
         var sum = default(PendingBytes);
-        foreach (var context in session.Contexts)
+        foreach (var context in contexts)
         {
             var entry = context.Entry;
             var handler = entry.Has(wanted) ? wanted : other;
@@ -176,39 +183,39 @@ internal sealed class Convergence(SourceSession session, ILogger logger)
                 continue;
             }
 
-            var pending = session.Caller.Call(entry, handler, () => handler == SaveVmHandler.StatePendingExact
+            var pending = _caller.Call(entry, handler, () => handler == SaveVmHandler.StatePendingExact
                 ? entry.Handlers.StatePendingExact(context)
                 : entry.Handlers.StatePendingEstimate(context));
             if (pending.MustPrecopy < 0 || pending.CanPostcopy < 0 || pending.SwitchoverAcks < 0)
             {
                 throw new SaveVmException(SaveVmError.HandlerFailed,
                     $"{handler} of {HandlerCaller.Name(entry)} says that {pending.MustPrecopy:N0} and {pending.CanPostcopy:N0} bytes and {pending.SwitchoverAcks:N0} acknowledgements are pending.")
-                { Section = HandlerCaller.Name(entry), ByteOffset = session.Output.Position, Target = entry.ToString() };
+                { Section = HandlerCaller.Name(entry), ByteOffset = _output.Position, Target = entry.ToString() };
             }
 
             sum = sum.Add(pending);
         }
 
-        session.ReturnPath.Acks.Request(sum.SwitchoverAcks);
+        link.ReturnPath.Acks.Request(sum.SwitchoverAcks);
         return sum;
     }
 
     // After the switch the others are complete.
-    private bool TakesPart(EntryContext context) => session.Sections.IsActive(context) && (!_late || session.Postcopy!.IsLate(context));
+    private bool TakesPart(EntryContext context) => _caller.IsActive(context) && (!_late || postcopy!.IsLate(context));
 
     private bool MaySwitchOver()
     {
-        if (!_options.SwitchoverAck || session.ReturnPath.Acks.Complete)
+        if (!options.SwitchoverAck || link.ReturnPath.Acks.Complete)
         {
             return true;
         }
 
         _readyAt ??= Stopwatch.GetTimestamp();
-        if (session.Scope.Timeout != Timeout.InfiniteTimeSpan && Stopwatch.GetElapsedTime(_readyAt.Value) > session.Scope.Timeout)
+        if (_scope.Timeout != Timeout.InfiniteTimeSpan && Stopwatch.GetElapsedTime(_readyAt.Value) > _scope.Timeout)
         {
             throw new SaveVmException(SaveVmError.SwitchoverAckTimeout,
-                $"The target did not allow the switchover within {session.Scope.Timeout.TotalSeconds:0.###} s after the source was ready for it, at byte {session.Output.Position:N0} of the stream.")
-            { ByteOffset = session.Output.Position, Section = "return path" };
+                $"The target did not allow the switchover within {_scope.Timeout.TotalSeconds:0.###} s after the source was ready for it, at byte {_output.Position:N0} of the stream.")
+            { ByteOffset = _output.Position, Section = "return path" };
         }
 
         return false;
@@ -216,28 +223,28 @@ internal sealed class Convergence(SourceSession session, ILogger logger)
 
     private void Report(PendingBytes pending, bool exact)
     {
-        _rounds = session.CountRound();
-        long sent = session.Output.Position - _roundStart;
-        SaveVmLog.Round(logger, _rounds, sent, pending.Total, Threshold);
-        _options.OnRound?.Invoke(new MigrationRound
+        _rounds = ++tally.Rounds;
+        long sent = _output.Position - _roundStart;
+        SaveVmLog.Round(link.Run.Log, _rounds, sent, pending.Total, Threshold);
+        options.OnRound?.Invoke(new MigrationRound
         {
             Round = _rounds,
             Bytes = sent,
-            TotalBytes = session.Output.Position,
+            TotalBytes = _output.Position,
             MustPrecopy = pending.MustPrecopy,
             CanPostcopy = pending.CanPostcopy,
             Exact = exact,
             Bandwidth = _bandwidth,
             Threshold = Threshold,
-            Elapsed = session.Elapsed,
+            Elapsed = tally.Elapsed,
         });
-        (_roundStart, _roundPending) = (session.Output.Position, pending.Total);
+        (_roundStart, _roundPending) = (_output.Position, pending.Total);
     }
 
     private void GiveUpIfHopeless(PendingBytes pending)
     {
-        string? reason = _options.MaxRounds is { } rounds && _rounds >= rounds ? $"after {_rounds:N0} rounds"
-            : _options.MaxDuration is { } duration && session.Elapsed >= duration ? $"within {duration.TotalSeconds:0.###} s"
+        string? reason = options.MaxRounds is { } rounds && _rounds >= rounds ? $"after {_rounds:N0} rounds"
+            : options.MaxDuration is { } duration && tally.Elapsed >= duration ? $"within {duration.TotalSeconds:0.###} s"
             : null;
         if (reason is null)
         {
@@ -245,10 +252,10 @@ internal sealed class Convergence(SourceSession session, ILogger logger)
         }
 
         string why = pending.Total > Threshold
-            ? $"{pending.Total:N0} bytes are pending, and {Threshold:N0} fit into a downtime of {_options.DowntimeLimit.TotalMilliseconds:N0} ms at the measured {_bandwidth:N0} bytes/s"
+            ? $"{pending.Total:N0} bytes are pending, and {Threshold:N0} fit into a downtime of {options.DowntimeLimit.TotalMilliseconds:N0} ms at the measured {_bandwidth:N0} bytes/s"
             : "everything fits into the downtime, but the target has not allowed the switchover";
         throw new SaveVmException(SaveVmError.DidNotConverge, $"The migration did not converge {reason}: {why}.")
-        { ByteOffset = session.Output.Position };
+        { ByteOffset = _output.Position };
     }
 
     private void CheckProgress((bool AllDone, long BodyBytes) turn, PendingBytes pending)
@@ -257,11 +264,11 @@ internal sealed class Convergence(SourceSession session, ILogger logger)
         {
             _movedAt = Stopwatch.GetTimestamp();
         }
-        else if (session.Scope.Timeout != Timeout.InfiniteTimeSpan && Stopwatch.GetElapsedTime(_movedAt) > session.Scope.Timeout)
+        else if (_scope.Timeout != Timeout.InfiniteTimeSpan && Stopwatch.GetElapsedTime(_movedAt) > _scope.Timeout)
         {
             throw new SaveVmException(SaveVmError.NoProgress,
-                $"The devices report {pending.Total:N0} pending bytes and have sent none for {session.Scope.Timeout.TotalSeconds:0.###} s, at byte {session.Output.Position:N0} of the stream.")
-            { ByteOffset = session.Output.Position };
+                $"The devices report {pending.Total:N0} pending bytes and have sent none for {_scope.Timeout.TotalSeconds:0.###} s, at byte {_output.Position:N0} of the stream.")
+            { ByteOffset = _output.Position };
         }
     }
 
@@ -273,6 +280,6 @@ internal sealed class Convergence(SourceSession session, ILogger logger)
             return;
         }
 
-        session.ReturnPath.Rest(time, untilAcknowledged: AwaitsAck);
+        link.ReturnPath.Rest(time, untilAcknowledged: AwaitsAck);
     }
 }

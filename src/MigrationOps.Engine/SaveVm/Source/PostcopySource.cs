@@ -1,4 +1,3 @@
-using Microsoft.Extensions.Logging;
 using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Streams;
 
@@ -15,41 +14,27 @@ namespace MigrationOps.Engine.SaveVm;
 /// The target may run from the moment at which RUN may have left. It has said so once its PONG 3 is here; if it
 /// says before that it failed, it never ran.
 /// </summary>
-internal sealed class PostcopySource(SourceSession session, ILogger logger) : IDisposable
+/// <param name="link">The connection.</param>
+/// <param name="contexts">The devices.</param>
+/// <param name="options">How it is driven.</param>
+/// <param name="progress">How far postcopy has come, over all connections.</param>
+/// <param name="device">The device here.</param>
+internal sealed class PostcopySource(
+    SourceLink link, IReadOnlyList<EntryContext> contexts, SaveVmSourceOptions options, PostcopyProgress progress, SourceDevice device)
 {
-    private readonly List<EntryContext> _late = [];
-    private volatile bool _started;
-    private bool _targetFailed;
-
-    /// <summary>What the target says.</summary>
-    internal PostcopyAnswers Answers { get; } = new(session.Contexts);
-
-    /// <summary>True once the target may run.</summary>
-    internal bool Started => _started;
-
-    /// <summary>Whose the VM is.</summary>
-    internal MigrationOwner Owner => (_started, Answers.PackageLoaded.WaitOne(0), _targetFailed) switch
-    {
-        (false, _, _) or (_, false, true) => MigrationOwner.Source,
-        (_, true, false) => MigrationOwner.Target,
-        _ => MigrationOwner.Unknown,
-    };
-
-    /// <summary>Why a broken migration cannot be resumed; null if it can.</summary>
-    internal string? Obstacle => _late.Find(c => !c.Entry.Has(SaveVmHandler.ResumePrepare)) is { } late
-        ? $"{HandlerCaller.Name(late.Entry)} does not offer {SaveVmHandler.ResumePrepare}"
-        : null;
+    private readonly OutgoingStream _output = link.Output;
+    private readonly HandlerCaller _caller = link.Run.Caller;
+    private readonly PostcopyAnswers _answers = progress.Answers;
 
     /// <summary>True if the device can be finished on the running target.</summary>
     internal bool IsLate(EntryContext context) => context.Entry.Has(SaveVmHandler.HasPostcopy)
-        && session.Caller.Call(context.Entry, SaveVmHandler.HasPostcopy, () => context.Entry.Handlers.HasPostcopy(context));
+        && _caller.Call(context.Entry, SaveVmHandler.HasPostcopy, () => context.Entry.Handlers.HasPostcopy(context));
 
     /// <summary>Announces postcopy, so that a target that cannot do it fails early.</summary>
     internal void Advise()
     {
-        var options = session.Options;
-        bool ram = session.Contexts.Any(c => c.Entry.IdStr == StreamFormat.Ram);
-        ElementWriter.Command(session.Output, StreamCommandId.PostcopyAdvise,
+        bool ram = contexts.Any(c => c.Entry.IdStr == StreamFormat.Ram);
+        ElementWriter.Command(_output, StreamCommandId.PostcopyAdvise,
             PostcopyCodec.Advice(options.RamPageSizes ?? (ram ? options.PageSize : null), options.PageSize));
     }
 
@@ -57,29 +42,28 @@ internal sealed class PostcopySource(SourceSession session, ILogger logger) : ID
     /// <param name="channels">The multifd channels, or null. As with QEMU nothing goes over them once the target runs, so they end here.</param>
     internal MigrationDowntime Switch(OutgoingChannels? channels)
     {
-        SaveVmLog.Phase(logger, "switch to postcopy");
-        var output = session.Output;
-        output.EndTurns();
+        link.Run.LogPhase("switch to postcopy");
+        _output.EndTurns();
         var clock = new PartClock();
-        session.StopDevice();
+        device.Stop(_caller, options.StopDevice);
         var switchover = clock.Next();
-        if (session.Options.SwitchoverStart)
+        if (options.SwitchoverStart)
         {
-            ElementWriter.Command(output, StreamCommandId.SwitchoverStart);
+            ElementWriter.Command(_output, StreamCommandId.SwitchoverStart);
         }
 
-        _late.AddRange(session.Contexts.Where(c => session.Sections.IsActive(c) && IsLate(c)));
+        progress.Late.AddRange(contexts.Where(c => _caller.IsActive(c) && IsLate(c)));
         if (channels is not null)
         {
             // Said before the packets overtake it.
-            output.Flush();
-            EachInTime(SaveVmHandler.SaveLiveCompletePrecopyThread, context => channels.StartWorker(context, () => output.Position));
+            _output.Flush();
+            EachInTime(SaveVmHandler.SaveLiveCompletePrecopyThread, context => channels.StartWorker(context, () => _output.Position));
         }
 
-        EachInTime(SaveVmHandler.SaveLiveCompletePrecopy, session.Sections.CompletePrecopy);
-        channels?.Join(session.ReturnPath);
+        EachInTime(SaveVmHandler.SaveLiveCompletePrecopy, link.Sections.CompletePrecopy);
+        channels?.Join(link.ReturnPath);
         DiscardStale();
-        ElementWriter.Ping(output, PostcopyCodec.BeforePackage);
+        ElementWriter.Ping(_output, PostcopyCodec.BeforePackage);
         var finalIteration = clock.Next();
         var package = Package();
         var state = clock.Next();
@@ -98,32 +82,32 @@ internal sealed class PostcopySource(SourceSession session, ILogger logger) : ID
     internal void Finish(Convergence rounds)
     {
         rounds.RunPostcopy();
-        session.Output.EndTurns();
-        session.Sections.Each(SaveVmHandler.SaveLiveCompletePostcopy, context =>
+        _output.EndTurns();
+        link.Sections.Each(SaveVmHandler.SaveLiveCompletePostcopy, context =>
         {
             if (IsLate(context))
             {
-                session.Sections.CompletePostcopy(context);
+                link.Sections.CompletePostcopy(context);
             }
         });
-        ElementWriter.Eof(session.Output);
-        session.Output.Flush();
-        session.ReturnPath.AwaitEnd();
-        SaveVmLog.Phase(logger, "postcopy completed");
+        ElementWriter.Eof(_output);
+        _output.Flush();
+        link.ReturnPath.AwaitEnd();
+        link.Run.LogPhase("postcopy completed");
     }
 
-    /// <summary>Goes on over a new connection: finds out what was lost, and gets the target's word that it listens again.</summary>
+    /// <summary>Goes on over a new connection: finds out what was lost, and learns from the target that it listens again.</summary>
     internal void Resume()
     {
-        SaveVmLog.Phase(logger, "resume postcopy");
-        foreach (var context in session.Contexts)
+        link.Run.LogPhase("resume postcopy");
+        foreach (var context in contexts)
         {
-            if (context.Entry.Has(SaveVmHandler.ResumePrepare) && session.Sections.IsActive(context))
+            if (context.Entry.Has(SaveVmHandler.ResumePrepare) && _caller.IsActive(context))
             {
                 context.ReceivedPagesAsked = AskReceivedPages;
                 try
                 {
-                    session.Caller.Call(context.Entry, SaveVmHandler.ResumePrepare, () => context.Entry.Handlers.ResumePrepare(context));
+                    _caller.Call(context.Entry, SaveVmHandler.ResumePrepare, () => context.Entry.Handlers.ResumePrepare(context));
                 }
                 finally
                 {
@@ -132,29 +116,16 @@ internal sealed class PostcopySource(SourceSession session, ILogger logger) : ID
             }
         }
 
-        ElementWriter.Command(session.Output, StreamCommandId.PostcopyResume);
-        session.Output.Flush();
-        session.ReturnPath.Await(Answers.Resumed, "whether it goes on");
-        _targetFailed = false;
+        ElementWriter.Command(_output, StreamCommandId.PostcopyResume);
+        _output.Flush();
+        link.ReturnPath.Await(_answers.Resumed, "whether it goes on");
+        progress.MarkResumed();
     }
-
-    /// <summary>Learns from a failure whose the VM is: the target's word may still be on its way.</summary>
-    internal void Judge(Exception failure, WaitHandle ended, TimeSpan patience)
-    {
-        if (_started)
-        {
-            WaitHandle.WaitAny([Answers.PackageLoaded, ended], patience);
-            _targetFailed = failure is SaveVmException { Reason: SaveVmError.TargetFailed };
-        }
-    }
-
-    /// <inheritdoc/>
-    public void Dispose() => Answers.Dispose();
 
     // Those that must be complete before the target runs.
-    private void EachInTime(SaveVmHandler handler, Action<EntryContext> complete) => session.Sections.Each(handler, context =>
+    private void EachInTime(SaveVmHandler handler, Action<EntryContext> complete) => link.Sections.Each(handler, context =>
     {
-        if (!_late.Contains(context))
+        if (!progress.Late.Contains(context))
         {
             complete(context);
         }
@@ -162,19 +133,19 @@ internal sealed class PostcopySource(SourceSession session, ILogger logger) : ID
 
     private void DiscardStale()
     {
-        foreach (var context in _late)
+        foreach (var context in progress.Late)
         {
             if (context.Entry.Handlers is not ISaveVmPages device)
             {
                 continue;
             }
 
-            var stale = session.Caller.Call(context.Entry, nameof(device.StalePages), () => device.StalePages(context).ToList());
+            var stale = _caller.Call(context.Entry, nameof(device.StalePages), () => device.StalePages(context).ToList());
             foreach (var block in stale.GroupBy(range => range.Block))
             {
                 foreach (var ranges in block.Chunk(PostcopyCodec.RangesPerDiscard))
                 {
-                    ElementWriter.Command(session.Output, StreamCommandId.PostcopyRamDiscard, PostcopyCodec.Discard(block.Key, ranges));
+                    ElementWriter.Command(_output, StreamCommandId.PostcopyRamDiscard, PostcopyCodec.Discard(block.Key, ranges));
                 }
             }
         }
@@ -184,49 +155,39 @@ internal sealed class PostcopySource(SourceSession session, ILogger logger) : ID
     // So the state travels with its length, which is known only once it is all here.
     private ArraySegment<byte> Package()
     {
-        var main = session.Output;
-        var memory = new BoundedMemory(session.Options.MaxPackage);
+        var memory = new BoundedMemory(options.MaxPackage);
         const int Head = 5 + sizeof(uint);
-        session.Output = main.Detour(memory, main.Position + Head);
-        try
-        {
-            ElementWriter.Command(session.Output, StreamCommandId.PostcopyListen);
-            session.Sections.Each(SaveVmHandler.SaveState, session.Sections.SaveFull);
-            ElementWriter.Ping(session.Output, PostcopyCodec.PackageLoaded);
-            ElementWriter.Command(session.Output, StreamCommandId.PostcopyRun);
-            session.Output.Flush();
-        }
-        finally
-        {
-            session.Output = main;
-        }
-
+        var package = link.Sections.Into(_output.Detour(memory, _output.Position + Head));
+        ElementWriter.Command(package.Output, StreamCommandId.PostcopyListen);
+        package.Each(SaveVmHandler.SaveState, package.SaveFull);
+        ElementWriter.Ping(package.Output, PostcopyCodec.PackageLoaded);
+        ElementWriter.Command(package.Output, StreamCommandId.PostcopyRun);
+        package.Output.Flush();
         return new ArraySegment<byte>(memory.GetBuffer(), 0, (int)memory.Length);
     }
 
-    // Everything but RUN goes first: as long as RUN has not left, a failure leaves the VM here. So the target's word that all is well
+    // Everything but RUN goes first: as long as RUN has not left, a failure leaves the VM here. So the target's answer that all is well
     // so far is awaited, which costs one round trip and spares the operator the doubt about a target that failed before.
     private void HandOver(ArraySegment<byte> package)
     {
-        var output = session.Output;
-        ElementWriter.Packaged(output, (uint)package.Count);
-        output.Write(package[..^PostcopyCodec.RunLength]);
-        output.Flush();
-        session.ReturnPath.Await(Answers.Ready, "whether it has loaded what came before the switch");
-        Answers.MayRequest = true;
-        _started = true;
-        SaveVmLog.Phase(logger, "the target may run");
-        output.Write(package[^PostcopyCodec.RunLength..]);
-        ElementWriter.Ping(output, 4);
-        output.Flush();
+        ElementWriter.Packaged(_output, (uint)package.Count);
+        _output.Write(package[..^PostcopyCodec.RunLength]);
+        _output.Flush();
+        link.ReturnPath.Await(_answers.Ready, "whether it has loaded what came before the switch");
+        _answers.MayRequest = true;
+        progress.MarkStarted();
+        link.Run.LogPhase("the target may run");
+        _output.Write(package[^PostcopyCodec.RunLength..]);
+        ElementWriter.Ping(_output, 4);
+        _output.Flush();
     }
 
     private byte[] AskReceivedPages(string block)
     {
-        ElementWriter.Command(session.Output, StreamCommandId.ReceivedBitmap, PostcopyCodec.Name(block));
-        session.Output.Flush();
-        session.ReturnPath.Await(Answers.BitmapCame, $"which pages of '{block}' it has");
-        var (came, bits) = Answers.Bitmap;
+        ElementWriter.Command(_output, StreamCommandId.ReceivedBitmap, PostcopyCodec.Name(block));
+        _output.Flush();
+        link.ReturnPath.Await(_answers.BitmapCame, $"which pages of '{block}' it has");
+        var (came, bits) = _answers.Bitmap;
         return came == block ? bits
             : throw new StreamException(StreamError.InvalidReturnPath, $"The target was asked about '{block}' and sent the bitmap of '{came}'.")
             { Section = "return path" };

@@ -1,4 +1,3 @@
-using Microsoft.Extensions.Logging;
 using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Streams;
 
@@ -6,32 +5,33 @@ namespace MigrationOps.Engine.SaveVm;
 
 /// <summary>
 /// The end of pre-copy, while the device stands still: END sections, with a worker per device beside them that sends packets over the
-/// multifd channels; FULL sections; the end mark and the description; the target's word.
+/// multifd channels; FULL sections; the end mark and the description; the target's answer.
 /// </summary>
-internal sealed class PrecopyCompletion(SourceSession session, OutgoingChannels? channels, ILogger logger)
+internal sealed class PrecopyCompletion(
+    SourceLink link, SourceTally tally, SaveVmSourceOptions options, SourceDevice device, OutgoingChannels? channels)
 {
     /// <summary>Runs it.</summary>
     /// <returns>The parts of the downtime.</returns>
     internal MigrationDowntime Run()
     {
-        SaveVmLog.Phase(logger, "switchover");
-        session.Output.EndTurns();
+        link.Run.LogPhase("switchover");
+        link.Output.EndTurns();
         var clock = new PartClock();
-        session.StopDevice();
+        device.Stop(link.Run.Caller, options.StopDevice);
         var switchover = clock.Next();
         SendIterative();
         var finalIteration = clock.Next();
-        session.Sections.Each(SaveVmHandler.SaveState, session.Sections.SaveFull);
+        link.Sections.Each(SaveVmHandler.SaveState, link.Sections.SaveFull);
         var state = clock.Next();
         SendEnd();
         var send = clock.Next();
-        session.ReturnPath.AwaitEnd();
-        if (session.Options.ReturnPath)
+        link.ReturnPath.AwaitEnd();
+        if (options.ReturnPath)
         {
             channels?.CheckRead();
         }
 
-        SaveVmLog.Phase(logger, "completed");
+        link.Run.LogPhase("completed");
         return new MigrationDowntime
         {
             Switchover = switchover,
@@ -44,8 +44,8 @@ internal sealed class PrecopyCompletion(SourceSession session, OutgoingChannels?
 
     private void SendIterative()
     {
-        var (output, sections) = (session.Output, session.Sections);
-        if (session.Options.SwitchoverStart)
+        var (output, sections) = (link.Output, link.Sections);
+        if (options.SwitchoverStart)
         {
             ElementWriter.Command(output, StreamCommandId.SwitchoverStart);
         }
@@ -58,17 +58,17 @@ internal sealed class PrecopyCompletion(SourceSession session, OutgoingChannels?
         }
 
         sections.Each(SaveVmHandler.SaveLiveCompletePrecopy, sections.CompletePrecopy);
-        channels?.Join(session.ReturnPath);
+        channels?.Join(link.ReturnPath);
     }
 
     private void SendEnd()
     {
-        ElementWriter.Eof(session.Output);
-        if (session.Options.Description)
+        ElementWriter.Eof(link.Output);
+        if (options.Description)
         {
-            session.Output.Write(session.Sections.EndDescription());
+            link.Output.Write(tally.EndDescription());
         }
 
-        session.Output.Flush();
+        link.Output.Flush();
     }
 }

@@ -1,6 +1,5 @@
 using System.Text;
 using Microsoft.Extensions.Logging;
-using Microsoft.Extensions.Logging.Abstractions;
 using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Streams;
 using MigrationOps.Engine.Wire;
@@ -20,22 +19,16 @@ namespace MigrationOps.Engine.SaveVm;
 /// From every state before RUN a failure or a cancellation leads to cleanup, and to resuming the device if it had been stopped.
 /// After RUN the VM may run on the target, so that the device is not resumed here; the failure says whose the VM is.
 /// </summary>
-public sealed class SaveVmSource
+internal sealed class SaveVmSource : MigrationDriver<SaveVmSourceOptions, SourceSession>
 {
-    private SaveVmSourceOptions _options;
-    private readonly ILogger _logger;
-    private readonly IReadOnlyList<SaveVmEntry> _entries;
-    private SourceSession? _paused;
-
     /// <summary>A migration of what is registered now.</summary>
     /// <param name="registry">The devices.</param>
     /// <param name="options">How to drive it.</param>
     /// <param name="logger">Gets the phases; null for none.</param>
     /// <exception cref="ArgumentException">Options that contradict each other.</exception>
-    public SaveVmSource(SaveVmRegistry registry, SaveVmSourceOptions options, ILogger? logger = null)
+    internal SaveVmSource(SaveVmRegistry registry, SaveVmSourceOptions options, ILogger? logger = null)
+        : base(registry, options, SaveVmHandler.SaveCleanup, logger)
     {
-        ArgumentNullException.ThrowIfNull(registry);
-        ArgumentNullException.ThrowIfNull(options);
         ArgumentOutOfRangeException.ThrowIfLessThan(options.MaxBandwidth ?? 1, 1);
         ArgumentOutOfRangeException.ThrowIfLessThan(options.MaxRounds ?? 1, 1);
         ArgumentOutOfRangeException.ThrowIfLessThan(options.DowntimeLimit, TimeSpan.Zero);
@@ -57,118 +50,71 @@ public sealed class SaveVmSource
             throw new SaveVmException(SaveVmError.InvalidName, $"The machine type has {machine.Length:N0} characters; a stream has room for 1 to {StreamFormat.MaxMachineType:N0} bytes.",
                 action: "Give the name of a machine type, such as pc-q35-10.0.");
         }
-
-        _entries = registry.Entries;
-        _options = options;
-        _logger = logger ?? NullLogger.Instance;
     }
 
-    /// <summary>True while a migration that broke after its switch to postcopy keeps its state for <see cref="Resume"/>.</summary>
-    public bool IsPaused => _paused is not null;
-
-    /// <summary>How it is driven.</summary>
-    public SaveVmSourceOptions Options => _options;
-
-    /// <summary>The devices that take part.</summary>
-    public IReadOnlyList<SaveVmEntry> Entries => _entries;
-
-    /// <summary>Drives the migration to its end.</summary>
-    /// <param name="open">
-    /// Opens the connection within the given bounds, after the devices have agreed to migrate; with multifd channels called once more
-    /// for each of them. The streams stay the caller's, who disposes them after this call.
-    /// </param>
-    /// <param name="scope">The deadline of every wait and of every handler, and cancellation.</param>
-    /// <exception cref="SaveVmException">
-    /// It failed. Before the target may have run: every cleanup has been called, and the device goes on. After it:
-    /// <see cref="MigrationOpsException.Owner"/> says whose the VM is, and <see cref="IsPaused"/> whether it can be resumed.
-    /// </exception>
-    /// <exception cref="WireException">The connection could not be opened.</exception>
-    /// <exception cref="OperationCanceledException">It was cancelled; as after a failure, also when it is then paused.</exception>
-    public MigrationStreamTransfer Run(Func<TransferScope, Stream> open, TransferScope scope)
+    private protected override MigrationStreamTransfer Start(Func<TransferScope, Stream> open, TransferScope scope)
     {
-        ArgumentNullException.ThrowIfNull(open);
-        ArgumentNullException.ThrowIfNull(scope);
-        MustBePaused(false);
-        int channels = _options.MultifdChannels;
-        var session = new SourceSession(
-            [.. _entries.Select(e => new EntryContext(e, isSource: true, approve: null, scope.CancellationToken)
-            {
-                Channels = channels,
-                AwaitsAck = _options.SwitchoverAck,
-            })], _options, _logger);
-        return Drive(session, channels, scope, watch => session.Migrate(watch, open));
-    }
-
-    /// <summary>Goes on with a paused migration over a new connection, to its end.</summary>
-    /// <param name="open">Opens the connection to the target, which waits for it. The stream stays the caller's.</param>
-    /// <param name="scope">As for <see cref="Run"/>.</param>
-    /// <param name="options">Other callbacks and limits from now on; what the stream's head has fixed stays.</param>
-    /// <exception cref="SaveVmException">It failed and is paused again; or nothing is paused: <see cref="SaveVmError.WrongPhase"/>.</exception>
-    /// <exception cref="OperationCanceledException">It was cancelled, and is paused again.</exception>
-    public MigrationStreamTransfer Resume(Func<TransferScope, Stream> open, TransferScope scope, SaveVmSourceOptions? options = null)
-    {
-        ArgumentNullException.ThrowIfNull(open);
-        ArgumentNullException.ThrowIfNull(scope);
-        var session = MustBePaused(true)!;
-        session.Options = _options = options ?? _options;
-        _paused = null;
-        return Drive(session, 0, scope, watch => session.Recover(watch, open));
-    }
-
-    /// <summary>
-    /// Gives a paused migration up: calls every cleanup. What had not been sent is lost. The device is not resumed: the
-    /// caller alone can know that it does not run on the target.
-    /// </summary>
-    /// <param name="scope">The deadline of each cleanup.</param>
-    /// <returns>What went wrong in the cleanups.</returns>
-    /// <exception cref="SaveVmException"><see cref="SaveVmError.WrongPhase"/>: nothing is paused.</exception>
-    public IReadOnlyList<string> Abandon(TransferScope scope)
-    {
-        ArgumentNullException.ThrowIfNull(scope);
-        var session = MustBePaused(true)!;
-        _paused = null;
-        return Clean(session, session.Owner, scope);
-    }
-
-    private MigrationStreamTransfer Drive(SourceSession session, int count, TransferScope scope, Action<HandlerWatch> body)
-    {
-        var run = scope.Nest();
-        var inner = run.Until();
-        var channels = count == 0 ? null : new OutgoingChannels(count, inner);
-        session.Begin(channels, inner, run.CancellationToken);
-        var (failure, leftBehind) = HandlerWatch.Run("migration source", scope.Timeout, body, run.CancellationToken);
-        failure = session.ReturnPath.Explain(run.FirstFailure(failure));
-        if (failure is not null)
+        int channels = Options.MultifdChannels;
+        var session = new SourceSession([.. Entries.Select(e => new EntryContext(e, isSource: true, approve: null, scope.CancellationToken)
         {
-            session.ReturnPath.Judge(failure);
+            Channels = channels,
+            AwaitsAck = Options.SwitchoverAck,
+        })], Options);
+        return Drive(session, channels, scope, (run, target, connections) => session.Migrate(run, target, connections, open));
+    }
+
+    private protected override MigrationStreamTransfer Continue(SourceSession session, Func<TransferScope, Stream> open, TransferScope scope)
+        => Drive(session, 0, scope, (run, target, _) => session.Recover(run, target, Options, open));
+
+    // Handlers and threads live in one scope, which ends with the first failure; their waits in another, which ends with the driver's own part.
+    private MigrationStreamTransfer Drive(
+        SourceSession session, int count, TransferScope scope, Action<MigrationRun, SourceReturnPath, OutgoingChannels?> body)
+    {
+        var handlers = scope.Nest();
+        var waits = handlers.Until();
+        var channels = count == 0 ? null : new OutgoingChannels(count, waits);
+        var target = new SourceReturnPath(waits, session.Acks);
+        foreach (var context in session.Contexts)
+        {
+            context.Renew(handlers.CancellationToken);
         }
 
-        inner.Cancel();
-        session.ReturnPath.Close();
+        var (failure, leftBehind) = HandlerWatch.Run("migration source", scope.Timeout,
+            watch => body(MigrationRun.Begin(waits, watch, Log), target, channels), handlers.CancellationToken);
+        failure = target.Explain(handlers.FirstFailure(failure));
+        if (failure is not null)
+        {
+            session.ReadOutcome(target, failure);
+        }
+
+        waits.Cancel();
+        target.Close();
         leftBehind |= channels?.End() == false;
         if (!leftBehind)
         {
             channels?.Dispose();
-            inner.Dispose();
-            run.Dispose();
+            waits.Dispose();
+            handlers.Dispose();
         }
 
         if (failure is not null && session.Owner != MigrationOwner.Source)
         {
-            throw Late(session, failure, leftBehind, scope);
+            throw FailAfterSwitch(session, failure, leftBehind, scope);
         }
 
         var warnings = Clean(session, failure is null ? MigrationOwner.Target : session.Owner, scope);
         if (failure is null)
         {
-            return session.Result(warnings);
+            var result = session.Result(channels, warnings);
+            TransferMetrics.Record("migration-stream", "send", result.Bytes + result.ChannelBytes, result.Duration);
+            return result;
         }
 
-        SaveVmLog.Failed(_logger, "source", failure.Message);
-        Own(failure, MigrationOwner.Source);
+        SaveVmLog.Failed(Log, "source", failure.Message);
+        WithOwner(failure, MigrationOwner.Source);
         if (session.DeviceStopped)
         {
-            GoOn(failure);
+            ResumeDevice(failure);
         }
 
         HandlerWatch.Throw(failure);
@@ -176,15 +122,15 @@ public sealed class SaveVmSource
     }
 
     // The target may run: nothing here may bring the device back, and what it still waits for must not be thrown away.
-    private Exception Late(SourceSession session, Exception failure, bool leftBehind, TransferScope scope)
+    private Exception FailAfterSwitch(SourceSession session, Exception failure, bool leftBehind, TransferScope scope)
     {
         var owner = session.Owner;
         string whose = owner == MigrationOwner.Target ? "The VM belongs to the target" : "The VM may run on the target, which has not said so";
-        string? obstacle = leftBehind ? "a handler was left behind" : session.Postcopy!.Obstacle;
+        string? obstacle = leftBehind ? "a handler was left behind" : session.Obstacle;
         SaveVmException thrown;
         if (obstacle is null)
         {
-            _paused = session;
+            Pause(session);
             thrown = new SaveVmException(SaveVmError.PostcopyPaused,
                 $"{failure.Message} The migration is paused after its switch to postcopy. {whose}; the device stays stopped here.", failure)
             { Section = (failure as MigrationOpsException)?.Section, ByteOffset = (failure as MigrationOpsException)?.ByteOffset };
@@ -197,51 +143,21 @@ public sealed class SaveVmSource
                 failure, "Look at the target: its VM lacks what had not been sent. Start only one of both.");
         }
 
-        SaveVmLog.Failed(_logger, "source", thrown.Message);
+        SaveVmLog.Failed(Log, "source", thrown.Message);
         if (failure is OperationCanceledException)
         {
             return failure;
         }
 
-        return Own(thrown, owner);
+        return WithOwner(thrown, owner);
     }
 
-    private List<string> Clean(SourceSession session, MigrationOwner owner, TransferScope scope)
-    {
-        session.Dispose();
-        foreach (var context in session.Contexts)
-        {
-            context.EndedWith = owner;
-        }
-
-        var warnings = CleanupRun.All(session.Contexts, SaveVmHandler.SaveCleanup, scope);
-        foreach (string warning in warnings)
-        {
-            SaveVmLog.Warning(_logger, warning);
-        }
-
-        return warnings;
-    }
-
-    private SourceSession? MustBePaused(bool paused) => IsPaused == paused ? _paused
-        : throw new SaveVmException(SaveVmError.WrongPhase, paused ? "No migration is paused here." : "A migration is paused here.");
-
-    private static Exception Own(Exception failure, MigrationOwner owner)
-    {
-        if (failure is MigrationOpsException known)
-        {
-            known.Owner = owner;
-        }
-
-        return failure;
-    }
-
-    private void GoOn(Exception failure)
+    private void ResumeDevice(Exception failure)
     {
         try
         {
-            _options.ResumeDevice?.Invoke();
-            SaveVmLog.Phase(_logger, "the device goes on");
+            Options.ResumeDevice?.Invoke();
+            SaveVmLog.Phase(Log, "the device is resumed");
         }
         catch (Exception e)
         {

@@ -1,80 +1,78 @@
 using MigrationOps.Engine.Qemu;
+using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.SaveVm;
 
 /// <summary>
-/// The source's end of the return path: what the target has said on this connection, and waiting for what it has still to say.
+/// The source's end of one connection's return path: what the target has said on it, and waiting for what it has still to say.
 /// Without a return path the target says nothing, and nothing is waited for.
 /// </summary>
-internal sealed class SourceReturnPath(SourceSession session) : IDisposable
+/// <param name="scope">How long it is waited, and cancellation.</param>
+/// <param name="acks">Gets the acknowledgements of the switchover; stays the caller's.</param>
+internal sealed class SourceReturnPath(TransferScope scope, SwitchoverAcks acks)
 {
-    // How long the target has to tell why it closed a connection.
-    private static readonly TimeSpan ReasonPatience = TimeSpan.FromSeconds(1);
+    /// <summary>How long the target has to tell why it closed a connection.</summary>
+    internal static readonly TimeSpan ReasonPatience = TimeSpan.FromSeconds(1);
 
-    private ReturnPathListener? _listener;
+    private OpenPath? _open;
 
     /// <summary>What the target has still to allow before the device may be stopped.</summary>
-    internal SwitchoverAcks Acks { get; } = new(session.Options.SwitchoverAck
-        && MachineVersion.AcksPerDevice(session.Options.SwitchoverAckCount, session.Options.MachineType));
+    internal SwitchoverAcks Acks => acks;
+
+    /// <summary>How the target ended, if it did, while there was still something to come.</summary>
+    internal Exception? Over => _open is { } path && path.Listener.Ended.WaitOne(0)
+        ? path.Listener.Failure ?? TooEarly(path, $", while the source was at byte {path.Output.Position:N0} of the stream")
+        : null;
+
+    /// <summary>Set once the target will say nothing more; null without a return path.</summary>
+    internal WaitHandle? Ended => _open?.Listener.Ended;
 
     /// <summary>Listens to the target, on a thread of its own.</summary>
     /// <param name="stream">The connection; it stays the caller's.</param>
-    /// <param name="postcopy">Gets what belongs to postcopy; null in a migration that stays in pre-copy.</param>
-    internal void Open(Stream stream, PostcopyAnswers? postcopy) => _listener = new ReturnPathListener(stream, Acks, postcopy);
+    /// <param name="output">The main stream, whose position errors name.</param>
+    /// <param name="watch">Told when the driver waits.</param>
+    /// <param name="postcopy">Gets the messages of postcopy; null in a migration that stays in pre-copy.</param>
+    internal void Open(Stream stream, OutgoingStream output, HandlerWatch watch, PostcopyAnswers? postcopy)
+        => _open = new OpenPath(new ReturnPathListener(stream, acks, postcopy), output, watch);
 
     /// <summary>Ends it with its connection, whose waits have been cancelled.</summary>
     internal void Close()
     {
-        _listener?.Dispose();
-        _listener = null;
-    }
-
-    /// <inheritdoc/>
-    public void Dispose()
-    {
-        Close();
-        Acks.Dispose();
+        _open?.Listener.Dispose();
+        _open = null;
     }
 
     /// <summary>Fails if the target has failed, which it may at any moment.</summary>
     internal void Check()
     {
-        session.Scope.CancellationToken.ThrowIfCancellationRequested();
+        scope.CancellationToken.ThrowIfCancellationRequested();
         if (Over is { } failure)
         {
             throw failure;
         }
     }
 
-    /// <summary>How the target ended, if it did, while there was still something to come.</summary>
-    internal Exception? Over => _listener is { } listener && listener.Ended.WaitOne(0)
-        ? listener.Failure ?? TooEarly($", while the source was at byte {session.Output.Position:N0} of the stream")
-        : null;
-
-    /// <summary>Set once the target has said its last word; null without a return path.</summary>
-    internal WaitHandle? Ended => _listener?.Ended;
-
     /// <summary>Gives the target time to say why it closes its connections.</summary>
-    internal void AwaitReason() => _listener?.Ended.WaitOne(ReasonPatience);
+    internal void AwaitReason() => Ended?.WaitOne(ReasonPatience);
 
-    /// <summary>Waits for the target's word on how it ended.</summary>
+    /// <summary>Waits until the target has said how it ended.</summary>
     internal void AwaitEnd()
     {
-        if (_listener is not { } listener)
+        if (_open is not { } path)
         {
             return;
         }
 
         try
         {
-            Await(listener.Ended, $"whether it loaded the {session.Output.Position:N0} bytes of the stream");
+            Await(path.Listener.Ended, $"whether it loaded the {path.Output.Position:N0} bytes of the stream");
         }
-        catch (OperationCanceledException) when (listener.HasFinished)
+        catch (OperationCanceledException) when (path.Listener.HasFinished)
         {
-            // The target's word counts more than a cancellation: its device may run already.
+            // The target's answer counts more than a cancellation: its device may run already.
         }
 
-        if (listener.Failure is { } failure)
+        if (path.Listener.Failure is { } failure)
         {
             throw failure;
         }
@@ -83,50 +81,43 @@ internal sealed class SourceReturnPath(SourceSession session) : IDisposable
     /// <summary>Waits for something that the target says; its failure and the deadline end it.</summary>
     internal void Await(WaitHandle said, string what)
     {
-        var listener = _listener!;
-        var timeout = session.Scope.Timeout;
-        var cancelled = session.Scope.CancellationToken.WaitHandle;
-        session.Watch.BeginWait();
-        int which = WaitHandle.WaitAny(said == listener.Ended ? [said, cancelled] : [said, cancelled, listener.Ended], timeout);
-        session.Watch.EndWait();
-        session.Scope.CancellationToken.ThrowIfCancellationRequested();
+        var path = _open ?? throw new InvalidOperationException("The return path is not open.");
+        var ended = path.Listener.Ended;
+        var cancelled = scope.CancellationToken.WaitHandle;
+        path.Watch.BeginWait();
+        int which = WaitHandle.WaitAny(said == ended ? [said, cancelled] : [said, cancelled, ended], scope.Timeout);
+        path.Watch.EndWait();
+        scope.CancellationToken.ThrowIfCancellationRequested();
         switch (which)
         {
             case 0:
                 return;
             case 2:
-                throw listener.Failure ?? TooEarly($"; it was asked {what}");
+                throw path.Listener.Failure ?? TooEarly(path, $"; it was asked {what}");
             default:
-                throw new SaveVmException(SaveVmError.PeerSilent, $"The target did not say within {timeout.TotalSeconds:0.###} s {what}.")
-                { ByteOffset = session.Output.Position, Section = "return path" };
+                throw new SaveVmException(SaveVmError.PeerSilent, $"The target did not say within {scope.Timeout.TotalSeconds:0.###} s {what}.")
+                { ByteOffset = path.Output.Position, Section = "return path" };
         }
     }
 
     /// <summary>Waits for a time, which a cancellation, the end of the target or its acknowledgement ends.</summary>
     internal void Rest(TimeSpan time, bool untilAcknowledged)
     {
-        var cancelled = session.Scope.CancellationToken.WaitHandle;
-        WaitHandle[] handles = _listener is not { } listener ? [cancelled]
-            : untilAcknowledged ? [cancelled, listener.Ended, Acks.All]
-            : [cancelled, listener.Ended];
+        var cancelled = scope.CancellationToken.WaitHandle;
+        WaitHandle[] handles = Ended is not { } ended ? [cancelled]
+            : untilAcknowledged ? [cancelled, ended, acks.All]
+            : [cancelled, ended];
         WaitHandle.WaitAny(handles, time);
-        session.Scope.CancellationToken.ThrowIfCancellationRequested();
+        scope.CancellationToken.ThrowIfCancellationRequested();
     }
 
-    /// <summary>The failure that tells most: when the connection broke because the target failed, the target's own word.</summary>
+    /// <summary>The failure that tells most: when the connection broke because the target failed, what the target said.</summary>
     internal Exception? Explain(Exception? failure)
-        => failure is SaveVmException { Reason: SaveVmError.ConnectionLost } && _listener is { } listener
+        => failure is SaveVmException { Reason: SaveVmError.ConnectionLost } && _open is { Listener: var listener }
             && listener.Ended.WaitOne(ReasonPatience) && listener.Failure is SaveVmException { Reason: SaveVmError.TargetFailed } told ? told : failure;
 
-    /// <summary>Looks once more at what the target said before the connection is given up.</summary>
-    internal void Judge(Exception failure)
-    {
-        if (_listener is { } listener)
-        {
-            session.Postcopy?.Judge(failure, listener.Ended, ReasonPatience);
-        }
-    }
+    private static StreamException TooEarly(OpenPath path, string when) => new(StreamError.InvalidReturnPath, $"The target said that it has finished{when}.")
+    { Section = "return path", ByteOffset = path.Output.Position };
 
-    private StreamException TooEarly(string when) => new(StreamError.InvalidReturnPath, $"The target said that it has finished{when}.")
-    { Section = "return path", ByteOffset = session.Output.Position };
+    private sealed record OpenPath(ReturnPathListener Listener, OutgoingStream Output, HandlerWatch Watch);
 }

@@ -1,35 +1,29 @@
-using Microsoft.Extensions.Logging;
 using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Streams;
 
 namespace MigrationOps.Engine.SaveVm;
 
-/// <summary>The sections of a source: the framing around each handler's call, and what is told of it in the description.</summary>
-internal sealed class SourceSections(SourceSession session, ILogger logger) : IDisposable
+/// <summary>Writes sections into a stream: the framing around each handler's call.</summary>
+/// <param name="run">The run, whatever its stream is.</param>
+/// <param name="output">Where the sections go: the main stream, or a package on its way.</param>
+/// <param name="contexts">The devices.</param>
+/// <param name="tally">Told what was written.</param>
+internal sealed class SourceSections(MigrationRun run, OutgoingStream output, IReadOnlyList<EntryContext> contexts, SourceTally tally)
 {
-    private readonly HashSet<SaveVmEntry> _sent = [];
-    private readonly DescriptionWriter _description = new(session.Options.PageSize);
+    private readonly HandlerCaller _caller = run.Over(output).Caller;
 
-    /// <summary>How many were written.</summary>
-    internal long Count { get; private set; }
+    /// <summary>Where the sections go.</summary>
+    internal OutgoingStream Output => output;
 
-    /// <summary>The devices that had one.</summary>
-    internal string[] Devices => [.. _sent.Select(e => e.ToString())];
-
-    /// <summary>Ends the description of the FULL sections, which follows the end mark.</summary>
-    internal ReadOnlySpan<byte> EndDescription() => _description.Element();
-
-    /// <summary>Asks the device's question if it has one; a device that does not say is active.</summary>
-    internal bool IsActive(EntryContext context)
-        => !context.Entry.Has(SaveVmHandler.IsActive)
-            || session.Caller.Call(context.Entry, SaveVmHandler.IsActive, () => context.Entry.Handlers.IsActive(context));
+    /// <summary>The same sections, into another stream.</summary>
+    internal SourceSections Into(OutgoingStream other) => new(run, other, contexts, tally);
 
     /// <summary>Does something with every active device that offers a handler.</summary>
     internal void Each(SaveVmHandler handler, Action<EntryContext> action)
     {
-        foreach (var context in session.Contexts)
+        foreach (var context in contexts)
         {
-            if (context.Entry.Has(handler) && IsActive(context))
+            if (context.Entry.Has(handler) && _caller.IsActive(context))
             {
                 action(context);
             }
@@ -55,11 +49,8 @@ internal sealed class SourceSections(SourceSession session, ILogger logger) : ID
 
     /// <summary>FULL: a device that is saved at once.</summary>
     internal void SaveFull(EntryContext context)
-        => _description.Add(context.Entry, Write(SectionKind.Full, context, SaveVmHandler.SaveState,
+        => tally.Describe(context.Entry, Write(SectionKind.Full, context, SaveVmHandler.SaveState,
             stream => context.Entry.Handlers.SaveState(stream, context)));
-
-    /// <inheritdoc/>
-    public void Dispose() => _description.Dispose();
 
     private long Write(SectionKind kind, EntryContext context, SaveVmHandler handler, Action<SaveVmSaveStream> body)
         => Write(kind, context, handler, stream =>
@@ -70,17 +61,16 @@ internal sealed class SourceSections(SourceSession session, ILogger logger) : ID
 
     private (T Result, long Length) Write<T>(SectionKind kind, EntryContext context, SaveVmHandler handler, Func<SaveVmSaveStream, T> body)
     {
-        var output = session.Output;
         var entry = context.Entry;
         string name = HandlerCaller.Name(entry);
-        SaveVmLog.Section(logger, kind, entry.SectionId, entry.IdStr, output.Position);
+        SaveVmLog.Section(run.Log, kind, entry.SectionId, entry.IdStr, output.Position);
         output.Section = name;
         entry.WriteHeader(output, kind);
         var stream = new SectionSaveStream(output, name);
         T result;
         try
         {
-            result = session.Caller.Call(entry, handler, () => body(stream));
+            result = _caller.Call(entry, handler, () => body(stream));
         }
         finally
         {
@@ -90,8 +80,7 @@ internal sealed class SourceSections(SourceSession session, ILogger logger) : ID
         long length = stream.BodyLength;
         ElementWriter.Footer(output, entry.SectionId);
         output.Section = null;
-        Count++;
-        _sent.Add(entry);
+        tally.AddSection(entry);
         return (result, length);
     }
 }

@@ -1,196 +1,202 @@
-using System.Diagnostics;
 using Microsoft.Extensions.Logging;
 using MigrationOps.Engine.Qemu;
-using MigrationOps.Engine.Streams;
 using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.SaveVm;
 
-/// <summary>
-/// One run of the source driver, from its preparation to its end, over one connection or several. Its parts are the sections that it
-/// writes, the return path, the rounds (<see cref="Convergence"/>), and the end in pre-copy or postcopy.
-/// </summary>
-internal sealed class SourceSession : IDisposable
+/// <summary>What one run of the source has once its connection is there.</summary>
+/// <param name="Run">Bounds, watch, caller and log.</param>
+/// <param name="Sections">Writes sections into the main stream.</param>
+/// <param name="ReturnPath">What the target says.</param>
+internal sealed record SourceLink(MigrationRun Run, SourceSections Sections, SourceReturnPath ReturnPath)
 {
-    private readonly EntryContext[] _contexts;
-    private readonly ILogger _logger;
-    private readonly DateTimeOffset _startedAt = DateTimeOffset.UtcNow;
-    private readonly long _start = Stopwatch.GetTimestamp();
-    private OutgoingChannels? _channels;
-    private OutgoingStream? _output;
-    private MigrationDowntime? _downtime;
-    private TimeSpan _duration;
-    private long _bytesBefore;
-    private int _rounds;
-    private int _recoveries;
+    /// <summary>The main stream.</summary>
+    internal OutgoingStream Output => Sections.Output;
+}
 
-    internal SourceSession(EntryContext[] contexts, SaveVmSourceOptions options, ILogger logger)
+/// <summary>
+/// The source's part of a migration that outlives its connections: the devices, the tally, the acknowledgements, and how far postcopy
+/// has come. Each connection has parts of its own, which get what they need: the sections, the return path, the rounds
+/// (<see cref="Convergence"/>), and the end in pre-copy or postcopy.
+/// </summary>
+internal sealed class SourceSession : IMigrationSession
+{
+    private readonly SourceTally _tally;
+    private readonly SourceDevice _device = new();
+    private readonly PostcopyProgress? _postcopy;
+    private SaveVmSourceOptions _options;
+
+    internal SourceSession(IReadOnlyList<EntryContext> contexts, SaveVmSourceOptions options)
     {
-        _contexts = contexts;
-        _logger = logger;
-        Options = options;
-        Sections = new SourceSections(this, logger);
-        ReturnPath = new SourceReturnPath(this);
+        Contexts = contexts;
+        _options = options;
+        _tally = new SourceTally(options.PageSize);
+        Acks = new SwitchoverAcks(options.SwitchoverAck && MachineVersion.AcksPerDevice(options.SwitchoverAckCount, options.MachineType));
+        _postcopy = options.Postcopy ? new PostcopyProgress(contexts) : null;
     }
 
-    internal bool DeviceStopped { get; private set; }
+    /// <inheritdoc/>
+    public IReadOnlyList<EntryContext> Contexts { get; }
 
-    internal TimeSpan Elapsed => Stopwatch.GetElapsedTime(_start);
+    /// <inheritdoc/>
+    public MigrationOwner Owner => _postcopy?.Owner ?? MigrationOwner.Source;
 
-    internal IReadOnlyList<EntryContext> Contexts => _contexts;
+    /// <summary>What the target has still to allow before the device may be stopped.</summary>
+    internal SwitchoverAcks Acks { get; }
 
-    internal SaveVmSourceOptions Options { get; set; }
+    /// <summary>True once the device may stand still here.</summary>
+    internal bool DeviceStopped => _device.IsStopped;
 
-    internal SourceSections Sections { get; }
-
-    internal SourceReturnPath ReturnPath { get; }
-
-    /// <summary>Postcopy's part; null in a migration that stays in pre-copy.</summary>
-    internal PostcopySource? Postcopy { get; private set; }
-
-    /// <summary>Where sections go: the main stream, or a package on its way.</summary>
-    internal OutgoingStream Output { get => _output!; set => _output = value; }
-
-    internal HandlerCaller Caller { get; private set; } = null!;
-
-    internal HandlerWatch Watch { get; private set; } = null!;
-
-    internal TransferScope Scope { get; private set; } = null!;
-
-    /// <summary>Whose the VM is, should the migration fail now.</summary>
-    internal MigrationOwner Owner => Postcopy?.Owner ?? MigrationOwner.Source;
-
-    /// <summary>The bounds of the run that begins now.</summary>
-    internal void Begin(OutgoingChannels? channels, TransferScope bounds, CancellationToken cancellation)
-    {
-        (_channels, Scope) = (channels, bounds);
-        foreach (var context in _contexts)
-        {
-            context.Renew(cancellation);
-        }
-    }
+    /// <summary>Why a broken migration cannot be resumed; null if it can.</summary>
+    internal string? Obstacle => _postcopy?.Obstacle;
 
     /// <summary>The whole migration, up to its end or its first failure.</summary>
-    internal void Migrate(HandlerWatch watch, Func<TransferScope, Stream> open)
+    /// <param name="run">The run, which has no stream yet.</param>
+    /// <param name="target">The return path, still to be opened.</param>
+    /// <param name="channels">The multifd channels, still to be connected; null without.</param>
+    /// <param name="open">Opens a connection.</param>
+    internal void Migrate(MigrationRun run, SourceReturnPath target, OutgoingChannels? channels, Func<TransferScope, Stream> open)
     {
-        BeginWatch(watch);
-        Postcopy = Options.Postcopy ? new PostcopySource(this, _logger) : null;
-        Prepare();
-        Connect(open);
-        Setup();
-        var convergence = new Convergence(this, _logger);
-        bool late = convergence.Run();
-        _downtime = late ? Postcopy!.Switch(_channels) : new PrecopyCompletion(this, _channels, _logger).Run();
-        if (late)
+        Prepare(run);
+        var link = Connect(run, target, channels, open);
+        var postcopy = _postcopy is null ? null : new PostcopySource(link, Contexts, _options, _postcopy, _device);
+        postcopy?.Advise();
+        Setup(link);
+        var rounds = new Convergence(link, Contexts, _options, _tally, postcopy);
+        if (rounds.Run())
         {
-            Postcopy!.Finish(convergence);
+            _tally.Downtime = postcopy!.Switch(channels);
+            postcopy.Finish(rounds);
+        }
+        else
+        {
+            _tally.Downtime = new PrecopyCompletion(link, _tally, _options, _device, channels).Run();
         }
 
-        _duration = Elapsed;
+        _tally.End();
     }
 
     /// <summary>What a connection that was lost after the switch has left, over a new one.</summary>
-    internal void Recover(HandlerWatch watch, Func<TransferScope, Stream> open)
+    /// <param name="run">The run, which has no stream yet.</param>
+    /// <param name="target">The return path, still to be opened.</param>
+    /// <param name="options">How it is driven from now on.</param>
+    /// <param name="open">Opens the connection.</param>
+    internal void Recover(MigrationRun run, SourceReturnPath target, SaveVmSourceOptions options, Func<TransferScope, Stream> open)
     {
-        BeginWatch(watch);
-        var stream = open(Scope);
-        _bytesBefore += Output.Position;
-        _output = new OutgoingStream(stream, watch);
-        Postcopy!.Answers.Renew();
-        ReturnPath.Open(stream, Postcopy.Answers);
-        Postcopy.Resume();
-        _recoveries++;
-        Postcopy.Finish(new Convergence(this, _logger));
-        _duration = Elapsed;
+        _options = options;
+        var stream = open(run.Scope);
+        var progress = _postcopy!;
+        progress.Answers.Renew();
+        var link = Link(run, target, stream);
+        target.Open(stream, link.Output, run.Watch, progress.Answers);
+        var postcopy = new PostcopySource(link, Contexts, _options, progress, _device);
+        postcopy.Resume();
+        _tally.Recoveries++;
+        postcopy.Finish(new Convergence(link, Contexts, _options, _tally, postcopy));
+        _tally.End();
     }
 
-    /// <summary>A round has ended.</summary>
-    internal int CountRound() => ++_rounds;
-
-    /// <summary>Stops the device, so that its state no longer changes.</summary>
-    internal void StopDevice()
+    /// <summary>Learns from a failure whose the VM is: what the target says may still be on its way.</summary>
+    internal void ReadOutcome(SourceReturnPath target, Exception failure)
     {
-        // From here on the device may stand still, also if stopping it fails half-way.
-        DeviceStopped = true;
-        Caller.Device("stopped", Options.StopDevice);
+        if (target.Ended is { } ended)
+        {
+            _postcopy?.ReadOutcome(failure, ended, SourceReturnPath.ReasonPatience);
+        }
     }
 
     /// <inheritdoc/>
     public void Dispose()
     {
-        ReturnPath.Dispose();
-        Postcopy?.Dispose();
-        Sections.Dispose();
+        Acks.Dispose();
+        _postcopy?.Dispose();
+        _tally.Dispose();
     }
 
-    internal MigrationStreamTransfer Result(List<string> warnings) => new()
+    internal MigrationStreamTransfer Result(OutgoingChannels? channels, List<string> warnings) => new()
     {
         Direction = MigrationStreamDirection.Send,
-        Uri = Options.Uri,
-        MachineType = Options.MachineType ?? "",
-        Bytes = _bytesBefore + Output.Position,
-        MultifdChannels = _channels?.Count ?? 0,
-        ChannelPackets = _channels?.Packets ?? 0,
-        ChannelBytes = _channels?.Bytes ?? 0,
-        Sections = Sections.Count,
-        Devices = Sections.Devices,
-        Rounds = _rounds,
-        SwitchoverAcknowledged = Options.SwitchoverAck && ReturnPath.Acks.Received > 0,
-        Confirmed = Options.ReturnPath,
-        StartedAt = _startedAt,
-        Duration = _duration,
-        Downtime = _downtime!,
-        Postcopy = Postcopy is { Started: true },
-        Recoveries = _recoveries,
-        Owner = Options.ReturnPath ? MigrationOwner.Target : MigrationOwner.Unknown,
+        Uri = _options.Uri,
+        MachineType = _options.MachineType ?? "",
+        Bytes = _tally.Bytes,
+        MultifdChannels = channels?.Count ?? 0,
+        ChannelPackets = channels?.Packets ?? 0,
+        ChannelBytes = channels?.Bytes ?? 0,
+        Sections = _tally.Sections,
+        Devices = _tally.Devices,
+        Rounds = _tally.Rounds,
+        SwitchoverAcknowledged = _options.SwitchoverAck && Acks.Received > 0,
+        Confirmed = _options.ReturnPath,
+        StartedAt = _tally.StartedAt,
+        Duration = _tally.Duration,
+        Downtime = _tally.Downtime ?? throw new InvalidOperationException("The migration has not come to its end."),
+        Postcopy = _postcopy is { Started: true },
+        Recoveries = _tally.Recoveries,
+        Owner = _options.ReturnPath ? MigrationOwner.Target : MigrationOwner.Unknown,
         Warnings = [.. warnings],
     };
 
-    private void Prepare()
+    private void Prepare(MigrationRun run)
     {
-        SaveVmLog.Phase(_logger, "prepare");
-        foreach (var context in _contexts)
+        run.LogPhase("prepare");
+        foreach (var context in Contexts)
         {
             if (context.Entry.Has(SaveVmHandler.SavePrepare))
             {
-                Caller.Call(context.Entry, SaveVmHandler.SavePrepare, () => context.Entry.Handlers.SavePrepare(context));
+                run.Caller.Call(context.Entry, SaveVmHandler.SavePrepare, () => context.Entry.Handlers.SavePrepare(context));
             }
         }
     }
 
-    private void Connect(Func<TransferScope, Stream> open)
+    private SourceLink Connect(MigrationRun run, SourceReturnPath target, OutgoingChannels? channels, Func<TransferScope, Stream> open)
     {
-        var stream = open(Scope);
-        _channels?.Connect(open);
-        _output = new OutgoingStream(stream, Watch);
-        ElementWriter.Header(_output);
-        if (Options.MachineType is not null)
+        var stream = open(run.Scope);
+        channels?.Connect(open);
+        var link = Link(run, target, stream);
+        ElementWriter.Header(link.Output);
+        if (_options.MachineType is not null)
         {
-            ElementWriter.Configuration(_output, Options.MachineType);
+            ElementWriter.Configuration(link.Output, _options.MachineType);
         }
 
-        if (Options.ReturnPath)
+        if (_options.ReturnPath)
         {
-            ElementWriter.Command(_output, StreamCommandId.OpenReturnPath);
-            ElementWriter.Ping(_output, 1);
-            ReturnPath.Open(stream, Postcopy?.Answers);
-            _channels?.Broken = ReturnPath.AwaitReason;
+            ElementWriter.Command(link.Output, StreamCommandId.OpenReturnPath);
+            ElementWriter.Ping(link.Output, 1);
+            target.Open(stream, link.Output, run.Watch, _postcopy?.Answers);
+            channels?.Broken = target.AwaitReason;
         }
 
-        Postcopy?.Advise();
+        return link;
     }
 
-    private void Setup()
+    private SourceLink Link(MigrationRun run, SourceReturnPath target, Stream stream)
     {
-        SaveVmLog.Phase(_logger, "setup");
-        Sections.Each(SaveVmHandler.SaveSetup, Sections.Setup);
-        Output.Flush();
-        ReturnPath.Check();
+        var output = new OutgoingStream(stream, run.Watch);
+        _tally.AddConnection(output);
+        return new SourceLink(run.Over(output), new SourceSections(run, output, Contexts, _tally), target);
     }
 
-    private void BeginWatch(HandlerWatch watch)
+    private static void Setup(SourceLink link)
     {
-        Watch = watch;
-        Caller = new HandlerCaller(watch, () => _output?.Position ?? 0, () => _output?.Failure, Scope);
+        link.Run.LogPhase("setup");
+        link.Sections.Each(SaveVmHandler.SaveSetup, link.Sections.Setup);
+        link.Output.Flush();
+        link.ReturnPath.Check();
+    }
+}
+
+/// <summary>The device on the source, which stands still from the switchover on.</summary>
+internal sealed class SourceDevice
+{
+    /// <summary>True once it may stand still.</summary>
+    internal bool IsStopped { get; private set; }
+
+    /// <summary>Stops it, so that its state no longer changes.</summary>
+    internal void Stop(HandlerCaller caller, Action? stop)
+    {
+        // From here on the device may stand still, also if stopping it fails half-way.
+        IsStopped = true;
+        caller.Device("stopped", stop);
     }
 }

@@ -73,9 +73,9 @@ internal sealed class SectionSpool : IDisposable
     internal static bool Reads(string capability) => capability == StreamFormat.IgnoreSharedCapability;
 
     /// <summary>Stands in for the handlers of a device that nobody registered.</summary>
-    internal SaveVmEntry Adopt(StreamSection start, long offset)
+    internal SaveVmEntry AddUnknown(StreamSection start, long offset)
         => ++_adopted <= StreamFormat.MaxSections
-            ? new(start.IdStr, start.InstanceId, (int)Math.Min(start.VersionId, int.MaxValue), start.Id, 0, new UnknownDevice(this, start.Id), [])
+            ? new(start.IdStr, start.InstanceId, (int)Math.Min(start.VersionId, int.MaxValue), start.Id, 0, new UnknownDevice(this, start), [])
             : throw StreamException.At(StreamError.InvalidSectionId, offset, $"More than {StreamFormat.MaxSections:N0} devices that are not registered are started");
 
     /// <summary>Keeps one section of an adopted device, from its head to the footer, until the result is disposed.</summary>
@@ -221,11 +221,11 @@ internal sealed class SectionSpool : IDisposable
     private sealed class Blind : StreamVisitor;
 
     /// <summary>Reads bodies to their ends; the tap has their bytes.</summary>
-    private sealed class UnknownDevice(SectionSpool spool, uint id) : ISaveVmHandlers
+    private sealed class UnknownDevice(SectionSpool spool, StreamSection first) : ISaveVmHandlers
     {
         public SaveVmHandler Offered => SaveVmHandler.LoadState;
 
-        internal StreamSection Section { get; set; } = null!;
+        internal StreamSection Section { get; set; } = first;
 
         /// <summary>Writes what this device sends, if its pages come over channels too.</summary>
         internal SpooledRam? Ram => Section is { IdStr: StreamFormat.Ram, Kind: not SectionKind.Full } ? spool._ram : null;
@@ -234,7 +234,7 @@ internal sealed class SectionSpool : IDisposable
         {
             var input = ((SectionLoadStream)stream).Input;
             long start = input.Offset;
-            var body = SectionBodies.For(spool._walk.Sections[id], Section, spool._walk, description: null);
+            var body = SectionBodies.For(spool._walk.Sections[Section.Id], Section, spool._walk, description: null);
             input.ReadBody((ref WireReader reader, bool last) => body.Read(Section, ref reader, last));
             Ram?.End(Section.Kind);
             if (Section.Kind == SectionKind.Full)

@@ -30,16 +30,18 @@ internal sealed class SpooledRam(Stream output, object gate, RoundBarrier rounds
 
     private readonly ArrayBufferWriter<byte> _buffered = new();
     private readonly Dictionary<string, RamBlock> _blocks = new(StringComparer.Ordinal);
-    private SaveVmEntry? _entry;
-    private IncomingStream _input = null!;
+    private (SaveVmEntry Entry, IncomingStream Input)? _section;
     private RamBlock? _last;
     private bool _hasList;
 
     /// <summary>True if the source syncs at each section's end instead of saying so by a word: machine types before 8.1.</summary>
     internal bool SyncsAtSectionEnd { get; set; }
 
+    private (SaveVmEntry Entry, IncomingStream Input) Section
+        => _section ?? throw new InvalidOperationException("No RAM section of the main stream has begun.");
+
     /// <summary>A RAM section of the main stream begins.</summary>
-    internal void Begin(SaveVmEntry entry, IncomingStream input) => (_entry, _input) = (entry, input);
+    internal void Begin(SaveVmEntry entry, IncomingStream input) => _section = (entry, input);
 
     /// <summary>It has ended.</summary>
     internal void End(SectionKind kind)
@@ -76,7 +78,7 @@ internal sealed class SpooledRam(Stream output, object gate, RoundBarrier rounds
     {
         // What came before must be in the file before the channels go on.
         Write(isEnd: false);
-        _input.Wait(rounds.AwaitChannels);
+        Section.Input.Wait(rounds.AwaitChannels);
     }
 
     /// <inheritdoc/>
@@ -122,7 +124,7 @@ internal sealed class SpooledRam(Stream output, object gate, RoundBarrier rounds
     private void Write(ChannelReader channel, RamBlock block, long[] offsets, int normal, int pageSize)
     {
         var section = new ArrayBufferWriter<byte>(1024 + (normal * (pageSize + sizeof(ulong))) + (offsets.Length * 9));
-        _entry!.WriteHeader(section, SectionKind.Part);
+        Section.Entry.WriteHeader(section, SectionKind.Part);
         RamBlock? last = null;
         byte[] page = ArrayPool<byte>.Shared.Rent(Math.Max(1, pageSize));
         for (int i = 0; i < normal; i++)
@@ -150,7 +152,7 @@ internal sealed class SpooledRam(Stream output, object gate, RoundBarrier rounds
         }
 
         var section = new ArrayBufferWriter<byte>();
-        _entry!.WriteHeader(section, isStart ? SectionKind.Start : isEnd ? SectionKind.End : SectionKind.Part);
+        Section.Entry.WriteHeader(section, isStart ? SectionKind.Start : isEnd ? SectionKind.End : SectionKind.Part);
         if (isStart)
         {
             _hasList = true;
@@ -166,7 +168,7 @@ internal sealed class SpooledRam(Stream output, object gate, RoundBarrier rounds
     private void Finish(ArrayBufferWriter<byte> section)
     {
         WireWriter.BigEndian(section).WriteUInt64(EndOfSection);
-        ElementWriter.Footer(section, _entry!.SectionId);
+        ElementWriter.Footer(section, Section.Entry.SectionId);
         lock (gate)
         {
             output.Write(section.WrittenSpan);

@@ -17,6 +17,7 @@ internal sealed class IncomingChannels(
     private readonly List<ChannelReader> _readers = [];
     private readonly List<SideThread> _threads = [];
     private readonly HashSet<SaveVmEntry> _inside = [];
+    private readonly List<(byte[] IdStr, uint InstanceId, EntryContext Context)> _known = [];
     private int _ended;
     private long _packets;
 
@@ -129,10 +130,9 @@ internal sealed class IncomingChannels(
     public void Receive(in DeviceStatePacket packet, ChannelReader channel)
     {
         ArgumentNullException.ThrowIfNull(channel);
-        var name = new SaveVmAlias(packet.IdStr, packet.InstanceId);
         int size = packet.PayloadSize;
         long offset = channel.Offset;
-        var context = Device(name, channel.Name, offset);
+        var context = Device(packet, channel.Name, offset);
         channel.Advance(DeviceStatePacket.Size);
         byte[] buffer = ArrayPool<byte>.Shared.Rent(size);
         channel.ReadExactly(buffer.AsSpan(0, size), "a packet of device state");
@@ -152,7 +152,26 @@ internal sealed class IncomingChannels(
         }
     }
 
-    private EntryContext Device(SaveVmAlias name, string channel, long offset)
+    private EntryContext Device(in DeviceStatePacket packet, string channel, long offset)
+    {
+        // Every packet names its device anew.
+        lock (_known)
+        {
+            foreach (var (name, instance, context) in _known)
+            {
+                if (instance == packet.InstanceId && packet.IdStrBytes.SequenceEqual(name))
+                {
+                    return context;
+                }
+            }
+
+            var found = Find(new SaveVmAlias(packet.IdStr, packet.InstanceId), channel, offset);
+            _known.Add((packet.IdStrBytes.ToArray(), packet.InstanceId, found));
+            return found;
+        }
+    }
+
+    private EntryContext Find(SaveVmAlias name, string channel, long offset)
     {
         string? wrong = null;
         var context = find(name);

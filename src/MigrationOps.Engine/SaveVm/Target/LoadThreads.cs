@@ -51,7 +51,7 @@ internal sealed class LoadThreads(TransferScope scope, Action failing) : IDispos
         }
 
         // A thread may start another one before it returns.
-        for (int i = 0; TryGet(i, out var context, out var thread); i++)
+        for (int i = 0; Next(i) is var (context, thread); i++)
         {
             Await(context, thread, channels);
         }
@@ -119,13 +119,13 @@ internal sealed class LoadThreads(TransferScope scope, Action failing) : IDispos
         }
     }
 
-    private bool TryGet(int index, out EntryContext context, out SideThread thread)
+    // Null once all have been given; none may start after that.
+    private (EntryContext Context, SideThread Thread)? Next(int index)
     {
         lock (_gate)
         {
             _closed = index == _threads.Count;
-            (context, thread) = _closed ? (null!, null!) : _threads[index];
-            return !_closed;
+            return _closed ? null : _threads[index];
         }
     }
 

@@ -8,10 +8,13 @@ namespace MigrationOps.Engine.SaveVm;
 /// The package of device state with which postcopy starts the target. It is read whole and loaded on a thread of its own: from
 /// POSTCOPY_LISTEN on the main stream is read at the same time, because a device in the package may need pages that come behind it.
 /// </summary>
-internal sealed class PostcopyPackage(TargetSession session, ILogger logger) : IDisposable
+/// <param name="scope">Its bounds.</param>
+/// <param name="limit">The most bytes that it may have.</param>
+/// <param name="log">Gets the phases.</param>
+/// <param name="failing">Called if its failure is the migration's first, while the other threads still wait.</param>
+internal sealed class PostcopyPackage(TransferScope scope, long limit, ILogger log, Action failing) : IDisposable
 {
-    private ManualResetEvent _listening = null!;
-    private TransferScope _scope = null!;
+    private readonly ManualResetEvent _listening = new(false);
     private SideThread? _thread;
     private volatile bool _leftBehind;
     private volatile Exception? _lost;
@@ -19,14 +22,11 @@ internal sealed class PostcopyPackage(TargetSession session, ILogger logger) : I
     /// <summary>True while a package is being loaded.</summary>
     internal bool IsLoading => _thread is { HasEnded: false };
 
-    /// <summary>The bounds of the run that begins now.</summary>
-    internal void Begin(TransferScope scope) => (_scope, _listening) = (scope, new ManualResetEvent(false));
-
     /// <summary>Pages may come from now on.</summary>
     internal void Listen() => _listening.Set();
 
     /// <summary>The connection is lost while the package is being loaded.</summary>
-    internal void Lose(Exception failure) => _lost = failure;
+    internal void MarkLost(Exception failure) => _lost = failure;
 
     /// <summary>Fails if the connection is known to be lost.</summary>
     internal void CheckConnection()
@@ -46,17 +46,17 @@ internal sealed class PostcopyPackage(TargetSession session, ILogger logger) : I
             throw input.Fail(StreamException.At(StreamError.InvalidPackage, offset, "A package starts inside another one"));
         }
 
-        if (length > session.Options.MaxPackage)
+        if (length > limit)
         {
             throw input.Fail(StreamException.At(StreamError.InvalidPackage, offset,
-                $"A package of {length:N0} bytes is announced, and {session.Options.MaxPackage:N0} are taken at most"));
+                $"A package of {length:N0} bytes is announced, and {limit:N0} are taken at most"));
         }
 
         long start = input.Offset;
         var package = input.ReadPackage(length);
-        _thread = SideThread.Start("postcopy package", _scope, () => Run(package, start), Failing);
-        WaitHandle.WaitAny([_listening, _thread.Ended, _scope.CancellationToken.WaitHandle]);
-        _scope.CancellationToken.ThrowIfCancellationRequested();
+        _thread = SideThread.Start("postcopy package", scope, () => Run(main, package, start), failing);
+        WaitHandle.WaitAny([_listening, _thread.Ended, scope.CancellationToken.WaitHandle]);
+        scope.CancellationToken.ThrowIfCancellationRequested();
     }
 
     /// <summary>Waits until the package is loaded; each of its handlers has a deadline.</summary>
@@ -64,9 +64,9 @@ internal sealed class PostcopyPackage(TargetSession session, ILogger logger) : I
     {
         if (_thread is { } thread)
         {
-            WaitHandle.WaitAny([thread.Ended, _scope.CancellationToken.WaitHandle]);
+            WaitHandle.WaitAny([thread.Ended, scope.CancellationToken.WaitHandle]);
             // A failure of the thread has cancelled it.
-            _scope.CancellationToken.ThrowIfCancellationRequested();
+            scope.CancellationToken.ThrowIfCancellationRequested();
         }
     }
 
@@ -86,19 +86,10 @@ internal sealed class PostcopyPackage(TargetSession session, ILogger logger) : I
         _listening.Dispose();
     }
 
-    private void Failing()
+    private void Run(StreamLoader main, MemoryStream package, long start)
     {
-        session.Postcopy.StartEnded();
-        session.ReturnPath.TellFailure();
-    }
-
-    private void Run(MemoryStream package, long start)
-    {
-        var (failure, leftBehind) = HandlerWatch.Run("postcopy package load", _scope.Timeout, watch =>
-        {
-            var input = IncomingStream.OfPackage(package, start, watch);
-            new StreamLoader(session, input, new HandlerCaller(watch, () => input.Offset, () => input.Failure, _scope), logger).Run();
-        }, _scope.CancellationToken);
+        var (failure, leftBehind) = HandlerWatch.Run("postcopy package load", scope.Timeout,
+            watch => main.Over(MigrationRun.Begin(scope, watch, log), IncomingStream.OfPackage(package, start, watch)).Run(), scope.CancellationToken);
         _leftBehind = leftBehind;
         if (failure is not null)
         {

@@ -1,5 +1,4 @@
 using System.Buffers.Binary;
-using Microsoft.Extensions.Logging;
 using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Streams;
 
@@ -9,11 +8,22 @@ namespace MigrationOps.Engine.SaveVm;
 /// Loads the elements of one stream on the target, as QEMU's qemu_loadvm_state_main: those of the main stream, or those of postcopy's
 /// package, which is loaded on a thread of its own while the main stream goes on.
 /// </summary>
-internal sealed class StreamLoader(TargetSession session, IncomingStream input, HandlerCaller caller, ILogger logger)
+/// <param name="run">The run, whose handlers read this stream.</param>
+/// <param name="input">The stream.</param>
+/// <param name="parts">Who takes what its elements say.</param>
+/// <param name="progressed">Called after each element of the main stream.</param>
+internal sealed class StreamLoader(MigrationRun run, IncomingStream input, TargetParts parts, Action progressed)
 {
+    private readonly HandlerCaller _caller = run.Caller;
+
     internal IncomingStream Input => input;
 
-    internal HandlerCaller Caller => caller;
+    internal TargetParts Parts => parts;
+
+    internal HandlerCaller Caller => _caller;
+
+    /// <summary>Loads another stream with the same parts.</summary>
+    internal StreamLoader Over(MigrationRun other, IncomingStream stream) => new(other.Over(stream), stream, parts, progressed);
 
     /// <summary>Loads up to the end mark, or to the end of the package.</summary>
     internal void Run()
@@ -24,26 +34,21 @@ internal sealed class StreamLoader(TargetSession session, IncomingStream input, 
             {
                 if (!input.IsPackage)
                 {
-                    session.Progressed();
+                    progressed();
                 }
             }
         }
-        catch (MigrationOpsException e) when (!input.IsPackage && e is SaveVmException { Reason: SaveVmError.ConnectionLost } or StreamException { Reason: StreamError.Truncated } && session.Package.IsLoading)
+        catch (MigrationOpsException e) when (!input.IsPackage && e is SaveVmException { Reason: SaveVmError.ConnectionLost } or StreamException { Reason: StreamError.Truncated } && parts.Package.IsLoading)
         {
             // What the device needs to run may all be in the package: then it runs, and the rest comes over a new connection.
-            session.Package.Lose(e);
-            session.Package.Join();
+            parts.Package.MarkLost(e);
+            parts.Package.Join();
             throw;
         }
     }
 
-    /// <summary>Asks the device's question if it has one; a device that does not say is active.</summary>
-    internal bool IsActive(EntryContext context)
-        => !context.Entry.Has(SaveVmHandler.IsActive)
-            || caller.Call(context.Entry, SaveVmHandler.IsActive, () => context.Entry.Handlers.IsActive(context));
-
     /// <summary>Sends an answer to what stands at that byte.</summary>
-    internal void Answer(long offset, Action<ReturnPathWriter> answer) => session.ReturnPath.Answer(input, offset, answer);
+    internal void Answer(long offset, Action<ReturnPathWriter> answer) => parts.ReturnPath.Answer(input, offset, answer);
 
     /// <summary>The package, if this is one, must be over: what follows in it would never be loaded.</summary>
     internal void EndPackage(long offset, string mark)
@@ -66,21 +71,21 @@ internal sealed class StreamLoader(TargetSession session, IncomingStream input, 
         if (element is StreamEnd && !input.IsPackage)
         {
             // The source has sent everything; what came before is still to be loaded.
-            session.Package.Join();
+            parts.Package.Join();
         }
 
-        session.Postcopy.CheckElement(element, offset);
-        session.ReturnPath.Check(element, offset);
+        parts.Postcopy.CheckElement(element, offset);
+        parts.ReturnPath.Check(element, offset);
         switch (element)
         {
             case StreamSection start:
-                session.Sections.Begin(this, start, offset);
+                parts.Sections.Begin(this, start, offset);
                 return true;
             case SectionPart part:
-                session.Sections.Continue(this, part, offset);
+                parts.Sections.Continue(this, part, offset);
                 return true;
             case StreamCommand command:
-                Obey(command, offset);
+                Execute(command, offset);
                 return true;
             case StreamEnd:
                 EndPackage(offset, "the end mark");
@@ -90,18 +95,18 @@ internal sealed class StreamLoader(TargetSession session, IncomingStream input, 
         }
     }
 
-    private void Obey(StreamCommand command, long offset)
+    private void Execute(StreamCommand command, long offset)
     {
         switch (command.Id)
         {
             case StreamCommandId.OpenReturnPath:
-                session.ReturnPath.Open(input, offset);
+                parts.ReturnPath.Open(input, offset);
                 break;
             case StreamCommandId.Ping:
                 uint value = BinaryPrimitives.ReadUInt32BigEndian(command.Data);
                 if (input.IsPackage && value == PostcopyCodec.PackageLoadedOrResume)
                 {
-                    session.Package.CheckConnection();
+                    parts.Package.CheckConnection();
                 }
 
                 Answer(offset, path => path.Pong(value));
@@ -110,22 +115,34 @@ internal sealed class StreamLoader(TargetSession session, IncomingStream input, 
                 SwitchoverStart();
                 break;
             default:
-                session.Postcopy.Obey(command, offset, this);
+                parts.Commands.Execute(command, offset, this);
                 break;
         }
     }
 
     private void SwitchoverStart()
     {
-        SaveVmLog.Phase(logger, "switchover");
-        using var part = session.Downtime.MeasureSwitchover(input);
-        foreach (var context in session.Contexts)
+        run.LogPhase("switchover");
+        using var part = parts.Downtime.MeasureSwitchover(input);
+        foreach (var context in parts.Contexts)
         {
             var entry = context.Entry;
-            if (entry.Has(SaveVmHandler.SwitchoverStart) && IsActive(context))
+            if (entry.Has(SaveVmHandler.SwitchoverStart) && _caller.IsActive(context))
             {
-                caller.Call(entry, SaveVmHandler.SwitchoverStart, () => entry.Handlers.SwitchoverStart(context));
+                _caller.Call(entry, SaveVmHandler.SwitchoverStart, () => entry.Handlers.SwitchoverStart(context));
             }
         }
     }
 }
+
+/// <summary>The parts of a target that the elements of a stream are for.</summary>
+/// <param name="Contexts">The devices.</param>
+/// <param name="Sections">Loads sections.</param>
+/// <param name="ReturnPath">Answers the source.</param>
+/// <param name="Postcopy">Knows what may come when.</param>
+/// <param name="Commands">Executes the commands of postcopy.</param>
+/// <param name="Package">Loads the package.</param>
+/// <param name="Downtime">Measures the downtime.</param>
+internal sealed record TargetParts(
+    IReadOnlyList<EntryContext> Contexts, TargetSections Sections, TargetReturnPath ReturnPath, PostcopyTarget Postcopy,
+    PostcopyCommands Commands, PostcopyPackage Package, DowntimeParts Downtime);

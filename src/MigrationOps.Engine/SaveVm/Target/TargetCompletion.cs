@@ -1,37 +1,36 @@
-using Microsoft.Extensions.Logging;
 using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Streams;
 
 namespace MigrationOps.Engine.SaveVm;
 
 /// <summary>The end of a migration on the target, when everything has been loaded: tells the source, and reads what may follow the end mark.</summary>
-internal sealed class TargetCompletion(TargetSession session, ILogger logger)
+/// <param name="loader">The main stream, up to its end mark.</param>
+/// <param name="parts">The target's parts.</param>
+/// <param name="channels">The multifd channels, or null.</param>
+/// <param name="tally">Told how the migration ends.</param>
+/// <param name="run">The run.</param>
+/// <param name="start">Runs the device; null if somebody else does.</param>
+internal sealed class TargetCompletion(
+    StreamLoader loader, TargetParts parts, IncomingChannels? channels, TargetTally tally, MigrationRun run, Action? start)
 {
-    private readonly List<string> _warnings = [];
-
-    /// <summary>True once the source was told that everything was loaded, in a migration that stayed in pre-copy.</summary>
-    internal bool Told { get; private set; }
-
-    internal IReadOnlyList<string> Warnings => _warnings;
-
     internal void Finish()
     {
         var clock = new PartClock();
-        if (session.Postcopy.Runs)
+        if (parts.Postcopy.Runs)
         {
-            SaveVmLog.Phase(logger, "postcopy completed");
-            Warn(session.ReturnPath.TellFinished());
+            run.LogPhase("postcopy completed");
+            Warn(parts.ReturnPath.TellFinished());
             return;
         }
 
         // The source forgets its device once it is told, so that everything must be safe before.
-        session.Spool?.Complete(session.Input);
-        session.ReturnPath.TellLoaded();
-        Told = true;
-        session.Downtime.Complete = clock.Next();
-        SaveVmLog.Phase(logger, "loaded");
+        parts.Sections.Spool?.Complete(loader.Input);
+        parts.ReturnPath.TellLoaded();
+        tally.SourceWasTold = true;
+        parts.Downtime.Complete = clock.Next();
+        run.LogPhase("loaded");
         SkipRest();
-        session.StartDevice(session.Main);
+        loader.Caller.Device("started", start);
     }
 
     private void SkipRest()
@@ -39,7 +38,7 @@ internal sealed class TargetCompletion(TargetSession session, ILogger logger)
         try
         {
             SkipDescription();
-            Warn(session.Channels?.Finish());
+            Warn(channels?.Finish());
         }
         catch (Exception e) when (e is OperationCanceledException
             or SaveVmException { Reason: SaveVmError.ConnectionLost or SaveVmError.PeerSilent } or StreamException { Reason: StreamError.Truncated })
@@ -52,7 +51,7 @@ internal sealed class TargetCompletion(TargetSession session, ILogger logger)
     // A source that is closed upon with its last bytes unread would see its connection reset.
     private void SkipDescription()
     {
-        var input = session.Input;
+        var input = loader.Input;
         if (input.Peek() != StreamFormat.Description)
         {
             return;
@@ -67,7 +66,7 @@ internal sealed class TargetCompletion(TargetSession session, ILogger logger)
     {
         if (warning is not null)
         {
-            _warnings.Add(warning);
+            tally.Warnings.Add(warning);
         }
     }
 }

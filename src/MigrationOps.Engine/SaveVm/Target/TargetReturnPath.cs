@@ -5,29 +5,38 @@ using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.SaveVm;
 
-/// <summary>The target's end of the return path: opened by the source's command, used by any thread.</summary>
-internal sealed class TargetReturnPath(TargetSession session, ILogger logger)
+/// <summary>The target's end of one connection's return path: opened by the source's command, used by any thread.</summary>
+/// <param name="options">Whether the connection has one, and whether the source must open it.</param>
+/// <param name="approval">Which devices have still to approve the switchover.</param>
+/// <param name="postcopy">Knows whether the device may run here.</param>
+/// <param name="logger">Gets what could not be told.</param>
+internal sealed class TargetReturnPath(SaveVmTargetOptions options, SwitchoverApproval approval, PostcopyTarget postcopy, ILogger logger)
 {
-    private ReturnPathWriter? _writer;
+    private volatile MainConnection? _main;
+    private volatile ReturnPathWriter? _writer;
 
-    /// <summary>Which devices have still to approve the switchover.</summary>
-    internal SwitchoverApproval Approval { get; } = new();
+    /// <summary>The connection is there.</summary>
+    /// <param name="connection">The connection; it stays the caller's.</param>
+    /// <param name="main">The main stream, which fails with the return path.</param>
+    /// <param name="isOpen">True after a pause: the source does not open the return path again.</param>
+    internal void Connect(Stream connection, IncomingStream main, bool isOpen)
+    {
+        _main = new MainConnection(connection, main);
+        _writer = isOpen && options.ReturnPath ? new ReturnPathWriter(connection) : null;
+    }
 
-    /// <summary>A new connection after a pause: the source does not open the return path again.</summary>
-    internal void Renew(ReturnPathWriter? writer) => _writer = writer;
-
-    /// <summary>Obeys the source that asks for it.</summary>
+    /// <summary>Opens it, because the source asks for it.</summary>
     internal void Open(IncomingStream input, long offset)
     {
-        var writer = _writer ??= session.Options.ReturnPath ? new ReturnPathWriter(session.Connection)
+        var writer = _writer ??= options.ReturnPath ? new ReturnPathWriter(Main.Connection)
             : throw SaveVmException.At(SaveVmError.NotSupported, offset, "The source asks for a return path, which this connection does not have");
-        Answer(input, offset, () => Approval.Open(writer));
+        Answer(input, offset, () => approval.Open(writer));
     }
 
     /// <summary>Fails if the return path is required and not open: sources open it before their first section, and later is too late to stop one.</summary>
     internal void Check(StreamElement element, long offset)
     {
-        if (session.Options.RequireReturnPath && _writer is null && element is not StreamCommand)
+        if (options.RequireReturnPath && _writer is null && element is not StreamCommand)
         {
             throw SaveVmException.At(SaveVmError.ReturnPathMissing, offset,
                 $"{(element is StreamEnd ? "The end mark" : "The first section")} comes, and the source has not opened the return path");
@@ -42,10 +51,10 @@ internal sealed class TargetReturnPath(TargetSession session, ILogger logger)
     }
 
     /// <summary>A device approves the switchover.</summary>
-    internal void Approve(EntryContext context) => Answer(session.Input, session.Input.Offset, () => Approval.Give(context));
+    internal void Approve(EntryContext context) => Answer(Main.Stream, Main.Stream.Offset, () => approval.Give(context));
 
     /// <summary>Says that everything was loaded, if the source listens.</summary>
-    internal void TellLoaded() => Answer(session.Input, session.Input.Offset, () => _writer?.Shut(0));
+    internal void TellLoaded() => Answer(Main.Stream, Main.Stream.Offset, () => _writer?.Shut(0));
 
     /// <summary>The same in postcopy: the device runs here and has everything, so that a source that cannot be told is a warning.</summary>
     internal string? TellFinished()
@@ -64,7 +73,7 @@ internal sealed class TargetReturnPath(TargetSession session, ILogger logger)
     /// <summary>Tells the source that this side failed; the source may be gone already. Any thread may call it.</summary>
     internal void TellFailure()
     {
-        if (!session.Postcopy.ForbidStart())
+        if (!postcopy.ForbidStart())
         {
             // The device runs: the source learns of the lost connection, and pauses like this side.
             return;
@@ -93,6 +102,8 @@ internal sealed class TargetReturnPath(TargetSession session, ILogger logger)
         }
     }
 
+    private MainConnection Main => _main ?? throw new InvalidOperationException("The connection of the migration is not there yet.");
+
     private static void Answer(IncomingStream input, long offset, Action answer)
     {
         try
@@ -104,4 +115,6 @@ internal sealed class TargetReturnPath(TargetSession session, ILogger logger)
             throw input.Fail(StreamFailure.Of(e, offset, "return path"));
         }
     }
+
+    private sealed record MainConnection(Stream Connection, IncomingStream Stream);
 }

@@ -11,17 +11,24 @@ namespace MigrationOps.Engine.SaveVm;
 /// </summary>
 internal sealed class TargetSections
 {
-    private readonly TargetSession _session;
+    private readonly IReadOnlyList<EntryContext> _contexts;
+    private readonly DowntimeParts _downtime;
+    private readonly Func<SaveVmEntry, EntryContext> _newContext;
     private readonly ILogger _logger;
     private readonly Lock _gate = new();
     private readonly Dictionary<uint, LoadedSection> _byId = [];
     private readonly Dictionary<SaveVmAlias, EntryContext> _byName = [];
     private long _count;
 
-    internal TargetSections(TargetSession session, ILogger logger)
+    /// <param name="contexts">The devices.</param>
+    /// <param name="downtime">Measures the loading of what comes while the device stands still.</param>
+    /// <param name="newContext">Makes a device's part in the migration that begins while it runs.</param>
+    /// <param name="logger">Gets a line per section.</param>
+    internal TargetSections(
+        IReadOnlyList<EntryContext> contexts, DowntimeParts downtime, Func<SaveVmEntry, EntryContext> newContext, ILogger logger)
     {
-        (_session, _logger) = (session, logger);
-        foreach (var context in session.Contexts)
+        (_contexts, _downtime, _newContext, _logger) = (contexts, downtime, newContext, logger);
+        foreach (var context in contexts)
         {
             foreach (var name in context.Entry.Aliases.Prepend(new SaveVmAlias(context.Entry.IdStr, context.Entry.InstanceId)))
             {
@@ -29,6 +36,9 @@ internal sealed class TargetSections
             }
         }
     }
+
+    /// <summary>Keeps the sections of devices that are not registered; null if they are refused.</summary>
+    internal SectionSpool? Spool { get; set; }
 
     /// <summary>How many have been loaded.</summary>
     internal long Count => Interlocked.Read(ref _count);
@@ -73,10 +83,10 @@ internal sealed class TargetSections
     private LoadedSection Assign(StreamLoader loader, StreamSection start, long offset)
     {
         string name = $"section {start.Id} ({start.IdStr}" + (start.InstanceId == 0 ? ")" : $"/{start.InstanceId})");
-        if (!_byName.TryGetValue(new SaveVmAlias(start.IdStr, start.InstanceId), out var context) && (context = Adopt(loader, start)) is null)
+        if (!_byName.TryGetValue(new SaveVmAlias(start.IdStr, start.InstanceId), out var context) && (context = AddUnknown(loader, start)) is null)
         {
             throw SaveVmException.At(SaveVmError.UnknownSection, offset,
-                _session.Contexts.Any(c => c.Entry.IdStr == start.IdStr)
+                _contexts.Any(c => c.Entry.IdStr == start.IdStr)
                     ? $"No instance {start.InstanceId} of '{start.IdStr}' is registered here, for {name}"
                     : $"Nothing is registered here as '{start.IdStr}', for {name}", name);
         }
@@ -93,19 +103,19 @@ internal sealed class TargetSections
                 $"Section id {start.Id} is that of {other.Context.Entry}, and is started again for {start.IdStr}", name);
         }
 
-        _session.Spool?.Know(start);
+        Spool?.Know(start);
         return _byId[start.Id] = new LoadedSection(context, start.Id, (int)start.VersionId, name);
     }
 
     // What nobody registered is kept, if there is a place for it.
-    private EntryContext? Adopt(StreamLoader loader, StreamSection start)
+    private EntryContext? AddUnknown(StreamLoader loader, StreamSection start)
     {
-        if (_session.Spool is not { } spool)
+        if (Spool is not { } spool)
         {
             return null;
         }
 
-        var context = _session.Adopt(spool.Adopt(start, loader.Input.Offset));
+        var context = _newContext(spool.AddUnknown(start, loader.Input.Offset));
         _byName.Add(new SaveVmAlias(start.IdStr, start.InstanceId), context);
         return context;
     }
@@ -121,8 +131,8 @@ internal sealed class TargetSections
 
         var input = loader.Input;
         SaveVmLog.Section(_logger, type, section.Id, entry.IdStr, offset);
-        using var part = _session.Downtime.Measure(type, input);
-        using var kept = _session.Spool?.Keep(type, entry, input);
+        using var part = _downtime.Measure(type, input);
+        using var kept = Spool?.Keep(type, entry, input);
         input.Section = section.Name;
         var stream = new SectionLoadStream(input, section.Name);
         try

@@ -1,6 +1,4 @@
-using System.Diagnostics;
 using Microsoft.Extensions.Logging;
-using MigrationOps.Engine.Multifd;
 using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Streams;
 using MigrationOps.Engine.Wire;
@@ -8,268 +6,233 @@ using MigrationOps.Engine.Wire;
 namespace MigrationOps.Engine.SaveVm;
 
 /// <summary>
-/// One run of the target driver, from its connection to its end, over one connection or several. Its parts are the sections, the return path,
-/// postcopy with its package, and the end.
+/// The target's part of a migration that outlives its connections: the devices, their sections, the tally, who has approved the
+/// switchover, and how far postcopy has come. Each connection has threads and parts of its own, which get what they need.
 /// </summary>
-internal sealed class TargetSession : IDisposable
+internal sealed class TargetSession : IMigrationSession
 {
-    private readonly EntryContext[] _contexts;
     private readonly ILogger _logger;
-    private readonly DateTimeOffset _startedAt = DateTimeOffset.UtcNow;
-    private readonly long _start = Stopwatch.GetTimestamp();
-    private readonly TargetCompletion _completion;
-    private TransferScope _scope = null!;
-    private LoadThreads _loading = null!;
-    private string _machineType = "";
-    private TimeSpan _duration;
-    private long _bytesBefore;
+    private readonly TargetSections _sections;
+    private readonly TargetTally _tally = new();
+    private readonly DowntimeParts _downtime = new();
+    private readonly PostcopyTarget _postcopy = new();
+    private readonly SwitchoverApproval _approval = new();
+    private SaveVmTargetOptions _options;
 
     internal TargetSession(IReadOnlyList<SaveVmEntry> entries, SaveVmTargetOptions options, ILogger logger)
     {
-        Options = options;
+        _options = options;
         _logger = logger;
-        ReturnPath = new TargetReturnPath(this, logger);
-        Postcopy = new PostcopyTarget(this, options, logger);
-        Package = new PostcopyPackage(this, logger);
-        _completion = new TargetCompletion(this, logger);
-        _contexts = [.. entries.Select(Context)];
-        Sections = new TargetSections(this, logger);
+        Contexts = [.. entries.Select(NewContext)];
+        _sections = new TargetSections(Contexts, _downtime, NewContext, logger);
     }
 
-    internal SaveVmTargetOptions Options { get; private set; }
+    /// <inheritdoc/>
+    public IReadOnlyList<EntryContext> Contexts { get; }
 
-    internal IReadOnlyList<EntryContext> Contexts => _contexts;
+    /// <inheritdoc/>
+    public MigrationOwner Owner => _tally.SourceWasTold ? MigrationOwner.Target : _postcopy.Owner;
 
-    internal TargetSections Sections { get; }
+    /// <summary>True once the device runs here, whatever happens to the connection.</summary>
+    internal bool Runs => _postcopy.Runs;
 
-    internal TargetReturnPath ReturnPath { get; }
-
-    internal PostcopyTarget Postcopy { get; }
-
-    internal PostcopyPackage Package { get; }
-
-    internal DowntimeParts Downtime { get; } = new();
-
-    /// <summary>Keeps the sections of devices that are not registered; null if they are refused.</summary>
-    internal SectionSpool? Spool { get; private set; }
-
-    internal IncomingChannels? Channels { get; private set; }
-
-    /// <summary>The main connection.</summary>
-    internal Stream Connection { get; private set; } = null!;
-
-    /// <summary>Loads the main stream.</summary>
-    internal StreamLoader Main { get; private set; } = null!;
-
-    internal IncomingStream Input => Main.Input;
-
-    /// <summary>Whose the VM is, should the migration fail now.</summary>
-    internal MigrationOwner Owner => _completion.Told ? MigrationOwner.Target : Postcopy.Owner;
-
-    internal void Load(HandlerWatch watch, Func<TransferScope, Stream> open)
+    /// <summary>The threads of the run that begins now.</summary>
+    /// <param name="channels">How many multifd channels it has.</param>
+    /// <param name="handlers">Cancels handlers.</param>
+    /// <param name="waits">Ends every wait.</param>
+    internal TargetThreads Begin(int channels, TransferScope handlers, TransferScope waits)
     {
-        Connect(watch, open);
-        Spool = Options.SpoolPath is { } path ? new SectionSpool(path, Sections.Find(new SaveVmAlias(StreamFormat.Ram, 0)) is null ? Channels : null, _scope) : null;
-        Input.Tap = Spool?.Output;
-        Input.ReadHeader();
-        if (Input.Peek() == StreamFormat.Configuration)
+        var returnPath = new TargetReturnPath(_options, _approval, _postcopy, _logger);
+        var loading = new LoadThreads(waits, returnPath.TellFailure);
+        var package = new PostcopyPackage(waits, _options.MaxPackage, _logger, failing: () =>
         {
-            Check((Qemu.StreamConfiguration)Input.ReadElement());
+            _postcopy.StartEnded();
+            returnPath.TellFailure();
+        });
+        var incoming = channels == 0 ? null : new IncomingChannels(channels, _sections.Find, waits, returnPath.TellFailure);
+        if (incoming is not null)
+        {
+            loading.AwaitEndOf(incoming);
         }
 
-        Input.Tap = null;
-        Setup();
-        Channels?.Start();
-        LoadElements();
+        foreach (var context in Contexts)
+        {
+            context.Renew(handlers.CancellationToken, loading, returnPath.Approve);
+        }
+
+        return new TargetThreads(loading, incoming, package, returnPath);
+    }
+
+    /// <summary>The whole migration, up to its end or its first failure.</summary>
+    internal void Load(MigrationRun run, TargetThreads threads, Func<TransferScope, Stream> open)
+    {
+        var loader = Connect(run, threads, open, isResumed: false);
+        var input = loader.Input;
+        var channels = threads.Channels;
+        var spool = _sections.Spool = _options.SpoolPath is { } path
+            ? new SectionSpool(path, _sections.Find(new SaveVmAlias(StreamFormat.Ram, 0)) is null ? channels : null, run.Scope)
+            : null;
+        input.Tap = spool?.Output;
+        input.ReadHeader();
+        if (input.Peek() == StreamFormat.Configuration)
+        {
+            Check((Qemu.StreamConfiguration)input.ReadElement(), input, spool);
+        }
+
+        input.Tap = null;
+        Setup(run, loader.Caller);
+        channels?.Start();
+        LoadElements(run, loader, threads);
     }
 
     /// <summary>The rest of a migration whose connection was lost while the device ran, over a new one: it has no header.</summary>
-    internal void Recover(HandlerWatch watch, Func<TransferScope, Stream> open)
+    internal void Recover(MigrationRun run, TargetThreads threads, SaveVmTargetOptions options, Func<TransferScope, Stream> open)
     {
-        _bytesBefore += Input.Offset;
-        ReturnPath.Renew(null);
-        Connect(watch, open);
-        ReturnPath.Renew(Options.ReturnPath ? new ReturnPathWriter(Connection) : null);
-        LoadElements();
+        _options = options;
+        LoadElements(run, Connect(run, threads, open, isResumed: true), threads);
     }
-
-    /// <summary>The bounds, callbacks and threads of the run that begins now.</summary>
-    internal void Begin(SaveVmTargetOptions options, TransferScope run, TransferScope scope)
-    {
-        (Options, _scope) = (options, scope);
-        _loading = new LoadThreads(scope, ReturnPath.TellFailure);
-        Package.Begin(scope);
-        // A migration that is resumed has come to its switch, with which the channels have ended.
-        Channels = options.MultifdChannels == 0 || Main is not null ? null
-            : new IncomingChannels(options.MultifdChannels, Sections.Find, scope, ReturnPath.TellFailure);
-        if (Channels is not null)
-        {
-            _loading.AwaitEndOf(Channels);
-        }
-
-        foreach (var context in _contexts)
-        {
-            context.Renew(run.CancellationToken);
-            context.LoadThreads = _loading;
-        }
-    }
-
-    /// <summary>A device's part in this migration that begins while it runs.</summary>
-    internal EntryContext Adopt(SaveVmEntry entry) => Context(entry);
-
-    /// <summary>The main stream has come a section further.</summary>
-    internal void Progressed() => Options.OnProgress?.Invoke(_bytesBefore + Input.Offset);
-
-    /// <summary>Runs the device, as the source told or after the end mark; everything that it needs has been loaded.</summary>
-    internal void StartDevice(StreamLoader loader) => loader.Caller.Device("started", Options.StartDevice);
-
-    /// <summary>Waits for what loads beside the main stream.</summary>
-    internal void JoinThreads() => _loading.Join(_contexts, Channels);
 
     /// <summary>
     /// The driver's thread has failed. Ends the package's thread, unless it is just starting the device: then that decides whose the VM is. Tells
     /// the source if the device does not run here.
     /// </summary>
     /// <returns>The failure to report.</returns>
-    internal Exception Fail(Exception failure, TransferScope run)
+    internal Exception Fail(Exception failure, TransferScope handlers, TargetThreads threads)
     {
-        if (Package.IsLoading && Postcopy.ForbidStart())
+        if (threads.Package.IsLoading && _postcopy.ForbidStart())
         {
-            run.Fail(failure);
+            handlers.Fail(failure);
         }
 
-        Package.End();
-        Postcopy.StartEnded();
-        ReturnPath.TellFailure();
-        return run.FirstFailure(failure)!;
+        threads.Package.End();
+        _postcopy.StartEnded();
+        threads.ReturnPath.TellFailure();
+        return handlers.FirstFailure(failure)!;
     }
 
-    /// <summary>Ends the threads beside the driver's own, whose waits have been cancelled.</summary>
-    /// <returns>False if one was left behind.</returns>
-    internal bool EndThreads() => _loading.End() & Package.End() & Channels?.End() is not false;
+    /// <summary>The connection is lost while the device runs here.</summary>
+    internal void PausePostcopy()
+    {
+        _postcopy.Pause();
+        PostcopyCommands.Suspend(Contexts);
+    }
 
     /// <summary>Leaves nothing of the spool file unless it is whole.</summary>
-    internal void EndSpool() => Spool?.Dispose();
+    internal void EndSpool() => _sections.Spool?.Dispose();
 
-    /// <summary>Gives back what the threads of this run waited on; all of them have ended.</summary>
+    /// <summary>Each run has given back what it had.</summary>
     public void Dispose()
     {
-        _loading.Dispose();
-        Channels?.Dispose();
-        Package.Dispose();
     }
 
-    internal MigrationStreamTransfer Result(List<string> warnings) => new()
+    internal MigrationStreamTransfer Result(IncomingChannels? channels, List<string> warnings) => new()
     {
         Direction = MigrationStreamDirection.Receive,
-        Uri = Options.Uri,
-        MachineType = _machineType,
-        Bytes = _bytesBefore + Input.Offset,
-        MultifdChannels = Channels?.Count ?? 0,
-        ChannelPackets = Channels?.Packets ?? 0,
-        ChannelBytes = Channels?.Bytes ?? 0,
-        Sections = Sections.Count,
-        Devices = Sections.Devices,
-        Spooled = Spool?.Devices ?? [],
+        Uri = _options.Uri,
+        MachineType = _tally.MachineType,
+        Bytes = _tally.Bytes,
+        MultifdChannels = channels?.Count ?? 0,
+        ChannelPackets = channels?.Packets ?? 0,
+        ChannelBytes = channels?.Bytes ?? 0,
+        Sections = _sections.Count,
+        Devices = _sections.Devices,
+        Spooled = _sections.Spool?.Devices ?? [],
         Rounds = 0,
-        SwitchoverAcknowledged = ReturnPath.Approval.Given,
+        SwitchoverAcknowledged = _approval.Given,
         Confirmed = true,
-        StartedAt = _startedAt,
-        Duration = _duration,
-        Downtime = Downtime.ToRecord(),
-        Postcopy = Postcopy.Runs,
-        Recoveries = Postcopy.Recoveries,
-        Warnings = [.. _completion.Warnings, .. warnings],
+        StartedAt = _tally.StartedAt,
+        Duration = _tally.Duration,
+        Downtime = _downtime.ToRecord(),
+        Postcopy = _postcopy.Runs,
+        Recoveries = _postcopy.Recoveries,
+        Warnings = [.. _tally.Warnings, .. warnings],
     };
 
-    private EntryContext Context(SaveVmEntry entry)
-        => new(entry, isSource: false, ReturnPath.Approve, CancellationToken.None)
-        {
-            Channels = Options.MultifdChannels,
-            AwaitsAck = Options.SwitchoverAck,
-        };
-
-    private void Connect(HandlerWatch watch, Func<TransferScope, Stream> open)
+    private EntryContext NewContext(SaveVmEntry entry) => new(entry, isSource: false, approve: null, CancellationToken.None)
     {
-        byte[] first = [];
-        if (Channels is null)
-        {
-            Connection = open(_scope);
-        }
-        else
-        {
-            (Connection, first) = Channels.Accept(open);
-        }
+        Channels = _options.MultifdChannels,
+        AwaitsAck = _options.SwitchoverAck,
+    };
 
-        var input = new IncomingStream(Connection, watch, first) { MayBeSilent = () => Package.IsLoading };
-        Main = new StreamLoader(this, input, new HandlerCaller(watch, () => input.Offset, () => input.Failure, _scope), _logger);
+    private StreamLoader Connect(MigrationRun run, TargetThreads threads, Func<TransferScope, Stream> open, bool isResumed)
+    {
+        var (connection, first) = threads.Channels?.Accept(open) ?? (open(run.Scope), []);
+        var input = new IncomingStream(connection, run.Watch, first) { MayBeSilent = () => threads.Package.IsLoading };
+        _tally.AddConnection(input);
+        threads.ReturnPath.Connect(connection, input, isResumed);
+        return new StreamLoader(run.Over(input), input, PartsOf(run, threads), () => _options.OnProgress?.Invoke(_tally.Bytes));
     }
 
-    private void LoadElements()
+    private TargetParts PartsOf(MigrationRun run, TargetThreads threads)
     {
-        Main.Run();
-        if (!Postcopy.Runs)
-        {
-            JoinThreads();
-        }
-
-        _completion.Finish();
-        _duration = Stopwatch.GetElapsedTime(_start);
+        var commands = new PostcopyCommands(Contexts, _options, _postcopy, threads.Package, threads.ReturnPath,
+            () => threads.Loading.Join(Contexts, threads.Channels), run.LogPhase);
+        return new TargetParts(Contexts, _sections, threads.ReturnPath, _postcopy, commands, threads.Package, _downtime);
     }
 
-    private void Check(Qemu.StreamConfiguration configuration)
+    private void LoadElements(MigrationRun run, StreamLoader loader, TargetThreads threads)
     {
-        _machineType = configuration.MachineType;
-        string? wrong = Options.MachineType is { } machine && machine != configuration.MachineType
+        loader.Run();
+        if (!_postcopy.Runs)
+        {
+            threads.Loading.Join(Contexts, threads.Channels);
+        }
+
+        new TargetCompletion(loader, loader.Parts, threads.Channels, _tally, run, _options.StartDevice).Finish();
+        _tally.End();
+    }
+
+    private void Check(Qemu.StreamConfiguration configuration, IncomingStream input, SectionSpool? spool)
+    {
+        _tally.MachineType = configuration.MachineType;
+        string? wrong = _options.MachineType is { } machine && machine != configuration.MachineType
                 ? $"The stream is of machine type '{configuration.MachineType}', and '{machine}' is expected"
-            : Options.PageBits is { } bits && configuration.PageBits is { } given && bits != given
+            : _options.PageBits is { } bits && configuration.PageBits is { } given && bits != given
                 ? $"The stream has pages of 2^{given} bytes, and 2^{bits} are expected"
-            : configuration.Capabilities.FirstOrDefault(c => !Options.Capabilities.Contains(c) && (Spool is null || !SectionSpool.Reads(c))) is { } capability
+            : configuration.Capabilities.FirstOrDefault(c => !_options.Capabilities.Contains(c) && (spool is null || !SectionSpool.Reads(c))) is { } capability
                 ? $"The stream needs the capability '{capability}'"
             : null;
         if (wrong is not null)
         {
-            throw SaveVmException.At(SaveVmError.ConfigurationMismatch, Input.Offset, wrong, "configuration");
+            throw SaveVmException.At(SaveVmError.ConfigurationMismatch, input.Offset, wrong, "configuration");
         }
 
-        Spool?.Configure(configuration);
+        spool?.Configure(configuration);
     }
 
-    private void Setup()
+    private void Setup(MigrationRun run, HandlerCaller caller)
     {
-        SaveVmLog.Phase(_logger, "load setup");
-        var caller = Main.Caller;
-        foreach (var context in _contexts)
+        run.LogPhase("load setup");
+        foreach (var context in Contexts)
         {
             var entry = context.Entry;
-            if (entry.Has(SaveVmHandler.LoadSetup) && Main.IsActive(context))
+            if (entry.Has(SaveVmHandler.LoadSetup) && caller.IsActive(context))
             {
                 caller.Call(entry, SaveVmHandler.LoadSetup, () => entry.Handlers.LoadSetup(context));
             }
         }
 
-        if (!Options.SwitchoverAck)
+        if (!_options.SwitchoverAck)
         {
             return;
         }
 
-        var approval = ReturnPath.Approval;
-        if (MachineVersion.AcksPerDevice(Options.SwitchoverAckCount, _machineType))
+        if (MachineVersion.AcksPerDevice(_options.SwitchoverAckCount, _tally.MachineType))
         {
-            approval.CountPerDevice();
+            _approval.CountPerDevice();
             return;
         }
 
-        foreach (var context in _contexts)
+        foreach (var context in Contexts)
         {
             var entry = context.Entry;
-            if (entry.Has(SaveVmHandler.SwitchoverAckNeeded) && Main.IsActive(context)
+            if (entry.Has(SaveVmHandler.SwitchoverAckNeeded) && caller.IsActive(context)
                 && caller.Call(entry, SaveVmHandler.SwitchoverAckNeeded, () => entry.Handlers.SwitchoverAckNeeded(context)))
             {
-                approval.Need(context);
+                _approval.Need(context);
             }
         }
 
-        approval.Counted();
+        _approval.Counted();
     }
 }

@@ -13,6 +13,10 @@ public sealed class DeviceStateReceiver : IDeviceStateReceiver, IDisposable
     private const string VfioSuffix = "/vfio";
     private const int KeyLength = DeviceStatePacket.IdStrSize + 12;
 
+    // Each channel has a thread of its own, and one packet at a time.
+    [ThreadStatic]
+    private static ChannelReader? t_packet;
+
     private readonly Lock _lock = new();
     private readonly Dictionary<string, DeviceReassembly> _devices = new(StringComparer.Ordinal);
     private readonly Dictionary<string, DeviceReassembly>.AlternateLookup<ReadOnlySpan<char>> _lookup;
@@ -86,13 +90,15 @@ public sealed class DeviceStateReceiver : IDeviceStateReceiver, IDisposable
         return new MarkerParser(new DeviceSection(this, device), device.Name, sectionId);
     }
 
-    /// <summary>Takes the payload of one packet from somebody who has read it.</summary>
+    /// <summary>Takes the payload of one packet from somebody who has read it, and who knows where it was.</summary>
     internal void Receive(string idStr, uint instanceId, ReadOnlyMemory<byte> payload)
     {
-        var bytes = MemoryMarshal.TryGetArray(payload, out var part) ? part : new ArraySegment<byte>(payload.ToArray());
-        var place = new PacketPlace(DeviceReassembly.NameOf(idStr, instanceId), "multifd channel", 0);
-        using var channel = new ChannelReader(new MemoryStream(bytes.Array!, bytes.Offset, bytes.Count, writable: false), "a packet");
-        Find(Encoding.UTF8.GetBytes(idStr), instanceId, place).Receive(channel, payload.Length, place);
+        Span<char> key = stackalloc char[KeyLength];
+        idStr.CopyTo(key);
+        var device = Find(key, idStr.Length, instanceId, PacketPlace.Unknown);
+        var reader = t_packet ??= ChannelReader.OfPackets("a packet");
+        reader.Load(MemoryMarshal.TryGetArray(payload, out var bytes) ? bytes : new ArraySegment<byte>(payload.ToArray()));
+        device.Receive(reader, payload.Length, PacketPlace.Unknown with { Device = device.Name });
     }
 
     /// <inheritdoc/>
@@ -163,14 +169,28 @@ public sealed class DeviceStateReceiver : IDeviceStateReceiver, IDisposable
     {
         lock (_lock)
         {
-            return _devices.Values.All(predicate);
+            // Asked for every packet, so without an enumerator on the heap.
+            foreach (var device in _devices.Values)
+            {
+                if (!predicate(device))
+                {
+                    return false;
+                }
+            }
+
+            return true;
         }
     }
 
     private DeviceReassembly Find(ReadOnlySpan<byte> idStr, uint instanceId, in PacketPlace place)
     {
         Span<char> key = stackalloc char[KeyLength];
-        int length = Encoding.UTF8.GetChars(idStr, key);
+        return Find(key, Encoding.UTF8.GetChars(idStr, key), instanceId, place);
+    }
+
+    // The key has the idstr, and room for the instance behind it.
+    private DeviceReassembly Find(Span<char> key, int length, uint instanceId, in PacketPlace place)
+    {
         key[length] = '\0';
         instanceId.TryFormat(key[(length + 1)..], out int digits);
         key = key[..(length + 1 + digits)];

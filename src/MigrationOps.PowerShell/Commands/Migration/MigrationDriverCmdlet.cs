@@ -87,14 +87,14 @@ public abstract class MigrationDriverCmdlet : NetworkTransferCmdlet
     }
 
     /// <summary>The work of -Abandon, and what comes after it.</summary>
-    private protected Action<IOperationHost>? Abandoning<TDriver>(IReadOnlyList<SaveVmEntry> entries, PausedMigration<TDriver> paused, Action<IOperationHost>? after = null)
-        where TDriver : class
+    private protected Action<IOperationHost>? Abandoning<TDriver>(PausedMigration<TDriver> paused, Action<IOperationHost>? after = null)
+        where TDriver : class, IMigrationDriver
     {
         var session = RunspaceSession.Current;
-        return IfConfirmed("the paused migration", "Give up what has not been transferred, and clean up", Work("Giving up a migration", entries, paused.Log, (host, scope, _) =>
+        return IfConfirmed("the paused migration", "Give up what has not been transferred, and clean up", Work("Giving up a migration", paused.Driver.Entries, paused.Log, (host, scope, _) =>
         {
             session.Release(paused);
-            paused.Abandon(scope);
+            paused.Driver.Abandon(scope);
             after?.Invoke(host);
             return null;
         }));
@@ -102,13 +102,18 @@ public abstract class MigrationDriverCmdlet : NetworkTransferCmdlet
 
     /// <summary>The session's paused migration, which must be there.</summary>
     private protected static PausedMigration<TDriver> Paused<TDriver>()
-        where TDriver : class
+        where TDriver : class, IMigrationDriver
         => PausedMigration<TDriver>.Of(RunspaceSession.Current) ?? throw new SaveVmException(SaveVmError.WrongPhase, "No migration of this session is paused.",
             action: "Resume it in the session in which it was started.");
 
+    /// <summary>Runs a driver, which the session keeps should it end paused.</summary>
+    private protected static MigrationStreamTransfer Run<TDriver>(RunspaceSession session, TDriver driver, RelayLogger log, Func<MigrationStreamTransfer> run)
+        where TDriver : class, IMigrationDriver
+        => PausedMigration<TDriver>.Run(session, driver, log, run);
+
     /// <summary>A new migration must not replace a paused one.</summary>
     private protected static void RefuseIfPaused<TDriver>()
-        where TDriver : class
+        where TDriver : class, IMigrationDriver
     {
         if (PausedMigration<TDriver>.Of(RunspaceSession.Current) is not null)
         {

@@ -27,7 +27,7 @@ public sealed class ReceiveMigrationStream : MigrationDriverCmdlet
         return ParameterSetName switch
         {
             ResumeSet => PrepareResume(),
-            AbandonSet => Abandoning(Paused<SaveVmTarget>().Driver.Entries, Paused<SaveVmTarget>()),
+            AbandonSet => Abandoning(Paused<SaveVmTarget>()),
             _ => PrepareStart(),
         };
     }
@@ -87,7 +87,4 @@ public sealed class ReceiveMigrationStream : MigrationDriverCmdlet
                     target.Options with { Uri = endpoint.ToString(), OnProgress = bytes => meter.Report(bytes, null) }));
             }));
     }
-
-    private static MigrationStreamTransfer Run(RunspaceSession session, SaveVmTarget target, RelayLogger log, Func<MigrationStreamTransfer> run)
-        => PausedMigration<SaveVmTarget>.Run(session, target, log, () => target.IsPaused, target.Abandon, run);
 }

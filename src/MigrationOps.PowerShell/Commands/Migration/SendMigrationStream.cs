@@ -134,7 +134,7 @@ public sealed class SendMigrationStream : MigrationDriverCmdlet
     private Action<IOperationHost>? PrepareAbandon()
     {
         var paused = Paused<SaveVmSource>();
-        return Abandoning(paused.Driver.Entries, paused, host => Script(host, ResumeDevice)?.Invoke());
+        return Abandoning(paused, host => Script(host, ResumeDevice)?.Invoke());
     }
 
     private SaveVmSourceOptions Bind(SaveVmSourceOptions options, IOperationHost host, ProgressMeter meter) => options with
@@ -143,7 +143,4 @@ public sealed class SendMigrationStream : MigrationDriverCmdlet
         OnProgress = (sent, pending) => meter.Report(sent, sent + pending),
         ResumeDevice = Script(host, ResumeDevice),
     };
-
-    private static MigrationStreamTransfer Run(RunspaceSession session, SaveVmSource source, RelayLogger log, Func<MigrationStreamTransfer> run)
-        => PausedMigration<SaveVmSource>.Run(session, source, log, () => source.IsPaused, source.Abandon, run);
 }
