@@ -12,6 +12,9 @@ foreach ($cmdlet in $inner.ExportedCmdlets.Values) {
     $addExportedCmdlet.Invoke($ExecutionContext.SessionState.Module, @(, $cmdlet))
 }
 
+# Whoever ends the shim of a PowerShell that is a .NET tool means what runs in it.
+$cmdletAssembly.GetType('MigrationOps.PowerShell.Hosting.ToolShim')::Watch()
+
 # What lives in this runspace (started back-ends and the like) ends with the module.
 $session = $cmdletAssembly.GetType('MigrationOps.PowerShell.Hosting.RunspaceSession')
 $ExecutionContext.SessionState.Module.OnRemove = { $session::CloseCurrent() }.GetNewClosure()

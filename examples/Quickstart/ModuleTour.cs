@@ -9,10 +9,12 @@ namespace MigrationOps.Quickstart;
 internal static partial class ModuleTour
 {
     private const int Interrupt = 2;
+    private const int Terminate = 15;
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(5);
 
     internal static int Run(PowerShellCommand pwsh, string module, string folder, long size)
     {
+        int? received = null;
         using var stop = new CancellationTokenSource();
         using var interrupted = PosixSignalRegistration.Create(PosixSignal.SIGINT, Stop);
         using var terminated = PosixSignalRegistration.Create(PosixSignal.SIGTERM, Stop);
@@ -40,11 +42,13 @@ internal static partial class ModuleTour
             }
         }
 
-        return process.ExitCode;
+        // A shell's way to say which signal it was; PowerShell itself may end with 0 then.
+        return received is { } signal ? 128 + signal : process.ExitCode;
 
         void Stop(PosixSignalContext context)
         {
             context.Cancel = true;
+            received = context.Signal == PosixSignal.SIGINT ? Interrupt : Terminate;
             stop.Cancel();
         }
     }

@@ -11,13 +11,13 @@ internal static class ModuleProcess
     /// <summary>The checkout that the tests were built from.</summary>
     internal static string Repository { get; } = FindRepository();
 
+    /// <summary>The manifest of the built module.</summary>
+    internal static string Module
+        => Path.Combine(Directory.GetDirectories(Path.Combine(Repository, "output/MigrationOps")).Single(), "MigrationOps.psd1");
+
     /// <summary>Starts it. PowerShell is never missing: it is restored when it is not installed.</summary>
-    internal static PeerProcess Start(string script)
-    {
-        string module = Path.Combine(Directory.GetDirectories(Path.Combine(Repository, "output/MigrationOps")).Single(), "MigrationOps.psd1");
-        return new(Found.Value.CreateStartInfo("-NoProfile", "-NonInteractive",
-            "-Command", $"$ErrorActionPreference = 'Stop'; Import-Module '{module}'; {script}"));
-    }
+    internal static PeerProcess Start(string script) => new(Found.Value.CreateStartInfo("-NoProfile", "-NonInteractive",
+        "-Command", $"$ErrorActionPreference = 'Stop'; Import-Module '{Module}'; {script}"));
 
     private static string FindRepository()
     {
