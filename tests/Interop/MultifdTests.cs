@@ -1,6 +1,7 @@
 using System.Text.Json.Nodes;
 using Microsoft.Extensions.Logging.Abstractions;
 using MigrationOps.Engine.Multifd;
+using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Tests.Support;
 using MigrationOps.Engine.Vfio;
 using MigrationOps.Engine.Wire;
@@ -169,7 +170,7 @@ public sealed class MultifdTests : IDisposable
         using var receiver = Receiver.Start(receipt with { Receive = receipt.Receive with { SwitchoverAckCount = SwitchoverAckCount.Once } });
         source.Migrate(receiver.Uri);
         var failure = Assert.ThrowsAny<MigrationOpsException>(receiver.Finish);
-        Assert.True(failure is MultifdException { Reason: MultifdError.SourceFailed or MultifdError.MainStreamTruncated or MultifdError.TruncatedPacket }
+        Assert.True(failure is MultifdException { Reason: MultifdError.SourceFailed or StreamError.Truncated or StreamError.Truncated }
             or WireException { Reason: WireError.Disconnected }, failure.ToString());
         source.WaitUntil(() => source.MigrationStatus == "failed", "the source has failed");
         Assert.Equal("running", source.Status);

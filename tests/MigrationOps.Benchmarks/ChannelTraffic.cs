@@ -1,6 +1,7 @@
 using System.Net;
 using System.Net.Sockets;
 using MigrationOps.Engine.Multifd;
+using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Vfio;
 using MigrationOps.Engine.Wire;
 
@@ -91,7 +92,7 @@ internal sealed class ChannelTraffic(int channels, int devices, long bytes)
             new MarkerWriter(setup).WriteSetup();
             for (int device = 0; device < devices; device++)
             {
-                writer.Section(SectionKind.Start, new SectionInfo((uint)device, Name(device), 0, 1), setup.ToArray());
+                writer.Section(SectionKind.Start, new StreamSection(SectionKind.Start, (uint)device, Name(device), 0, 1, 0, 0), setup.ToArray());
             }
 
             writer.StartSwitchover();

@@ -1,5 +1,6 @@
 using System.Globalization;
 using MigrationOps.Engine.Multifd;
+using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Vfio;
 using MigrationOps.Engine.Wire;
 
@@ -91,7 +92,7 @@ internal sealed class VfioReceiveBenchmark : TransferBenchmark
         writer.Begin([]);
         using var setup = new MemoryStream();
         new MarkerWriter(setup).WriteSetup();
-        writer.Section(SectionKind.Start, new SectionInfo(0, "d/vfio", 0, 1), setup.ToArray());
+        writer.Section(SectionKind.Start, new StreamSection(SectionKind.Start, 0, "d/vfio", 0, 1, 0, 0), setup.ToArray());
         writer.StartSwitchover();
         using (var channel = ChannelTraffic.Connect(endpoint))
         {

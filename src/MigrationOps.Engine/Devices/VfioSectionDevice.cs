@@ -1,4 +1,5 @@
 using MigrationOps.Engine.Multifd;
+using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Vfio;
 using MigrationOps.Engine.Wire;
 
@@ -26,7 +27,7 @@ public sealed class VfioSectionDevice : ISaveVmHandlers, IDisposable
     private VfioDevice? _device;
     private TransferScope? _scope;
     private DeviceStateReceiver? _receiver;
-    private MarkerParser? _sections;
+    private SectionReader? _sections;
     private bool _switchedOver;
     private SectionPreCopy? _preCopy;
 
@@ -130,7 +131,7 @@ public sealed class VfioSectionDevice : ISaveVmHandlers, IDisposable
         _complete.Reset();
         _switchedOver = false;
         _receiver = new DeviceStateReceiver(_bounds, (_, _) => new DeviceSink(_device!, VfioState.Stop, _scope!), context.CancellationToken);
-        _sections = _receiver.Open(context.IdStr, context.InstanceId, sectionId: null);
+        _sections = new SectionReader(_receiver.Open(context.IdStr, context.InstanceId), context.IdStr);
         context.StartLoadThread(token => AwaitAll(context, token));
     }
 
@@ -143,7 +144,7 @@ public sealed class VfioSectionDevice : ISaveVmHandlers, IDisposable
         byte[] buffer = new byte[64 * 1024];
         int held = 0;
         bool ended = false;
-        _sections!.Begin(_switchedOver ? SectionKind.Last : SectionKind.Part, stream.StreamOffset);
+        _sections!.Begin(_switchedOver ? SectionKind.End : SectionKind.Part, stream.StreamOffset);
         while (!ended)
         {
             int wanted = _sections.Wanted(buffer.AsSpan(0, held), buffer.Length);
@@ -155,7 +156,7 @@ public sealed class VfioSectionDevice : ISaveVmHandlers, IDisposable
 
             stream.ReadExactly(buffer, held, wanted);
             held += wanted;
-            held -= _sections.Parse(buffer.AsSpan(0, held), out ended);
+            held -= _sections.Read(buffer.AsSpan(0, held), out ended);
         }
 
         if (_receiver.InitialDataMarks != marks)

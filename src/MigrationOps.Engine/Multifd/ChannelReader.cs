@@ -1,3 +1,4 @@
+using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.Multifd;
@@ -61,6 +62,10 @@ public sealed class ChannelReader : IDisposable
     /// <summary>What has arrived and has not been used.</summary>
     public ReadOnlySpan<byte> Buffered => _buffer.AsSpan(_start, _end - _start);
 
+    /// <summary>A reader of what is buffered, which uses up nothing.</summary>
+    /// <param name="from">How many of the bytes have been read before.</param>
+    internal WireReader Bytes(int from = 0) => WireReader.BigEndian(Buffered[from..], Offset + from, Name);
+
     /// <summary>The stream, for an answer to the peer.</summary>
     public Stream Stream => _stream;
 
@@ -99,7 +104,7 @@ public sealed class ChannelReader : IDisposable
     }
 
     /// <summary>Waits until the fixed part of a packet is buffered.</summary>
-    /// <exception cref="MultifdException"><see cref="MultifdError.TruncatedPacket"/> if the channel ended before.</exception>
+    /// <exception cref="StreamException"><see cref="StreamError.Truncated"/> if the channel ended before.</exception>
     public void Require(int count, string what)
     {
         if (!Fill(count))
@@ -241,7 +246,7 @@ public sealed class ChannelReader : IDisposable
         (_start, _end) = (0, length);
     }
 
-    private MultifdException Truncated(string what, long needed, long had)
-        => MultifdException.At(MultifdError.TruncatedPacket, Name, Offset + (had < needed ? Buffered.Length : 0),
+    private StreamException Truncated(string what, long needed, long had)
+        => StreamException.In(StreamError.Truncated, Name, Offset + (had < needed ? Buffered.Length : 0),
             $"the channel ends inside {what}: {needed:N0} bytes are needed, {had:N0} came");
 }

@@ -1,3 +1,5 @@
+using MigrationOps.Engine.Qemu;
+
 namespace MigrationOps.Engine.Multifd;
 
 /// <summary>

@@ -3,15 +3,20 @@ using MigrationOps.Engine.Qemu;
 namespace MigrationOps.Engine.Multifd;
 
 /// <summary>The main channel of a receipt: walks the stream and answers on the return path as a target would.</summary>
-internal sealed class MainChannel : IMainStreamObserver
+internal sealed class MainChannel : StreamVisitor
 {
     private const int ReadAhead = 256 * 1024;
 
     private readonly ChannelReader _reader;
     private readonly IDeviceStateReceiver _devices;
     private readonly ReceiveState _state;
-    private readonly MainStreamParser _parser;
+    private readonly StreamWalker _walker;
     private readonly ReceiveOptions _options;
+    private readonly Dictionary<uint, IDeviceSections> _sections = [];
+    private readonly MemoryStream _config = new();
+    private string? _machine;
+    private bool _hasSections;
+    private bool _setupHasEnded;
     private bool _returnPath;
     private int _acknowledged;
     private long _flushes;
@@ -22,7 +27,7 @@ internal sealed class MainChannel : IMainStreamObserver
         _reader = reader;
         _devices = devices;
         _state = state;
-        _parser = new MainStreamParser(this, options.PageSize);
+        _walker = new StreamWalker(this, pageSize: options.PageSize);
         _options = options;
         reader.RecordTo(record);
     }
@@ -30,13 +35,8 @@ internal sealed class MainChannel : IMainStreamObserver
     internal void Run(Action ended)
     {
         Walk();
-        if (_parser.GaveUp is { } why)
-        {
-            _state.Warn($"The main stream was not walked to its end: {why}.");
-        }
-
-        _devices.EndPreCopy(_parser.GaveUp is null);
-        _state.EndMain(_parser, _flushes);
+        _devices.EndPreCopy(allAnnounced: true);
+        _state.EndMain(_walker.Offset, _machine, (int)_walker.PageSize, _flushes);
         _state.WaitForChannels(_devices);
         ended();
         if (_returnPath)
@@ -50,37 +50,86 @@ internal sealed class MainChannel : IMainStreamObserver
             _reader.Drain();
         }
 
-        if (_reader.Drained > 0 && _parser.HasEnded)
+        if (_reader.Drained > 0 && _walker.HasEnded)
         {
             _state.Warn($"{_reader.Drained:N0} bytes follow the end of the main stream.");
         }
     }
 
-    public ISectionBody? OpenSection(SectionInfo section) => _devices.OpenSection(section);
+    public override void OnConfiguration(StreamConfiguration configuration) => _machine = configuration.MachineType;
 
-    public void ReturnPathOpened() => _returnPath = _reader.Stream.CanWrite;
-
-    public void Ping(uint value)
+    public override void OnSectionStart(StreamSection section)
     {
-        if (_returnPath)
+        _hasSections = true;
+        _setupHasEnded |= section.Kind is SectionKind.Part or SectionKind.End;
+        if (section.Kind == SectionKind.Start && !_sections.ContainsKey(section.Id) && _devices.OpenSections(section) is { } device)
         {
-            Answer(new ReturnPathMessage(ReturnPathMessageType.Pong, value));
+            _sections.Add(section.Id, device);
         }
     }
 
-    public void Flushed() => _flushes++;
+    public override void OnEof(long offset)
+    {
+        if (!_hasSections)
+        {
+            throw StreamException.At(StreamError.UnknownElement, offset, "Expected a section, found the end mark: the stream carries no state", _reader.Name);
+        }
+    }
 
-    public void SwitchedOver() => _devices.EndPreCopy(_parser.GaveUp is null);
+    public override void OnVfioData(StreamSection section, ReadOnlySpan<byte> data)
+    {
+        if (_sections.TryGetValue(section.Id, out var device))
+        {
+            device.Data(section.Kind, data);
+        }
+    }
+
+    public override void OnVfioConfig(StreamSection section, ReadOnlySpan<byte> data) => _config.Write(data);
+
+    public override void OnVfioMarker(StreamSection section, VfioMarker marker, long offset, long dataLength)
+    {
+        if (!_sections.TryGetValue(section.Id, out var device))
+        {
+            _config.SetLength(0);
+        }
+        else if (marker == VfioMarker.InitDataSent)
+        {
+            device.InitialDataSent();
+        }
+        else if (marker == VfioMarker.EndOfState && _config.Length > 0)
+        {
+            device.Config(_config.GetBuffer().AsSpan(0, (int)_config.Length));
+            _config.SetLength(0);
+        }
+    }
+
+    public override void OnMultifdFlush() => _flushes++;
+
+    public override void OnCommand(StreamCommand command)
+    {
+        switch (command.Id)
+        {
+            case StreamCommandId.OpenReturnPath:
+                _returnPath = _reader.Stream.CanWrite;
+                break;
+            case StreamCommandId.Ping when _returnPath:
+                Answer(new ReturnPathMessage(ReturnPathMessageType.Pong, command.Data));
+                break;
+            case StreamCommandId.SwitchoverStart:
+                _devices.EndPreCopy(allAnnounced: true);
+                break;
+        }
+    }
 
     private void Walk()
     {
-        while (!_parser.HasEnded)
+        while (!_walker.HasEnded)
         {
-            _reader.Advance(_parser.Parse(_reader.Buffered));
+            _reader.Advance(_walker.Feed(_reader.Buffered));
             Acknowledge();
-            if (!_parser.HasEnded && !_reader.Fill(_parser.Wanted, ReadAhead))
+            if (!_walker.HasEnded && !_reader.Fill(_reader.Buffered.Length + 1, ReadAhead))
             {
-                _parser.Finish(_reader.Buffered);
+                _reader.Advance(_walker.Feed(_reader.Buffered, last: true));
                 return;
             }
         }
@@ -95,8 +144,8 @@ internal sealed class MainChannel : IMainStreamObserver
             return;
         }
 
-        int due = MachineVersion.AcksPerDevice(_options.SwitchoverAckCount, _parser.Machine) ? _devices.InitialDataMarks
-            : _parser.SetupHasEnded && _devices.HasInitialData ? 1 : 0;
+        int due = MachineVersion.AcksPerDevice(_options.SwitchoverAckCount, _machine) ? _devices.InitialDataMarks
+            : _setupHasEnded && _devices.HasInitialData ? 1 : 0;
         for (; _acknowledged < due; _acknowledged++)
         {
             Answer(new ReturnPathMessage(ReturnPathMessageType.SwitchoverAck));

@@ -1,3 +1,4 @@
+using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.Multifd;
@@ -15,7 +16,7 @@ namespace MigrationOps.Engine.Multifd;
 /// a target reads nothing before all are there. Something between the two may delay a connection; therefore channels are
 /// accepted after the main stream's end too, as long as something is known to be missing.
 /// </remarks>
-public sealed class MigrationReceiver : IDisposable
+internal sealed class MigrationReceiver : IDisposable
 {
     private readonly ReceiveOptions _options;
     private readonly IDeviceStateReceiver _devices;
@@ -184,7 +185,9 @@ public sealed class MigrationReceiver : IDisposable
     private void ServeChannel(ChannelReader reader)
     {
         reader.Require(4, "the first word");
-        if (ChannelInit.IsMain(reader.Buffered, reader.Name))
+        var bytes = reader.Bytes();
+        ChannelInit.TryReadKind(ref bytes, out bool isMain);
+        if (isMain)
         {
             reader.Name = "main channel";
             _state.AddMain();

@@ -1,3 +1,4 @@
+using System.Buffers;
 using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Wire;
 
@@ -13,7 +14,7 @@ public sealed class MigrationSender : IDisposable
     // takes time is a thread's turn on a busy host.
     private static readonly TimeSpan RefusalPatience = TimeSpan.FromMilliseconds(300);
 
-    private static readonly byte[] OpenReturnPath = [8, 0, 1, 0, 0];
+    private static readonly byte[] OpenReturnPath = CommandBytes(StreamCommandId.OpenReturnPath);
 
     private readonly TransferScope _scope;
     private readonly Endpoint _endpoint;
@@ -184,7 +185,7 @@ public sealed class MigrationSender : IDisposable
         {
             while (true)
             {
-                var bytes = WireReader.BigEndian(reader.Buffered, reader.Offset);
+                var bytes = reader.Bytes();
                 if (!ReturnPathCodec.TryRead(ref bytes, out var message))
                 {
                     _ = reader.Fill(reader.Buffered.Length + 1) ? true : throw Failed("it closed the main channel without saying that it succeeded");
@@ -213,4 +214,11 @@ public sealed class MigrationSender : IDisposable
         => new(MultifdError.TargetDroppedChannel,
             $"{_endpoint}: the target says that it succeeded, but it dropped {channel} unread.", inner)
         { Peer = _endpoint.ToString(), Section = channel };
+
+    private static byte[] CommandBytes(StreamCommandId command)
+    {
+        var output = new ArrayBufferWriter<byte>();
+        ElementWriter.Command(output, command);
+        return output.WrittenSpan.ToArray();
+    }
 }

@@ -3,12 +3,6 @@ namespace MigrationOps.Engine.Multifd;
 /// <summary>Why a multifd migration, its channels or its archive failed.</summary>
 public enum MultifdError
 {
-    /// <summary>The first bytes of a connection are neither a migration stream's nor a multifd channel's.</summary>
-    UnknownMagic,
-
-    /// <summary>A version of the channel or packet format that QEMU does not define.</summary>
-    UnsupportedVersion,
-
     /// <summary>A channel belongs to another virtual machine than the channels before it.</summary>
     UuidMismatch,
 
@@ -27,35 +21,8 @@ public enum MultifdError
     /// <summary>No main channel connected.</summary>
     MissingMainChannel,
 
-    /// <summary>The channel ended inside a packet or inside its first message.</summary>
-    TruncatedPacket,
-
-    /// <summary>A packet does not start with the packet magic: the channel is out of step.</summary>
-    InvalidPacketMagic,
-
-    /// <summary>Counts in a RAM packet that cannot be.</summary>
-    InvalidRamPacket,
-
-    /// <summary>A size beyond the limit.</summary>
-    PacketTooLarge,
-
-    /// <summary>A device-state packet without payload.</summary>
-    EmptyDevicePacket,
-
-    /// <summary>A device-state packet with the SYNC flag, or with a compression.</summary>
-    InvalidDeviceFlags,
-
-    /// <summary>A device-state packet whose idstr has no NUL, or is empty.</summary>
-    InvalidIdStr,
-
     /// <summary>The channel ended before the SYNC packets that the main stream announces.</summary>
     MissingSync,
-
-    /// <summary>The main stream ended before its end mark.</summary>
-    MainStreamTruncated,
-
-    /// <summary>The main stream has something that cannot be there.</summary>
-    MainStreamInvalid,
 
     /// <summary>Neither side has moved a byte for longer than the deadline.</summary>
     NoProgress,
@@ -99,11 +66,8 @@ public sealed class MultifdException : MigrationOpsException
 
     private static FailureKind KindOf(MultifdError reason) => reason switch
     {
-        MultifdError.UnsupportedVersion => FailureKind.NotSupported,
         MultifdError.MissingChannel or MultifdError.MissingMainChannel or MultifdError.SourceFailed => FailureKind.Connection,
-        MultifdError.TruncatedPacket or MultifdError.MissingSync or MultifdError.MainStreamTruncated
-            or MultifdError.ArchiveInvalid => FailureKind.CorruptData,
-        MultifdError.PacketTooLarge => FailureKind.LimitExceeded,
+        MultifdError.MissingSync or MultifdError.ArchiveInvalid => FailureKind.CorruptData,
         MultifdError.NoProgress => FailureKind.Timeout,
         MultifdError.TargetFailed or MultifdError.TargetDroppedChannel or MultifdError.TargetTakesWholeMigrations => FailureKind.Refused,
         MultifdError.ArchiveExists => FailureKind.InvalidArgument,
@@ -112,17 +76,13 @@ public sealed class MultifdException : MigrationOpsException
 
     private static string ActionOf(MultifdError reason) => reason switch
     {
-        MultifdError.UnknownMagic =>
-            "Check what connects to this address: a migration with TLS needs -TlsCredential here, one without must not have it.",
-        MultifdError.UnsupportedVersion => "Use a QEMU whose multifd format is version 1.",
         MultifdError.UuidMismatch or MultifdError.DuplicateMainChannel or MultifdError.DuplicateChannel =>
             "Let one virtual machine at a time migrate to this address.",
         MultifdError.ChannelIdOutOfRange => "Give the same number of channels here as the source has in multifd-channels.",
         MultifdError.MissingChannel or MultifdError.MissingMainChannel =>
             "Check that the source has multifd on and migrates to this address, and look at its log.",
-        MultifdError.TruncatedPacket or MultifdError.MainStreamTruncated or MultifdError.MissingSync =>
+        MultifdError.MissingSync =>
             "Look at the source: it ended or was cancelled before the migration was complete. Migrate again.",
-        MultifdError.PacketTooLarge => "Raise the packet limit if the source really sends packets of this size.",
         MultifdError.NoProgress => "Look at the other side: it is connected and sends nothing. A longer -Timeout helps only a slow peer.",
         MultifdError.SourceFailed =>
             "Look at the source (query-migrate, query-status): its guest may run on there, so start nothing of what came here. If the guest is stopped there, let it go on with cont. Then migrate again.",

@@ -1,3 +1,5 @@
+using MigrationOps.Engine.Qemu;
+
 namespace MigrationOps.Engine.Multifd;
 
 /// <summary>One multifd channel, from its init message to its end.</summary>
@@ -8,7 +10,8 @@ internal sealed class RamAndDeviceChannel(
     internal void Run()
     {
         reader.Require(ChannelInit.Size, "the channel's init message");
-        ChannelInit.Parse(reader.Buffered, out var init, reader.Name);
+        var bytes = reader.Bytes();
+        ChannelInit.TryRead(ref bytes, out var init);
         reader.Name = $"channel {init.Id}";
         var counters = state.AddChannel(init, reader.Name);
         reader.RecordTo(recorder?.OpenChannel(init.Id));
@@ -23,7 +26,6 @@ internal sealed class RamAndDeviceChannel(
 
     private bool ReadPacket(ChannelCounters counters)
     {
-        long offset = reader.Offset;
         if (!reader.Fill(PacketHeader.Size))
         {
             if (reader.Buffered.Length > 0)
@@ -34,53 +36,57 @@ internal sealed class RamAndDeviceChannel(
             return false;
         }
 
-        PacketHeader.Parse(reader.Buffered, out var header, reader.Name, offset);
-        if (header.Unknown != 0)
+        var bytes = reader.Bytes();
+        PacketHeader.TryRead(ref bytes, out var header);
+        if (header.Warning is { } warning)
         {
-            state.Warn($"{reader.Name}: packets have the unknown flag bits 0x{(uint)header.Unknown:x}, which QEMU ignores.");
+            state.Warn($"{reader.Name}: {warning}.");
         }
 
         if (header.IsDeviceState)
         {
-            ReadDevicePacket(offset);
+            ReadDevicePacket(header);
             counters.DevicePackets++;
             state.Changed();
         }
         else
         {
-            ReadRamPacket(counters, offset);
+            ReadRamPacket(counters, header);
         }
 
         return true;
     }
 
-    private void ReadDevicePacket(long offset)
+    private void ReadDevicePacket(PacketHeader header)
     {
         reader.Require(DeviceStatePacket.Size, "a device-state packet");
-        DeviceStatePacket.Parse(reader.Buffered, out var packet, options.PacketLimit, reader.Name, offset);
+        var bytes = reader.Bytes(PacketHeader.Size);
+        DeviceStatePacket.TryRead(ref bytes, header, options.PacketLimit, out var packet);
         devices.Receive(packet, reader);
     }
 
-    private void ReadRamPacket(ChannelCounters counters, long offset)
+    private void ReadRamPacket(ChannelCounters counters, PacketHeader header)
     {
         int size = RamPacket.SizeFor(options.PageSize);
         reader.Require(size, "a RAM packet");
-        RamPacket.Parse(reader.Buffered, out var packet, options.PageSize, options.PacketLimit, reader.Name, offset);
+        var bytes = reader.Bytes(PacketHeader.Size);
+        RamPacket.TryRead(ref bytes, header, options.PageSize, options.PacketLimit, out var packet);
+        counters.RamPackets++;
+        counters.NormalPages += packet.NormalPages;
+        counters.ZeroPages += packet.ZeroPages;
+        counters.Compression |= header.Compression;
         if (ram is null)
         {
+            long payload = packet.PayloadLength;
             reader.Advance(size);
-            reader.Skip(packet.NextPacketSize, "the pages of a RAM packet");
+            reader.Skip(payload, "the pages of a RAM packet");
         }
         else
         {
             ram.Receive(packet, size, reader);
         }
 
-        counters.RamPackets++;
-        counters.NormalPages += packet.NormalPages;
-        counters.ZeroPages += packet.ZeroPages;
-        counters.Compression |= packet.Header.Compression;
-        if (packet.Header.IsSync)
+        if (header.IsSync)
         {
             counters.CountSync();
             state.Changed();

@@ -1,4 +1,5 @@
 using System.Globalization;
+using MigrationOps.Engine.Qemu;
 
 namespace MigrationOps.Engine.Multifd;
 
@@ -19,7 +20,7 @@ internal sealed class ReceiveState
     private int _introduced;
     private int _ended;
     private long _flushes;
-    private MainStreamParser? _main;
+    private (long Bytes, string? Machine, int PageSize)? _main;
     private bool _waiting;
 
     /// <param name="expected">Number of channels; null to take as many as come.</param>
@@ -94,11 +95,11 @@ internal sealed class ReceiveState
         }
     }
 
-    internal void EndMain(MainStreamParser main, long flushes)
+    internal void EndMain(long bytes, string? machine, int pageSize, long flushes)
     {
         lock (_lock)
         {
-            _main = main;
+            _main = (bytes, machine, pageSize);
             _flushes = flushes;
             MainHasEnded = true;
         }
@@ -174,7 +175,7 @@ internal sealed class ReceiveState
         {
             var channels = _channels.Values;
             return new MigrationSummary(
-                _main?.Offset ?? 0, _main?.Machine, channels.FirstOrDefault()?.Init.Uuid ?? default, _main?.PageSize ?? pageSize,
+                _main?.Bytes ?? 0, _main?.Machine, channels.FirstOrDefault()?.Init.Uuid ?? default, _main?.PageSize ?? pageSize,
                 channels.Aggregate(PacketFlags.None, (all, c) => all | c.Compression),
                 [.. channels.Select(c => c.Summarize())],
                 [.. _warnings]);
@@ -226,7 +227,7 @@ internal sealed class ReceiveState
 
     // Machine types before 8.1 synchronise at the end of each section, without a mark of its own: there every channel
     // has as many as the others.
-    private long? ExpectedSyncs() => _main?.GaveUp is not null || _channels.Count == 0 ? null
+    private long? ExpectedSyncs() => _channels.Count == 0 ? null
         : _flushes > 0 ? _flushes : _channels.Values.Max(c => c.SyncPackets);
 }
 

@@ -1,4 +1,5 @@
 using MigrationOps.Engine.Multifd;
+using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.Vfio;
@@ -46,7 +47,7 @@ public static class ArchiveVerifier
         }
         catch (MigrationOpsException e)
         {
-            checks.Add(DeviceStateCheck.FromFailure(checks.Count == 0 ? "Index" : e is VfioException ? "Device" : "Channels", e));
+            checks.Add(DeviceStateCheck.FromFailure(checks.Count == 0 ? "Index" : e is VfioException or StreamException { ConcernsDevice: true } ? "Device" : "Channels", e));
         }
 
         return new DeviceStateReport(folder, checks);

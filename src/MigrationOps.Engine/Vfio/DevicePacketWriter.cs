@@ -1,4 +1,5 @@
 using MigrationOps.Engine.Multifd;
+using MigrationOps.Engine.Qemu;
 
 namespace MigrationOps.Engine.Vfio;
 

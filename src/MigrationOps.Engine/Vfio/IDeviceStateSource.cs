@@ -1,4 +1,5 @@
 using System.Security.Cryptography;
+using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Storage;
 using MigrationOps.Engine.Wire;
 

@@ -1,4 +1,4 @@
-using System.Buffers.Binary;
+using MigrationOps.Engine.Qemu;
 
 namespace MigrationOps.Engine.Vfio;
 
@@ -9,8 +9,8 @@ public sealed class MarkerWriter(Stream output)
     /// <summary>Writes one marker.</summary>
     public void Write(VfioMarker marker)
     {
-        Span<byte> word = stackalloc byte[8];
-        BinaryPrimitives.WriteUInt64BigEndian(word, (ulong)marker);
+        Span<byte> word = stackalloc byte[VfioMarkerCodec.Size];
+        VfioMarkerCodec.Write(word, marker);
         output.Write(word);
     }
 
@@ -24,10 +24,9 @@ public sealed class MarkerWriter(Stream output)
     /// <summary>Writes a block of the device's data. The section's end mark is not written.</summary>
     public void WriteData(ReadOnlySpan<byte> data)
     {
-        Write(VfioMarker.DataState);
-        Span<byte> size = stackalloc byte[8];
-        BinaryPrimitives.WriteUInt64BigEndian(size, (ulong)data.Length);
-        output.Write(size);
+        Span<byte> head = stackalloc byte[VfioMarkerCodec.DataHeadSize];
+        VfioMarkerCodec.WriteDataHead(head, data.Length);
+        output.Write(head);
         output.Write(data);
     }
 

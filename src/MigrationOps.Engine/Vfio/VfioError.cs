@@ -1,47 +1,10 @@
+using MigrationOps.Engine.Qemu;
+
 namespace MigrationOps.Engine.Vfio;
 
 /// <summary>Why the state of a VFIO device could not be received, stored, sent or loaded.</summary>
 public enum VfioError
 {
-    /// <summary>A payload shorter than the packet header of VFIO.</summary>
-    ShortPacket,
-
-    /// <summary>A packet version other than 0.</summary>
-    UnsupportedPacketVersion,
-
-    /// <summary>The index 0xffffffff, which QEMU reserves.</summary>
-    InvalidIndex,
-
-    /// <summary>An index so far ahead that no source sends it.</summary>
-    IndexBeyondWindow,
-
-    /// <summary>An index that is present already.</summary>
-    DuplicateIndex,
-
-    /// <summary>An index that has been delivered already.</summary>
-    IndexBehind,
-
-    /// <summary>A second config packet.</summary>
-    DuplicateConfig,
-
-    /// <summary>A config packet whose index is below that of a data packet.</summary>
-    ConfigTooEarly,
-
-    /// <summary>A data packet with an index beyond that of the config packet.</summary>
-    PacketAfterConfig,
-
-    /// <summary>The stream ended, and a data packet never came.</summary>
-    MissingPacket,
-
-    /// <summary>The stream ended without the config packet.</summary>
-    MissingConfig,
-
-    /// <summary>A config packet that does not hold a config state.</summary>
-    InvalidConfig,
-
-    /// <summary>A config state without its end mark.</summary>
-    TruncatedConfig,
-
     /// <summary>A packet for a device that the main stream does not have.</summary>
     UnknownDevice,
 
@@ -62,12 +25,6 @@ public enum VfioError
 
     /// <summary>The spill file cannot be written or read.</summary>
     SpillFailed,
-
-    /// <summary>A marker that cannot be there in a VFIO section.</summary>
-    InvalidMarker,
-
-    /// <summary>A VFIO section that ends inside something.</summary>
-    TruncatedSection,
 
     /// <summary>No device at the path, or none that VFIO has opened.</summary>
     DeviceNotFound,
@@ -106,12 +63,19 @@ public sealed class VfioException : MigrationOpsException
     /// <summary>Why it failed.</summary>
     public VfioError Reason { get; }
 
+    /// <summary>A failure with a packet.</summary>
+    internal static VfioException At(VfioError reason, in PacketPlace place, string what, uint? index = null)
+        => new(reason, $"{place.Describe(index)}: {what}.")
+        {
+            Section = place.Device,
+            Peer = place.IsUnknown ? null : place.Channel,
+            ByteOffset = place.IsUnknown ? null : place.Offset,
+        };
+
     private static FailureKind KindOf(VfioError reason) => reason switch
     {
-        VfioError.UnsupportedPacketVersion or VfioError.NotMigratable or VfioError.StateNotSupported => FailureKind.NotSupported,
-        VfioError.MissingPacket or VfioError.MissingConfig or VfioError.TruncatedConfig or VfioError.InvalidConfig
-            or VfioError.TruncatedSection => FailureKind.CorruptData,
-        VfioError.IndexBeyondWindow or VfioError.TooManyDevices or VfioError.TooManyOutOfOrder => FailureKind.LimitExceeded,
+        VfioError.NotMigratable or VfioError.StateNotSupported => FailureKind.NotSupported,
+        VfioError.TooManyDevices or VfioError.TooManyOutOfOrder => FailureKind.LimitExceeded,
         VfioError.SpillFailed or VfioError.DataTransferFailed => FailureKind.Storage,
         VfioError.DeviceNotFound or VfioError.DeviceNotInMigration => FailureKind.NotFound,
         VfioError.NoDestination => FailureKind.InvalidArgument,
@@ -122,16 +86,11 @@ public sealed class VfioException : MigrationOpsException
 
     private static string ActionOf(VfioError reason) => reason switch
     {
-        VfioError.UnsupportedPacketVersion => "Use a QEMU whose VFIO packets have version 0.",
-        VfioError.IndexBeyondWindow => "Do not trust this migration. Raise the window if the source really runs so far ahead.",
         VfioError.DeviceNotInMigration =>
             "The source was not told that its state was taken: let its guest go on there if it is stopped (cont). Give the name of a section that the migration has, or keep all of it with -Archive.",
         VfioError.NoDestination => "Give -Destination, -Archive or -VfioDevice.",
         VfioError.TooManyDevices => "Raise the limit if the source really has so many devices.",
         VfioError.TooManyOutOfOrder => "Raise the memory budget.",
-        VfioError.MissingPacket or VfioError.MissingConfig or VfioError.TruncatedConfig or VfioError.InvalidConfig
-            or VfioError.TruncatedSection =>
-            "Do not load this state: it is incomplete. Keep the source as it is and migrate again.",
         VfioError.SpillFailed => "Free space in the destination's directory, or raise the memory budget.",
         VfioError.DeviceNotFound => "Check the path, that the device is bound to its vfio driver, and that nobody else has it open.",
         VfioError.NotMigratable => "Use a vfio variant driver that supports migration for this device.",

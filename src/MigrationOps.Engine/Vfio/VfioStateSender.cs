@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using MigrationOps.Engine.Multifd;
+using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.Vfio;
@@ -90,7 +91,7 @@ public static class VfioStateSender
         MigrationSender sender, IReadOnlyList<IDeviceStateSource> sources, Stream main, byte[] openReturnPath, Action sendDevices)
     {
         var writer = new MainStreamWriter(main);
-        SectionInfo[] sections = [.. sources.Select((s, i) => new SectionInfo(FirstSectionId + (uint)i, s.IdStr, s.InstanceId, 1))];
+        StreamSection[] sections = [.. sources.Select((s, i) => new StreamSection(SectionKind.Start, FirstSectionId + (uint)i, s.IdStr, s.InstanceId, 1, 0, 0))];
         byte[] setup = Body(w => w.WriteSetup()), end = Body(w => w.Write(VfioMarker.EndOfState));
         writer.Begin(openReturnPath);
         // Devices stop, and state goes out, only for a target that understands the head.
@@ -98,7 +99,7 @@ public static class VfioStateSender
         WriteAll(SectionKind.Start, setup);
         writer.StartSwitchover();
         sendDevices();
-        WriteAll(SectionKind.Last, end);
+        WriteAll(SectionKind.End, end);
         WriteAll(SectionKind.Full, end);
         writer.End();
 

@@ -13,8 +13,9 @@ public ref struct WireReader
     private readonly long _base;
     private int _position;
 
-    private WireReader(ReadOnlySpan<byte> data, bool bigEndian, long baseOffset)
+    private WireReader(ReadOnlySpan<byte> data, bool bigEndian, long baseOffset, string? source = null)
     {
+        Source = source;
         _data = data;
         _bigEndian = bigEndian;
         _base = baseOffset;
@@ -23,12 +24,16 @@ public ref struct WireReader
     /// <summary>A reader of network byte order, as QEMU's streams have.</summary>
     /// <param name="data">The bytes; not copied.</param>
     /// <param name="baseOffset">Where the bytes lie in their stream, for error messages.</param>
-    public static WireReader BigEndian(ReadOnlySpan<byte> data, long baseOffset = 0) => new(data, true, baseOffset);
+    /// <param name="source">What errors call the stream, such as "channel 3"; null if there is only one.</param>
+    public static WireReader BigEndian(ReadOnlySpan<byte> data, long baseOffset = 0, string? source = null) => new(data, true, baseOffset, source);
 
     /// <summary>A reader of little-endian integers, as vhost-user on x86 and the VFIO packets' host words have.</summary>
     /// <param name="data">The bytes; not copied.</param>
     /// <param name="baseOffset">Where the bytes lie in their stream, for error messages.</param>
     public static WireReader LittleEndian(ReadOnlySpan<byte> data, long baseOffset = 0) => new(data, false, baseOffset);
+
+    /// <summary>What errors call the stream.</summary>
+    public string? Source { get; }
 
     /// <summary>How many bytes have been consumed.</summary>
     public readonly int Position => _position;

@@ -9,7 +9,6 @@ using MigrationOps.Engine.Tests.Vfio;
 using MigrationOps.Engine.Tests.Vhost;
 using MigrationOps.Engine.Vfio;
 using MigrationOps.Engine.Wire;
-using VfioMarker = MigrationOps.Engine.Vfio.VfioMarker;
 
 namespace MigrationOps.Engine.Tests.Devices;
 
@@ -121,7 +120,7 @@ public class VfioSectionDeviceTests
         using var b = new FakeVfioDriver(StopCopy);
         byte[] stream = Foreign(w => w.WriteSetup(), w => w.Write(VfioMarker.EndOfState), w => w.Write(VfioMarker.EndOfState));
         var failure = Assert.Throws<SaveVmException>(() => Load(b, stream));
-        Assert.Equal(VfioError.MissingConfig, Assert.IsType<VfioException>(failure.InnerException).Reason);
+        Assert.Equal(StreamError.MissingConfig, Assert.IsType<StreamException>(failure.InnerException).Reason);
         Assert.Equal(1, b.Resets);
     }
 
@@ -131,7 +130,7 @@ public class VfioSectionDeviceTests
         using var b = new FakeVfioDriver(StopCopy);
         byte[] stream = Foreign(w => w.Write((VfioMarker)0x1234), w => { }, w => { });
         var failure = Assert.Throws<SaveVmException>(() => Load(b, stream));
-        Assert.Equal(VfioError.InvalidMarker, Assert.IsType<VfioException>(failure.InnerException).Reason);
+        Assert.Equal(StreamError.InvalidMarker, Assert.IsType<StreamException>(failure.InnerException).Reason);
     }
 
     [Fact]
@@ -143,8 +142,8 @@ public class VfioSectionDeviceTests
         pair.Target.Register("v/vfio", 0, 1, new VfioSectionDevice(() => b));
         pair.Run();
         var failure = Assert.IsType<SaveVmException>(pair.TargetFailure);
-        Assert.Equal(VfioError.MissingPacket, Assert.IsType<VfioException>(failure.InnerException).Reason);
-        Assert.Contains("packet 1 never came", failure.Message, StringComparison.Ordinal);
+        Assert.Equal(StreamError.MissingPacket, Assert.IsType<StreamException>(failure.InnerException).Reason);
+        Assert.Contains("packet 1 is missing", failure.Message, StringComparison.Ordinal);
         Assert.Equal(1, b.Resets);
     }
 

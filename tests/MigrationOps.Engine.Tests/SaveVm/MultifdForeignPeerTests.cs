@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using MigrationOps.Engine.Multifd;
+using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.SaveVm;
 using MigrationOps.Engine.Wire;
 
@@ -37,20 +38,20 @@ public class MultifdForeignPeerTests
 
     public static TheoryData<string, byte[][], string> Breaches => new()
     {
-        { "neither main nor multifd", [[1, 2, 3, 4], Init(0)], "MultifdUnknownMagic" },
+        { "neither main nor multifd", [[1, 2, 3, 4], Init(0)], "StreamNotAStream" },
         { "two main channels", [Header, Header], "MultifdDuplicateMainChannel" },
         { "no main channel", [Init(0), Init(1)], "MultifdMissingMainChannel" },
         { "an id beyond the channels", [Header, Init(1)], "MultifdChannelIdOutOfRange" },
-        { "a connection that ends at once", [Header, [0x11]], "MultifdTruncatedPacket" },
-        { "a cut init message", [Header, Init(0)[..30]], "MultifdTruncatedPacket" },
-        { "another version", [Header, [0x11, 0x22, 0x33, 0x44, 0, 0, 0, 9, .. new byte[56]]], "MultifdUnsupportedVersion" },
-        { "a cut packet", [Header, [.. Init(0), .. Packet("a", 0)[..200]]], "MultifdTruncatedPacket" },
-        { "cut data", [Header, [.. Init(0), .. Packet("a", 0)[..^1]]], "MultifdTruncatedPacket" },
+        { "a connection that ends at once", [Header, [0x11]], "StreamTruncated" },
+        { "a cut init message", [Header, Init(0)[..30]], "StreamTruncated" },
+        { "another version", [Header, [0x11, 0x22, 0x33, 0x44, 0, 0, 0, 9, .. new byte[56]]], "StreamUnsupportedVersion" },
+        { "a cut packet", [Header, [.. Init(0), .. Packet("a", 0)[..200]]], "StreamTruncated" },
+        { "cut data", [Header, [.. Init(0), .. Packet("a", 0)[..^1]]], "StreamTruncated" },
         { "a device that is not there", [Header, [.. Init(0), .. Packet("b", 0)]], "SaveVmUnknownSection" },
         { "an instance that is not there", [Header, [.. Init(0), .. Packet("a", 0, instance: 3)]], "SaveVmUnknownSection" },
         { "a device that takes none", [Header, [.. Init(0), .. Packet("deaf", 0)]], "SaveVmInvalidHandlers" },
-        { "a packet beyond the limit", [Header, [.. Init(0), .. Oversized("a")]], "MultifdPacketTooLarge" },
-        { "rubbish between packets", [Header, [.. Init(0), .. Packet("a", 0), .. new byte[300]]], "MultifdInvalidPacketMagic" },
+        { "a packet beyond the limit", [Header, [.. Init(0), .. Oversized("a")]], "StreamPacketTooLarge" },
+        { "rubbish between packets", [Header, [.. Init(0), .. Packet("a", 0), .. new byte[300]]], "StreamInvalidPacketMagic" },
     };
 
     [Theory]
@@ -89,6 +90,7 @@ public class MultifdForeignPeerTests
     {
         byte[] ram = new byte[RamPacketSize + 4096];
         BinaryPrimitives.WriteUInt32BigEndian(ram, ChannelInit.Magic);
+        "pc.ram"u8.CopyTo(ram.AsSpan(64));
         BinaryPrimitives.WriteUInt32BigEndian(ram.AsSpan(4), 1);
         BinaryPrimitives.WriteUInt32BigEndian(ram.AsSpan(12), 128);
         BinaryPrimitives.WriteUInt32BigEndian(ram.AsSpan(16), 1);

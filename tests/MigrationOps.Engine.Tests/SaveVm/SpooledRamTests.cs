@@ -4,7 +4,6 @@ using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.SaveVm;
 using MigrationOps.Engine.Streams;
 using MigrationOps.Engine.Wire;
-using RamPacket = MigrationOps.Engine.Multifd.RamPacket;
 
 namespace MigrationOps.Engine.Tests.SaveVm;
 
@@ -21,10 +20,10 @@ public sealed class SpooledRamTests : IDisposable
 
     [Theory]
     [InlineData("pc.ram", 0x0, 0u, null, null)]
-    [InlineData("other", 0x0, 0u, "the RAM block 'other', which the list of the main stream does not have", "InvalidRamPacket")]
-    [InlineData("pc.ram", 0x2000, 0u, "0x2000 of RAM block 'pc.ram', which is 0x2000 bytes long", "InvalidRamPacket")]
-    [InlineData("pc.ram", -0x1000, 0u, "of RAM block 'pc.ram', which is 0x2000 bytes long", "InvalidRamPacket")]
-    [InlineData("pc.ram", 0x0, 2u, "are compressed", "NotSupported")]
+    [InlineData("other", 0x0, 0u, "RAM block 'other', which the list of the main stream does not have", "StreamInvalidRamPacket")]
+    [InlineData("pc.ram", 0x2000, 0u, "0x2000 of RAM block 'pc.ram', which is 0x2000 bytes long", "StreamInvalidRamPacket")]
+    [InlineData("pc.ram", -0x1000, 0u, "of RAM block 'pc.ram', which is 0x2000 bytes long", "StreamInvalidRamPacket")]
+    [InlineData("pc.ram", 0x0, 2u, "are compressed", "SaveVmNotSupported")]
     public void A_packet_is_written_as_a_section_or_refused_with_its_byte_and_channel(string block, long offset, uint flags, string? words, string? reason)
     {
         using var output = new MemoryStream();
@@ -36,10 +35,9 @@ public sealed class SpooledRamTests : IDisposable
         using var channel = new ChannelReader(new MemoryStream(Packet(block, offset, flags)), "channel 0");
         int size = RamPacket.SizeFor(PageSize);
         channel.Require(size, "a packet");
-        RamPacket.Parse(channel.Buffered, out var packet, PageSize, 1 << 20, "channel 0", 0);
         if (words is null)
         {
-            ram.Receive(packet, size, channel);
+            Receive();
             byte[] head = [2, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 8, 6, .. "pc.ram"u8];
             byte[] tail = [0, 0, 0, 0, 0, 0, 0, 16, 0x7e, 0, 0, 0, 1];
             byte[] expected = [.. head, .. Enumerable.Repeat((byte)7, PageSize), .. tail];
@@ -47,10 +45,17 @@ public sealed class SpooledRamTests : IDisposable
             return;
         }
 
-        var failure = Assert.ThrowsAny<MigrationOpsException>(() => ram.Receive(packet, size, channel));
+        var failure = Assert.ThrowsAny<MigrationOpsException>(Receive);
         Assert.Contains(words, failure.Message, StringComparison.Ordinal);
-        Assert.Equal((reason, 0L), ((failure as MultifdException)?.Reason.ToString() ?? (failure as SaveVmException)?.Reason.ToString(), failure.ByteOffset));
+        Assert.Equal((reason, 0L), (failure.ErrorId, failure.ByteOffset));
         Assert.Equal(0, output.Length);
+
+        void Receive()
+        {
+            var bytes = channel.Bytes();
+            Assert.True(RamPacket.TryRead(ref bytes, PageSize, 1 << 20, out var packet));
+            ram.Receive(packet, size, channel);
+        }
     }
 
     [Fact]

@@ -61,7 +61,7 @@ public sealed class StreamExporterTests : IDisposable
     }
 
     [Theory]
-    [InlineData("1", "configuration is missing")]
+    [InlineData("1", "config state is missing")]
     [InlineData("2", "is missing")]
     public void A_missing_channel_is_named(string connection, string message)
     {

@@ -1,4 +1,5 @@
 using MigrationOps.Engine.Multifd;
+using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Vfio;
 
 namespace MigrationOps.Engine.Tests.Vfio;
@@ -20,7 +21,7 @@ public class AllocationTests
         using var folder = new TempDirectory();
         using var devices = new DeviceStateReceiver(
             new ReassemblyOptions { SpillDirectory = folder.Path }, (_, _) => new NullSink(), TestContext.Current.CancellationToken);
-        devices.OpenSection(new SectionInfo(0, "d/vfio", 0, 1));
+        devices.OpenSections(new StreamSection(SectionKind.Start, 0, "d/vfio", 0, 1, 0, 0));
         devices.EndPreCopy(allAnnounced: true);
         using var reader = new ChannelReader(new DevicePacketStream(outOfOrder, size), "channel 0");
         Take(Warm);
@@ -44,7 +45,8 @@ public class AllocationTests
             for (int i = 0; i < count; i++)
             {
                 reader.Require(DeviceStatePacket.Size, "a packet");
-                DeviceStatePacket.Parse(reader.Buffered, out var packet, 2 << 20, reader.Name, reader.Offset);
+                var bytes = reader.Bytes();
+                DeviceStatePacket.TryRead(ref bytes, 2 << 20, out var packet);
                 devices.Receive(packet, reader);
             }
         }

@@ -2,6 +2,7 @@ using System.IO.Pipes;
 using FsCheck;
 using FsCheck.Fluent;
 using MigrationOps.Engine.Multifd;
+using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Vfio;
 
 namespace MigrationOps.Engine.Tests.Vfio;
@@ -115,7 +116,7 @@ public class ArrivalTests
         pipe.Dispose();
     }
 
-    private static SectionInfo SectionOf(int device) => new((uint)device, $"{device}/vfio", 0, 1);
+    private static StreamSection SectionOf(int device) => new(SectionKind.Start, (uint)device, $"{device}/vfio", 0, 1, 0, 0);
 
     private static byte[] Packet(int device, int index, byte[] state)
     {

@@ -1,4 +1,5 @@
 using MigrationOps.Engine.Multifd;
+using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Vfio;
 using MigrationOps.Engine.Wire;
 
@@ -9,74 +10,74 @@ public class FaultTests
 {
     private static readonly Dictionary<string, (string Error, Action<EditedCapture> Alter)> Faults = new()
     {
-        ["a data packet is missing"] = ("VfioMissingPacket", c => c.Remove(c.Data)),
-        ["the config packet is missing"] = ("VfioMissingConfig", c => c.Remove(c.Config)),
-        ["every packet of a device is missing"] = ("VfioMissingConfig", c => c.DevicePackets.ToList().ForEach(c.Remove)),
-        ["an index comes twice"] = ("VfioDuplicateIndex VfioIndexBehind", c => c.InsertAfter(c.Data, c.Data.Clone())),
-        ["the config packet comes twice"] = ("VfioDuplicateConfig VfioIndexBehind", c => c.InsertAfter(c.Config, c.Config.Clone())),
-        ["a second config packet has another index"] = ("VfioDuplicateConfig VfioIndexBehind VfioConfigTooEarly VfioPacketAfterConfig", c =>
+        ["a data packet is missing"] = ("StreamMissingPacket", c => c.Remove(c.Data)),
+        ["the config packet is missing"] = ("StreamMissingConfig", c => c.Remove(c.Config)),
+        ["every packet of a device is missing"] = ("StreamMissingConfig", c => c.DevicePackets.ToList().ForEach(c.Remove)),
+        ["an index comes twice"] = ("StreamDuplicateIndex StreamIndexBehind", c => c.InsertAfter(c.Data, c.Data.Clone())),
+        ["the config packet comes twice"] = ("StreamDuplicateConfig StreamIndexBehind", c => c.InsertAfter(c.Config, c.Config.Clone())),
+        ["a second config packet has another index"] = ("StreamDuplicateConfig StreamIndexBehind StreamConfigTooEarly StreamPacketAfterConfig", c =>
         {
             var second = c.Config.Clone();
             second.Index = 5;
             c.InsertAfter(c.Config, second);
         }
         ),
-        ["the packet has another version"] = ("VfioUnsupportedPacketVersion", c => c.Data.SetPayload(0, 1)),
-        ["the index is 0xffffffff"] = ("VfioInvalidIndex", c => c.Data.Index = uint.MaxValue),
-        ["the index is far beyond the window"] = ("VfioIndexBeyondWindow", c => c.Data.Index = 0x7fffffff),
-        ["the payload is shorter than its header"] = ("VfioShortPacket", c => c.Data.Resize(new byte[11])),
-        ["the packet is empty"] = ("MultifdEmptyDevicePacket", c => c.Data.Resize([])),
+        ["the packet has another version"] = ("StreamUnsupportedVersion", c => c.Data.SetPayload(0, 1)),
+        ["the index is 0xffffffff"] = ("StreamInvalidIndex", c => c.Data.Index = uint.MaxValue),
+        ["the index is far beyond the window"] = ("StreamIndexBeyondWindow", c => c.Data.Index = 0x7fffffff),
+        ["the payload is shorter than its header"] = ("StreamShortPacket", c => c.Data.Resize(new byte[11])),
+        ["the packet is empty"] = ("StreamEmptyDevicePacket", c => c.Data.Resize([])),
         ["the device is unknown"] = ("VfioUnknownDevice", c => c.Data.SetIdStr("0000:00:09.0/vfio")),
         ["the instance is unknown"] = ("VfioUnknownDevice", c => c.Data.SetHead(268, 3)),
-        ["a device packet has the SYNC flag"] = ("MultifdInvalidDeviceFlags", c => c.Data.SetHead(8, 0x41)),
-        ["a device packet has a compression"] = ("MultifdInvalidDeviceFlags", c => c.Data.SetHead(8, 0x42)),
-        ["the config state is cut short"] = ("VfioTruncatedConfig", c => c.Config.Resize(c.Config.Payload[..^8])),
-        ["the config state has no bytes"] = ("VfioTruncatedConfig", c => c.Config.Resize(c.Config.Payload[..12])),
-        ["a data packet has the CONFIG flag"] = ("VfioInvalidConfig VfioDuplicateConfig VfioConfigTooEarly VfioPacketAfterConfig",
+        ["a device packet has the SYNC flag"] = ("StreamInvalidDeviceFlags", c => c.Data.SetHead(8, 0x41)),
+        ["a device packet has a compression"] = ("StreamInvalidDeviceFlags", c => c.Data.SetHead(8, 0x42)),
+        ["the config state is cut short"] = ("StreamTruncatedConfig", c => c.Config.Resize(c.Config.Payload[..^8])),
+        ["the config state has no bytes"] = ("StreamTruncatedConfig", c => c.Config.Resize(c.Config.Payload[..12])),
+        ["a data packet has the CONFIG flag"] = ("StreamInvalidConfig StreamDuplicateConfig StreamConfigTooEarly StreamPacketAfterConfig",
             c => c.Data.SetPayload(8, 1)),
-        ["the config packet lacks its flag"] = ("VfioMissingConfig", c => c.Config.SetPayload(8, 0)),
-        ["the config packet has a smaller index than data"] = ("VfioConfigTooEarly VfioPacketAfterConfig VfioDuplicateConfig", c =>
+        ["the config packet lacks its flag"] = ("StreamMissingConfig", c => c.Config.SetPayload(8, 0)),
+        ["the config packet has a smaller index than data"] = ("StreamConfigTooEarly StreamPacketAfterConfig StreamDuplicateConfig", c =>
         {
             c.Data.Index = 1;
             c.Config.Index = 0;
         }
         ),
-        ["a data packet has the index of the config packet"] = ("VfioDuplicateIndex VfioIndexBehind VfioConfigTooEarly", c =>
+        ["a data packet has the index of the config packet"] = ("StreamDuplicateIndex StreamIndexBehind StreamConfigTooEarly", c =>
         {
             var second = c.Data.Clone();
             second.Index = 1;
             c.InsertAfter(c.Config, second);
         }
         ),
-        ["a packet follows the config packet"] = ("VfioPacketAfterConfig VfioConfigTooEarly VfioIndexBehind", c =>
+        ["a packet follows the config packet"] = ("StreamPacketAfterConfig StreamConfigTooEarly StreamIndexBehind", c =>
         {
             var trailing = c.Data.Clone();
             trailing.Index = 2;
             c.InsertAfter(c.Config, trailing);
         }
         ),
-        ["the size is beyond the limit"] = ("MultifdPacketTooLarge", c => c.Data.SetHead(272, 64 * 1024 * 1024 + 1)),
-        ["the idstr has no NUL"] = ("MultifdInvalidIdStr", c => c.Data.Head.AsSpan(12, 256).Fill((byte)'x')),
-        ["the idstr is empty"] = ("MultifdInvalidIdStr", c => c.Data.SetIdStr("")),
-        ["a channel's magic is wrong"] = ("MultifdUnknownMagic", c => c.Channels[0].Init[0] = 0x99),
-        ["a channel's version is wrong"] = ("MultifdUnsupportedVersion", c => c.Channels[0].Init[7] = 2),
+        ["the size is beyond the limit"] = ("StreamPacketTooLarge", c => c.Data.SetHead(272, 64 * 1024 * 1024 + 1)),
+        ["the idstr has no NUL"] = ("StreamInvalidIdStr", c => c.Data.Head.AsSpan(12, 256).Fill((byte)'x')),
+        ["the idstr is empty"] = ("StreamInvalidIdStr", c => c.Data.SetIdStr("")),
+        ["a channel's magic is wrong"] = ("StreamNotAStream", c => c.Channels[0].Init[0] = 0x99),
+        ["a channel's version is wrong"] = ("StreamUnsupportedVersion", c => c.Channels[0].Init[7] = 2),
         ["channels are of different machines"] = ("MultifdUuidMismatch", c => c.Channels[0].Init[8] = 1),
         ["a channel id is not below the number of channels"] = ("MultifdChannelIdOutOfRange", c => c.Channels[0].Init[24] = 2),
         ["a channel id comes twice"] = ("MultifdDuplicateChannel", c => c.Channels[0].Init[24] = c.Channels[1].Init[24]),
-        ["a channel is missing"] = ("MultifdMissingChannel VfioMissingPacket VfioMissingConfig", c => c.Channels.RemoveAt(0)),
-        ["every channel is missing"] = ("MultifdMissingChannel VfioMissingConfig", c => c.Channels.Clear()),
-        ["a packet's magic is wrong"] = ("MultifdInvalidPacketMagic", c => c.Data.SetHead(0, 0x11223345)),
-        ["a packet's version is wrong"] = ("MultifdUnsupportedVersion", c => c.Data.SetHead(4, 9)),
-        ["a RAM packet has more pages than room"] = ("MultifdInvalidRamPacket", c => Ram(c).SetHead(16, 129)),
-        ["a RAM packet's size is not that of its pages"] = ("MultifdInvalidRamPacket", c => Ram(c).SetHead(20, 4095)),
-        ["a RAM packet is of another page size"] = ("MultifdInvalidRamPacket", c => Ram(c).SetHead(12, 32)),
+        ["a channel is missing"] = ("MultifdMissingChannel StreamMissingPacket StreamMissingConfig", c => c.Channels.RemoveAt(0)),
+        ["every channel is missing"] = ("MultifdMissingChannel StreamMissingConfig", c => c.Channels.Clear()),
+        ["a packet's magic is wrong"] = ("StreamInvalidPacketMagic", c => c.Data.SetHead(0, 0x11223345)),
+        ["a packet's version is wrong"] = ("StreamUnsupportedVersion", c => c.Data.SetHead(4, 9)),
+        ["a RAM packet has more pages than room"] = ("StreamInvalidRamPacket", c => Ram(c).SetHead(16, 129)),
+        ["a RAM packet's size is not that of its pages"] = ("StreamInvalidRamPacket", c => Ram(c).SetHead(20, 4095)),
+        ["a RAM packet is of another page size"] = ("StreamInvalidRamPacket", c => Ram(c).SetHead(12, 32)),
         ["a SYNC packet is missing"] = ("MultifdMissingSync", c => c.Remove(c.Channels[0].Packets.Last(p => p.Head[11] == 1))),
-        ["the main stream ends early"] = ("MultifdMainStreamTruncated", c => c.Main = c.Main[..13000]),
-        ["the main stream ends inside a section"] = ("MultifdMainStreamTruncated", c => c.Main = c.Main[..300]),
-        ["the main stream has an unknown section type"] = ("MultifdMainStreamInvalid", c => c.Main[27] = 0x33),
-        ["the main stream's magic is wrong"] = ("MultifdUnknownMagic", c => c.Main[0] = 0),
-        ["the main stream's version is wrong"] = ("MultifdUnsupportedVersion", c => c.Main[7] = 2),
-        ["a marker of the device is wrong"] = ("VfioInvalidMarker", c => c.Main[c.Main.AsSpan().IndexOf("/vfio"u8) + 5 + 8 + 7] = 9),
+        ["the main stream ends early"] = ("StreamTruncated", c => c.Main = c.Main[..13000]),
+        ["the main stream ends inside a section"] = ("StreamTruncated", c => c.Main = c.Main[..300]),
+        ["the main stream has an unknown section type"] = ("StreamUnknownElement", c => c.Main[27] = 0x33),
+        ["the main stream's magic is wrong"] = ("StreamNotAStream", c => c.Main[0] = 0),
+        ["the main stream's version is wrong"] = ("StreamUnsupportedVersion", c => c.Main[7] = 2),
+        ["a marker of the device is wrong"] = ("StreamInvalidMarker", c => c.Main[c.Main.AsSpan().IndexOf("/vfio"u8) + 5 + 8 + 7] = 9),
     };
 
     public static TheoryData<string> Names { get; } = [.. Faults.Keys];
@@ -92,7 +93,7 @@ public class FaultTests
         var failure = Assert.ThrowsAny<MigrationOpsException>(() => Reception.Run(capture.Streams(), options: options, timeout: TimeSpan.FromSeconds(2)));
         Assert.Contains(failure.ErrorId, error.Split(' '));
         Assert.NotEmpty(failure.RecommendedAction);
-        if (failure is VfioException { Reason: not (VfioError.MissingConfig or VfioError.MissingPacket or VfioError.UnknownDevice) })
+        if (failure is StreamException { ConcernsDevice: true, Reason: not (StreamError.MissingConfig or StreamError.MissingPacket or StreamError.InvalidMarker) })
         {
             Assert.Contains("0000:00:04.0/vfio", failure.Message);
             Assert.NotNull(failure.ByteOffset);
@@ -104,7 +105,7 @@ public class FaultTests
     {
         var capture = new EditedCapture(Capture.ConfigFirst);
         capture.Data.Index = 0x7fffffff;
-        var failure = Assert.Throws<VfioException>(() => Reception.Run(capture.Streams()));
+        var failure = Assert.Throws<StreamException>(() => Reception.Run(capture.Streams()));
         Assert.Equal("device '0000:00:04.0/vfio', packet 2147483647 (channel 0, byte 238,464): packet 0 is due, and the window is 262,144.",
             failure.Message);
     }

@@ -1,6 +1,7 @@
 using System.Buffers.Binary;
 using System.Net.Sockets;
 using MigrationOps.Engine.Multifd;
+using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Tests.Support;
 using MigrationOps.Engine.Vfio;
 using MigrationOps.Engine.Wire;
@@ -41,7 +42,7 @@ internal static class HandMade
 
     /// <summary>One packet of a device, with flags beyond those that belong to it.</summary>
     internal static byte[] Packet(
-        SectionInfo device, int index, ReadOnlySpan<byte> data, bool isConfig = false, uint packetFlags = 0, uint vfioFlags = 0)
+        StreamSection device, int index, ReadOnlySpan<byte> data, bool isConfig = false, uint packetFlags = 0, uint vfioFlags = 0)
     {
         byte[] packet = new byte[DeviceStatePacket.Size + VfioPacketHeader.Size + data.Length];
         DeviceStatePacket.Write(packet, device.IdStr, device.InstanceId, VfioPacketHeader.Size + data.Length);

@@ -1,5 +1,6 @@
 using System.Net.Sockets;
 using MigrationOps.Engine.Multifd;
+using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Tests.Support;
 using MigrationOps.Engine.Vfio;
 using MigrationOps.Engine.Wire;
@@ -12,8 +13,8 @@ public class ManyChannelsTests
     private const int Channels = 255;
     private const int PacketsEach = 400;
 
-    private static readonly SectionInfo[] Devices =
-        [.. Enumerable.Range(0, 4).Select(i => new SectionInfo((uint)i, $"{i / 2}/vfio", (uint)i % 2, 1))];
+    private static readonly StreamSection[] Devices =
+        [.. Enumerable.Range(0, 4).Select(i => new StreamSection(SectionKind.Start, (uint)i, $"{i / 2}/vfio", (uint)i % 2, 1, 0, 0))];
 
     [Theory]
     [InlineData(Channels)]

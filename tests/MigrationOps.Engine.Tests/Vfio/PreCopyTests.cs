@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Vfio;
 using MigrationOps.Engine.Wire;
 

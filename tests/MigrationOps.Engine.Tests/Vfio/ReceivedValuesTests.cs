@@ -7,7 +7,6 @@ using MigrationOps.Engine.Tests.Support;
 using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Vfio;
 using MigrationOps.Engine.Wire;
-using SectionKind = MigrationOps.Engine.Multifd.SectionKind;
 
 namespace MigrationOps.Engine.Tests.Vfio;
 
@@ -20,8 +19,8 @@ public sealed class ReceivedValuesTests : IDisposable
     // Room for the first packet that has to wait, and not for another one of that size.
     private const long SmallBudget = 100_000;
 
-    private static readonly SectionInfo First = new(1, IdStr, 0, 1);
-    private static readonly SectionInfo Second = new(2, IdStr, 7, 1);
+    private static readonly StreamSection First = new(SectionKind.Start, 1, IdStr, 0, 1, 0, 0);
+    private static readonly StreamSection Second = new(SectionKind.Start, 2, IdStr, 7, 1, 0, 0);
     private static readonly byte[][] OfFirst =
         [States.RandomBytes(50_000, seed: 1), States.RandomBytes(60_000, seed: 2), States.RandomBytes(40_000, seed: 3)];
     private static readonly byte[][] OfSecond = [States.RandomBytes(30_000, seed: 4), States.RandomBytes(10, seed: 5)];

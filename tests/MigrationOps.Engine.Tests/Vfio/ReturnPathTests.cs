@@ -29,8 +29,8 @@ public sealed class ReturnPathTests : IDisposable
         capture.Remove(capture.Data);
         var clock = System.Diagnostics.Stopwatch.StartNew();
         var (failure, _) = Run(capture, TimeSpan.FromSeconds(2), int.MaxValue);
-        Assert.Equal(VfioError.MissingPacket, Assert.IsType<VfioException>(failure).Reason);
-        Assert.Equal("device '0000:00:04.0/vfio': packet 0 never came; 1 later ones, up to 1, wait for it.", failure.Message);
+        Assert.Equal(StreamError.MissingPacket, Assert.IsType<StreamException>(failure).Reason);
+        Assert.Equal("device '0000:00:04.0/vfio': packet 0 is missing; 1 later packet (up to index 1) is waiting.", failure.Message);
         Assert.InRange(clock.Elapsed.TotalSeconds, 1.9, 40);
     }
 

@@ -1,5 +1,6 @@
 using Microsoft.Extensions.Logging.Abstractions;
 using MigrationOps.Engine.Multifd;
+using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Tests.Support;
 using MigrationOps.Engine.Vfio;
 using MigrationOps.Engine.Wire;
@@ -101,7 +102,7 @@ public sealed class SendTests : IDisposable
             half.Write([0x51, 0x45, 0x56, 0x4d, 0, 0, 0, 3, 1, 0, 0]);
         }
 
-        Assert.Equal(MultifdError.MainStreamTruncated, Assert.IsType<MultifdException>(receiver.Outcome()).Reason);
+        Assert.Equal(StreamError.Truncated, Assert.IsType<StreamException>(receiver.Outcome()).Reason);
         Assert.Equal("as it was", File.ReadAllText(previous));
         Assert.Equal([destination], Directory.GetFileSystemEntries(_folder.Path));
         Assert.Single(Directory.GetFileSystemEntries(destination));

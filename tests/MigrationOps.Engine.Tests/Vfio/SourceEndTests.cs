@@ -5,7 +5,6 @@ using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Tests.Support;
 using MigrationOps.Engine.Vfio;
 using MigrationOps.Engine.Wire;
-using SectionKind = MigrationOps.Engine.Multifd.SectionKind;
 
 namespace MigrationOps.Engine.Tests.Vfio;
 
@@ -14,7 +13,7 @@ namespace MigrationOps.Engine.Tests.Vfio;
 /// </summary>
 public sealed class SourceEndTests : IDisposable
 {
-    private static readonly SectionInfo Device = new(1, "0000:00:04.0/vfio", 0, 1);
+    private static readonly StreamSection Device = new(SectionKind.Start, 1, "0000:00:04.0/vfio", 0, 1, 0, 0);
     private static readonly byte[] OpenReturnPath = [8, 0, 1, 0, 0];
 
     private readonly TempDirectory _folder = new();
@@ -111,7 +110,7 @@ public sealed class SourceEndTests : IDisposable
             main.Write([0x51, 0x45, 0x56, 0x4d, 0, 0, 0, 3, 0]);
         }
 
-        Assert.Equal(MultifdError.MainStreamInvalid, Assert.IsType<MultifdException>(receiver.Failure.Result("the receipt")).Reason);
+        Assert.Equal(StreamError.UnknownElement, Assert.IsType<StreamException>(receiver.Failure.Result("the receipt")).Reason);
     }
 
     [Theory]
@@ -200,8 +199,8 @@ public sealed class SourceEndTests : IDisposable
             {
                 var writer = new MainStreamWriter(main);
                 writer.Begin(OpenReturnPath);
-                writer.Section(SectionKind.Start, new SectionInfo(2, "ram", 0, 4), EmptyRam);
-                writer.Section(SectionKind.Last, new SectionInfo(2, "ram", 0, 4), EmptyRam);
+                writer.Section(SectionKind.Start, new StreamSection(SectionKind.Start, 2, "ram", 0, 4, 0, 0), EmptyRam);
+                writer.Section(SectionKind.End, new StreamSection(SectionKind.Start, 2, "ram", 0, 4, 0, 0), EmptyRam);
                 writer.End();
                 channel.Write(HandMade.Init(0));
             }
@@ -228,7 +227,7 @@ public sealed class SourceEndTests : IDisposable
         writer.Begin(OpenReturnPath);
         writer.Section(SectionKind.Start, Device, HandMade.Setup());
         writer.StartSwitchover();
-        writer.Section(SectionKind.Last, Device, EndOfState);
+        writer.Section(SectionKind.End, Device, EndOfState);
         writer.Section(SectionKind.Full, Device, EndOfState);
         writer.End();
     }

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.Multifd;
@@ -52,20 +53,11 @@ public static class ArchiveReplay
         string folder, MigrationArchive archive, Stream target, byte[] openReturnPath, Action checkChannels, CancellationToken cancellationToken)
     {
         using var file = MigrationArchive.OpenStream(folder, archive.Streams.Single(s => s.Channel is null));
-        var parser = new MainStreamParser(new Deaf(), archive.PageSize);
         byte[] head = new byte[(int)Math.Min(file.Length, 64 * 1024)];
         file.ReadExactly(head);
-        for (int used = 0; parser.FirstSectionOffset is null && used < head.Length;)
-        {
-            int count = parser.Parse(head.AsSpan(used));
-            used += count;
-            if (count == 0)
-            {
-                break;
-            }
-        }
-
-        int first = (int)(parser.FirstSectionOffset ?? throw new MultifdException(MultifdError.ArchiveInvalid,
+        var start = new FirstElement();
+        new StreamWalker(start).Feed(head);
+        int first = (int)(start.Offset ?? throw new MultifdException(MultifdError.ArchiveInvalid,
             $"The main stream of the archive '{folder}' has no section within its first {head.Length:N0} bytes.")
         { Target = folder });
         target.Write(head.AsSpan(0, first));
@@ -99,24 +91,15 @@ public static class ArchiveReplay
         }
     }
 
-    private sealed class Deaf : IMainStreamObserver
+    // Where the first command or section starts.
+    private sealed class FirstElement : StreamVisitor
     {
-        public ISectionBody? OpenSection(SectionInfo section) => null;
+        internal long? Offset { get; private set; }
 
-        public void ReturnPathOpened()
-        {
-        }
+        public override void OnSectionStart(StreamSection section) => Offset ??= section.Offset;
 
-        public void Ping(uint value)
-        {
-        }
+        public override void OnCommand(StreamCommand command) => Offset ??= command.Offset;
 
-        public void Flushed()
-        {
-        }
-
-        public void SwitchedOver()
-        {
-        }
+        public override void OnEof(long offset) => Offset ??= offset;
     }
 }

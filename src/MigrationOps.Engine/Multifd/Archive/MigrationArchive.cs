@@ -2,6 +2,7 @@ using System.Reflection;
 using System.Security.Cryptography;
 using System.Text.Json;
 using System.Text.Json.Serialization;
+using MigrationOps.Engine.Qemu;
 
 namespace MigrationOps.Engine.Multifd;
 
@@ -100,7 +101,7 @@ public sealed record MigrationArchive
             throw Invalid(folder, $"its index cannot be read: {e.Message.TrimEnd('.')}", e);
         }
 
-        if (archive.SchemaVersion != CurrentSchema || !RamPacket.IsPageSize(archive.PageSize))
+        if (archive.SchemaVersion != CurrentSchema || !StreamFormat.IsPageSize(archive.PageSize))
         {
             throw Invalid(folder, $"its index has schema version {archive.SchemaVersion} and page size {archive.PageSize}");
         }

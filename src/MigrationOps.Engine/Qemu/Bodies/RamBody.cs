@@ -15,9 +15,9 @@ internal sealed class RamBody(WalkContext context) : ISectionBody
     internal const ulong EndOfSection = 0x10;
     internal const ulong Continue = 0x20;
 
-    private const ulong Zero = 0x02;
-    private const ulong MemSize = 0x04;
-    private const ulong Page = 0x08;
+    internal const ulong Zero = 0x02;
+    internal const ulong MemSize = 0x04;
+    internal const ulong Page = 0x08;
     private const ulong Xbzrle = 0x40;
     private const ulong Hook = 0x80;
     private const ulong CompressPage = 0x100;

@@ -12,7 +12,8 @@ internal static class SectionBodies
     {
         if (section.Kind == SectionKind.Full)
         {
-            return description?.LengthOf(section) is { } length ? new FixedBody(context, length)
+            return IsVfio(section.IdStr) ? new VfioBody(context)
+                : description?.LengthOf(section) is { } length ? new FixedBody(context, length)
                 : section is { IdStr: "globalstate", VersionId: 1 } ? new FixedBody(context, GlobalStateLength)
                 : new EndSearch(context);
         }
@@ -20,6 +21,9 @@ internal static class SectionBodies
         // The handler's own state (the current RAM block) lives as long as the handler.
         return entry.Body ??= New(section, context);
     }
+
+    /// <summary>Whether an idstr is that of a VFIO device's migration.</summary>
+    internal static bool IsVfio(string idStr) => idStr == "vfio" || idStr.EndsWith("/vfio", StringComparison.Ordinal);
 
     private static ISectionBody New(StreamSection section, WalkContext context) => section.IdStr switch
     {
@@ -30,7 +34,7 @@ internal static class SectionBodies
         "block" => new BlockBody(context),
         "spapr/htab" => new HashTableBody(context),
         "s390-storage_attributes" => new StorageAttributesBody(context),
-        var name when name == "vfio" || name.EndsWith("/vfio", StringComparison.Ordinal) => new VfioBody(context),
+        var name when IsVfio(name) => new VfioBody(context),
         _ => new EndSearch(context),
     };
 }

@@ -48,8 +48,62 @@ public enum StreamError
     /// <summary>The stream has no description, so that the fields cannot be named.</summary>
     NoDescription,
 
-    /// <summary>A multifd packet or channel file that cannot be.</summary>
-    InvalidPacket,
+    /// <summary>A packet does not start with the packet magic: the channel is out of step.</summary>
+    InvalidPacketMagic,
+
+    /// <summary>Counts, sizes or compression bits in a RAM packet that contradict each other or the page size, or pages outside their block.</summary>
+    InvalidRamPacket,
+
+    /// <summary>A packet of more data than the limit.</summary>
+    PacketTooLarge,
+
+    /// <summary>A device-state packet without payload.</summary>
+    EmptyDevicePacket,
+
+    /// <summary>A device-state packet with the SYNC flag, or with a compression.</summary>
+    InvalidDeviceFlags,
+
+    /// <summary>A device-state packet whose idstr has no NUL, is empty, or is no text.</summary>
+    InvalidIdStr,
+
+    /// <summary>A payload shorter than the packet header of VFIO.</summary>
+    ShortPacket,
+
+    /// <summary>The index 0xffffffff in a VFIO packet, which QEMU reserves.</summary>
+    InvalidIndex,
+
+    /// <summary>An index so far ahead that no source sends it.</summary>
+    IndexBeyondWindow,
+
+    /// <summary>An index that is present already.</summary>
+    DuplicateIndex,
+
+    /// <summary>An index that has been delivered already.</summary>
+    IndexBehind,
+
+    /// <summary>A second config packet of a device.</summary>
+    DuplicateConfig,
+
+    /// <summary>A config packet whose index is below that of a data packet.</summary>
+    ConfigTooEarly,
+
+    /// <summary>A data packet with an index beyond that of the config packet.</summary>
+    PacketAfterConfig,
+
+    /// <summary>The channels ended, and a data packet of a device is missing.</summary>
+    MissingPacket,
+
+    /// <summary>The channels ended without the config packet of a device, or a stored state has no config state.</summary>
+    MissingConfig,
+
+    /// <summary>A config packet or section that does not hold a config state.</summary>
+    InvalidConfig,
+
+    /// <summary>A config state without its end mark.</summary>
+    TruncatedConfig,
+
+    /// <summary>A word in a VFIO section that is no marker, or a length of data that is out of range.</summary>
+    InvalidMarker,
 
     /// <summary>A disk image whose tables contradict its format, or that changed while it was read.</summary>
     InvalidImage,
@@ -85,6 +139,20 @@ public sealed class StreamException : MigrationOpsException
     /// <summary>Why it failed.</summary>
     public StreamError Reason { get; }
 
+    /// <summary>True if it is about the state of a VFIO device rather than the channels that carry it.</summary>
+    internal bool ConcernsDevice => Reason is StreamError.ShortPacket or StreamError.InvalidIndex or StreamError.IndexBeyondWindow
+        or StreamError.DuplicateIndex or StreamError.IndexBehind or StreamError.DuplicateConfig or StreamError.ConfigTooEarly
+        or StreamError.PacketAfterConfig or StreamError.MissingPacket or StreamError.MissingConfig or StreamError.InvalidConfig
+        or StreamError.TruncatedConfig or StreamError.InvalidMarker;
+
+    /// <summary>A failure at a byte of one of several streams.</summary>
+    /// <param name="reason">Why.</param>
+    /// <param name="source">What errors call the stream, such as "channel 3".</param>
+    /// <param name="offset">Where.</param>
+    /// <param name="what">What was expected and found, without the place.</param>
+    internal static StreamException In(StreamError reason, string? source, long offset, string what)
+        => new(reason, $"{source ?? "the channel"}, byte {offset:N0}: {what}.") { Section = source, ByteOffset = offset };
+
     /// <summary>A failure at a byte of a stream.</summary>
     /// <param name="reason">Why.</param>
     /// <param name="offset">Where.</param>
@@ -96,11 +164,15 @@ public sealed class StreamException : MigrationOpsException
 
     private static FailureKind KindOf(StreamError reason) => reason switch
     {
-        StreamError.NotAStream => FailureKind.InvalidArgument,
+        StreamError.NotAStream => FailureKind.CorruptData,
         StreamError.UnsupportedVersion or StreamError.NotSupported or StreamError.Decompression => FailureKind.NotSupported,
         StreamError.LimitExceeded => FailureKind.LimitExceeded,
         StreamError.NotFound or StreamError.NoDescription => FailureKind.NotFound,
-        StreamError.InvalidCommand or StreamError.InvalidReturnPath => FailureKind.Protocol,
+        StreamError.PacketTooLarge or StreamError.IndexBeyondWindow => FailureKind.LimitExceeded,
+        StreamError.InvalidCommand or StreamError.InvalidReturnPath or StreamError.InvalidPacketMagic or StreamError.InvalidRamPacket
+            or StreamError.EmptyDevicePacket or StreamError.InvalidDeviceFlags or StreamError.InvalidIdStr or StreamError.ShortPacket
+            or StreamError.InvalidIndex or StreamError.DuplicateIndex or StreamError.IndexBehind or StreamError.DuplicateConfig
+            or StreamError.ConfigTooEarly or StreamError.PacketAfterConfig or StreamError.InvalidMarker => FailureKind.Protocol,
         _ => FailureKind.CorruptData,
     };
 
@@ -111,6 +183,14 @@ public sealed class StreamException : MigrationOpsException
         StreamError.Truncated => "The rest of the stream is missing, and QEMU fails where it ends. Look for another copy, save the VM again or migrate again; check that the disk was not full, and look at the source: it may have stopped sending.",
         StreamError.InvalidDescription or StreamError.DescriptionMismatch =>
             "QEMU does not read the description, so that it may load the stream. Without it the fields have no names here.",
+        StreamError.PacketTooLarge => "Raise the packet limit if the source really sends packets of this size.",
+        StreamError.IndexBeyondWindow => "Do not trust this migration. Raise the window if the source really runs so far ahead.",
+        StreamError.MissingPacket or StreamError.MissingConfig or StreamError.InvalidConfig or StreamError.TruncatedConfig
+            => "Do not load this state: it is incomplete. Keep the source as it is and migrate again.",
+        StreamError.InvalidPacketMagic or StreamError.InvalidRamPacket or StreamError.EmptyDevicePacket or StreamError.InvalidDeviceFlags
+            or StreamError.InvalidIdStr or StreamError.ShortPacket or StreamError.InvalidIndex or StreamError.DuplicateIndex or StreamError.IndexBehind
+            or StreamError.DuplicateConfig or StreamError.ConfigTooEarly or StreamError.PacketAfterConfig or StreamError.InvalidMarker
+            => "The source broke the protocol of multifd channels or VFIO device state. Do not trust this migration: repeat it, and report it with an -Archive of it.",
         StreamError.InvalidCommand or StreamError.InvalidReturnPath => "The peer broke the migration protocol there. Check its version.",
         StreamError.InvalidPackage => "Send less state without iterating, or check the version of the source.",
         StreamError.LimitExceeded => "If the stream is trusted, allow more memory.",

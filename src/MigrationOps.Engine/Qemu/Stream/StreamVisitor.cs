@@ -49,6 +49,19 @@ public abstract class StreamVisitor
     {
     }
 
+    /// <summary>Bytes of a VFIO device's state, without the markers around them; they are in the section's data as well.</summary>
+    public virtual void OnVfioData(StreamSection section, ReadOnlySpan<byte> data)
+    {
+    }
+
+    /// <summary>
+    /// Bytes of a VFIO device's config state, both its markers included, in pieces, between <see cref="OnVfioMarker"/> of its first and its last
+    /// marker; they are in the section's data as well.
+    /// </summary>
+    public virtual void OnVfioConfig(StreamSection section, ReadOnlySpan<byte> data)
+    {
+    }
+
     /// <summary>A block of the RAM block list.</summary>
     public virtual void OnRamBlock(RamBlock block)
     {

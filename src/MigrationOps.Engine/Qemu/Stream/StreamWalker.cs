@@ -25,9 +25,10 @@ public sealed class StreamWalker : IByteConsumer
     /// <summary>A walker at a stream's first byte.</summary>
     /// <param name="visitor">Who is told.</param>
     /// <param name="description">The stream's description, if it is known beforehand.</param>
-    public StreamWalker(StreamVisitor visitor, StreamDescription? description = null)
+    /// <param name="pageSize">Size of a target page in bytes, if it is known beforehand; the configuration's counts more.</param>
+    public StreamWalker(StreamVisitor visitor, StreamDescription? description = null, int? pageSize = null)
     {
-        _context = new WalkContext(visitor);
+        _context = new WalkContext(visitor) { KnownPageSize = pageSize };
         _description = description;
         if (description is not null)
         {
@@ -65,6 +66,9 @@ public sealed class StreamWalker : IByteConsumer
 
     /// <summary>True once the EOF byte has been read.</summary>
     public bool ReachedEof => _state >= State.AfterEof;
+
+    /// <summary>True once what follows the EOF byte has been read, so far as it is part of the stream.</summary>
+    public bool HasEnded => _state == State.Trailing;
 
     /// <summary>Consumes bytes.</summary>
     /// <param name="data">The bytes from <see cref="Offset"/> on. What is not consumed must be given again, with more after it.</param>

@@ -1,12 +1,8 @@
 using System.Buffers;
-using System.Buffers.Binary;
-using System.Text;
 using MigrationOps.Engine.Multifd;
 using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Streams;
 using MigrationOps.Engine.Wire;
-using RamPacket = MigrationOps.Engine.Multifd.RamPacket;
-using SectionKind = MigrationOps.Engine.Qemu.SectionKind;
 
 namespace MigrationOps.Engine.SaveVm;
 
@@ -17,15 +13,6 @@ namespace MigrationOps.Engine.SaveVm;
 /// </summary>
 internal sealed class SpooledRam(Stream output, object gate, RoundBarrier rounds) : StreamVisitor, IRamPacketReceiver
 {
-    private const ulong Zero = 0x02;
-    private const ulong MemorySize = 0x04;
-    private const ulong Page = 0x08;
-    private const ulong EndOfSection = 0x10;
-    private const ulong Continue = 0x20;
-
-    private const int NameOffset = 64;
-    private const int NameLength = 256;
-    private const int TableOffset = NameOffset + NameLength;
     private const int MostBuffered = 256 << 10;
 
     private readonly ArrayBufferWriter<byte> _buffered = new();
@@ -60,13 +47,12 @@ internal sealed class SpooledRam(Stream output, object gate, RoundBarrier rounds
     /// <inheritdoc/>
     public override void OnRamPage(RamBlock block, long pageOffset, RamPageKind kind, ReadOnlySpan<byte> data)
     {
-        ulong flag = kind switch
+        if (kind is not (RamPageKind.Normal or RamPageKind.Fill))
         {
-            RamPageKind.Normal => Page,
-            RamPageKind.Fill => Zero,
-            _ => throw new SaveVmException(SaveVmError.NotSupported, $"A page of '{block.Name}' is stored as {kind}, which does not go together with multifd channels."),
-        };
-        Put(_buffered, block, ref _last, pageOffset, flag, data);
+            throw new SaveVmException(SaveVmError.NotSupported, $"A page of '{block.Name}' is stored as {kind}, which does not go together with multifd channels.");
+        }
+
+        Put(_buffered, block, ref _last, pageOffset, kind, data);
         if (_buffered.WrittenCount >= MostBuffered)
         {
             Write(isEnd: false);
@@ -88,12 +74,12 @@ internal sealed class SpooledRam(Stream output, object gate, RoundBarrier rounds
     public void Receive(in RamPacket packet, int size, ChannelReader channel)
     {
         long offset = channel.Offset;
-        int normal = (int)packet.NormalPages;
-        int pages = normal + (int)packet.ZeroPages;
-        if (pages == 0)
+        int normal = packet.NormalPages;
+        long payload = packet.PayloadLength;
+        if (packet.Pages == 0)
         {
             channel.Advance(size);
-            channel.Skip(packet.NextPacketSize, "the pages of a RAM packet");
+            channel.Skip(payload, "the pages of a RAM packet");
             return;
         }
 
@@ -104,21 +90,17 @@ internal sealed class SpooledRam(Stream output, object gate, RoundBarrier rounds
             { Section = channel.Name, ByteOffset = offset };
         }
 
-        var head = channel.Buffered[..size];
-        var block = Block(head.Slice(NameOffset, NameLength), channel.Name, offset);
-        long[] offsets = new long[pages];
-        for (int i = 0; i < pages; i++)
+        var block = Block(packet, channel.Name);
+        long[] offsets = new long[packet.Pages];
+        for (int i = 0; i < offsets.Length; i++)
         {
-            offsets[i] = (long)BinaryPrimitives.ReadUInt64BigEndian(head[(TableOffset + (8 * i))..]);
-            if (offsets[i] < 0 || offsets[i] >= block.Length)
-            {
-                throw MultifdException.At(MultifdError.InvalidRamPacket, channel.Name, offset,
-                    $"a page lies at 0x{offsets[i]:x} of RAM block '{block.Name}', which is 0x{block.Length:x} bytes long");
-            }
+            ulong page = packet.PageOffset(i);
+            offsets[i] = page < (ulong)block.Length ? (long)page : throw StreamException.In(StreamError.InvalidRamPacket, channel.Name, offset,
+                $"a page lies at 0x{page:x} of RAM block '{block.Name}', which is 0x{block.Length:x} bytes long");
         }
 
         channel.Advance(size);
-        Write(channel, block, offsets, normal, (int)(packet.NextPacketSize / Math.Max(1, normal)));
+        Write(channel, block, offsets, normal, (int)(payload / Math.Max(1, normal)));
     }
 
     private void Write(ChannelReader channel, RamBlock block, long[] offsets, int normal, int pageSize)
@@ -130,13 +112,13 @@ internal sealed class SpooledRam(Stream output, object gate, RoundBarrier rounds
         for (int i = 0; i < normal; i++)
         {
             channel.ReadExactly(page.AsSpan(0, pageSize), "the pages of a RAM packet");
-            Put(section, block, ref last, offsets[i], Page, page.AsSpan(0, pageSize));
+            Put(section, block, ref last, offsets[i], RamPageKind.Normal, page.AsSpan(0, pageSize));
         }
 
         ArrayPool<byte>.Shared.Return(page);
         for (int i = normal; i < offsets.Length; i++)
         {
-            Put(section, block, ref last, offsets[i], Zero, [0]);
+            Put(section, block, ref last, offsets[i], RamPageKind.Fill, [0]);
         }
 
         Finish(section);
@@ -167,7 +149,7 @@ internal sealed class SpooledRam(Stream output, object gate, RoundBarrier rounds
 
     private void Finish(ArrayBufferWriter<byte> section)
     {
-        WireWriter.BigEndian(section).WriteUInt64(EndOfSection);
+        RamWriter.End(section);
         ElementWriter.Footer(section, Section.Entry.SectionId);
         lock (gate)
         {
@@ -175,41 +157,18 @@ internal sealed class SpooledRam(Stream output, object gate, RoundBarrier rounds
         }
     }
 
-    private void PutList(ArrayBufferWriter<byte> section)
+    private void PutList(ArrayBufferWriter<byte> section) => RamWriter.List(section, [.. _blocks.Values.OrderBy(b => b.Index)]);
+
+    private static void Put(ArrayBufferWriter<byte> section, RamBlock block, ref RamBlock? last, long offset, RamPageKind kind, ReadOnlySpan<byte> data)
     {
-        var writer = WireWriter.BigEndian(section);
-        writer.WriteUInt64((ulong)_blocks.Values.Sum(b => b.Length) | MemorySize);
-        foreach (var block in _blocks.Values.OrderBy(b => b.Index))
-        {
-            writer.WriteByte((byte)block.NameBytes.Length);
-            writer.WriteBytes(block.NameBytes);
-            writer.WriteUInt64((ulong)block.Length);
-            if (block.Address is { } address)
-            {
-                writer.WriteUInt64(address);
-            }
-        }
+        RamWriter.Page(section, block, offset, kind, isSameBlock: ReferenceEquals(last, block), data);
+        last = block;
     }
 
-    private static void Put(ArrayBufferWriter<byte> section, RamBlock block, ref RamBlock? last, long offset, ulong flag, ReadOnlySpan<byte> data)
+    private RamBlock Block(in RamPacket packet, string channel)
     {
-        var writer = WireWriter.BigEndian(section);
-        writer.WriteUInt64((ulong)offset | flag | (ReferenceEquals(last, block) ? Continue : 0));
-        if (!ReferenceEquals(last, block))
-        {
-            writer.WriteByte((byte)block.NameBytes.Length);
-            writer.WriteBytes(block.NameBytes);
-            last = block;
-        }
-
-        writer.WriteBytes(data);
-    }
-
-    private RamBlock Block(ReadOnlySpan<byte> field, string channel, long offset)
-    {
-        int length = field.IndexOf((byte)0);
-        string name = Encoding.UTF8.GetString(field[..(length < 0 ? field.Length : length)]);
-        return _blocks.GetValueOrDefault(name) ?? throw MultifdException.At(MultifdError.InvalidRamPacket, channel, offset,
-            $"a page belongs to the RAM block '{name}', which the list of the main stream does not have");
+        string name = packet.Block;
+        return _blocks.GetValueOrDefault(name) ?? throw StreamException.In(StreamError.InvalidRamPacket, channel, packet.Offset,
+            $"a page is of RAM block '{name}', which the list of the main stream does not have");
     }
 }

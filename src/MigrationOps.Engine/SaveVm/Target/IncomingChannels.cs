@@ -1,5 +1,6 @@
 using System.Buffers;
 using MigrationOps.Engine.Multifd;
+using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.SaveVm;
@@ -58,7 +59,7 @@ internal sealed class IncomingChannels(
         foreach (var connection in connections)
         {
             byte[] first = ReadFirstWord(connection);
-            if (ChannelInit.IsMain(first, "a new connection"))
+            if (IsMain(first))
             {
                 _state.AddMain();
                 main = (connection, first);
@@ -234,11 +235,18 @@ internal sealed class IncomingChannels(
         }
     }
 
+    private static bool IsMain(byte[] first)
+    {
+        var reader = WireReader.BigEndian(first, source: "a new connection");
+        ChannelInit.TryReadKind(ref reader, out bool isMain);
+        return isMain;
+    }
+
     private static byte[] ReadFirstWord(Stream connection)
     {
         byte[] word = new byte[sizeof(uint)];
         int filled = connection.ReadAtLeast(word, word.Length, throwOnEndOfStream: false);
-        return filled == word.Length ? word : throw new MultifdException(MultifdError.TruncatedPacket,
+        return filled == word.Length ? word : throw new StreamException(StreamError.Truncated,
             $"A connection ended after {filled} bytes, before it said whether it is a main channel or a multifd channel.");
     }
 }

@@ -1,7 +1,6 @@
 using Microsoft.Extensions.Logging;
 using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Streams;
-using SectionKind = MigrationOps.Engine.Qemu.SectionKind;
 
 namespace MigrationOps.Engine.SaveVm;
 

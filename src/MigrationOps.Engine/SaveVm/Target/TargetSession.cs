@@ -76,7 +76,7 @@ internal sealed class TargetSession : IMigrationSession
         input.ReadHeader();
         if (input.Peek() == StreamFormat.Configuration)
         {
-            Check((Qemu.StreamConfiguration)input.ReadElement(), input, spool);
+            Check((StreamConfiguration)input.ReadElement(), input, spool);
         }
 
         input.Tap = null;
@@ -182,7 +182,7 @@ internal sealed class TargetSession : IMigrationSession
         _tally.End();
     }
 
-    private void Check(Qemu.StreamConfiguration configuration, IncomingStream input, SectionSpool? spool)
+    private void Check(StreamConfiguration configuration, IncomingStream input, SectionSpool? spool)
     {
         _tally.MachineType = configuration.MachineType;
         string? wrong = _options.MachineType is { } machine && machine != configuration.MachineType

@@ -1,4 +1,3 @@
-using System.Buffers.Binary;
 using MigrationOps.Engine.Qemu;
 
 namespace MigrationOps.Engine.Streams;
@@ -28,78 +27,85 @@ internal sealed class ChannelContents(string path, StreamContents stream) : ICha
 
     internal Dictionary<(string IdStr, uint Instance), DeviceChannelState> Devices { get; } = [];
 
+    /// <summary>What QEMU accepts and no QEMU writes.</summary>
+    internal SortedSet<string> Warnings { get; } = new(StringComparer.Ordinal);
+
     internal StreamException? Failure { get; set; }
 
-    public void OnInit(int id, Guid uuid) => (Id, Uuid) = (id, uuid);
+    public void OnInit(ChannelInit init) => (Id, Uuid) = (init.Id, init.Uuid);
 
-    public bool OnRamPacket(RamPacket packet, ReadOnlySpan<byte> offsets)
+    public bool OnRamPacket(in RamPacket packet)
     {
         Packets++;
-        Syncs += packet.IsSync ? 1 : 0;
-        if (packet.Compression != "none")
+        Syncs += packet.Header.IsSync ? 1 : 0;
+        if (packet.Header.Compression != 0)
         {
-            Compression = packet.Compression;
+            Compression = packet.Header.CompressionName!;
         }
 
-        if (packet.Block.Length == 0)
+        if (packet.Pages == 0)
         {
             return false;
         }
 
         var block = Find(packet);
-        for (int i = 0; i < packet.Normal + packet.Zero; i++)
+        for (int i = 0; i < packet.Pages; i++)
         {
-            ulong offset = BinaryPrimitives.ReadUInt64BigEndian(offsets[(8 * i)..]);
+            ulong offset = packet.PageOffset(i);
             if (offset >= (ulong)block.Block.Length || offset % (ulong)stream.PageSize != 0)
             {
                 throw Invalid(packet, $"a page at 0x{offset:x} of RAM block '{packet.Block}', which is 0x{block.Block.Length:x} bytes long");
             }
 
-            block.NoteOrder((long)offset, i < packet.Normal ? RamPageKind.Normal : RamPageKind.Fill);
+            block.NoteOrder((long)offset, i < packet.NormalPages ? RamPageKind.Normal : RamPageKind.Fill);
             block.Again += block.Map.Mark((long)offset / stream.PageSize) ? 1 : 0;
         }
 
-        block.Normal += packet.Normal;
-        block.Zero += packet.Zero;
-        block.Multifd += packet.Normal + packet.Zero;
-        Pages += packet.Normal + packet.Zero;
+        block.Normal += packet.NormalPages;
+        block.Zero += packet.ZeroPages;
+        block.Multifd += packet.Pages;
+        Pages += packet.Pages;
         return false;
     }
 
-    public void OnDevicePacket(string idStr, uint instanceId, long offset, long payloadLength)
+    public void OnDevicePacket(in DeviceStatePacket packet)
     {
         Packets++;
+        var (idStr, instanceId) = (packet.IdStr, packet.InstanceId);
         if (!Devices.TryGetValue((idStr, instanceId), out var state))
         {
             if (Devices.Count == MaxDevices)
             {
-                throw new StreamException(StreamError.LimitExceeded, $"The channel has the state of more than {MaxDevices:N0} devices.") { ByteOffset = offset };
+                throw new StreamException(StreamError.LimitExceeded, $"The channel has the state of more than {MaxDevices:N0} devices.") { ByteOffset = packet.Offset };
             }
 
             Devices.Add((idStr, instanceId), state = new DeviceChannelState());
         }
 
         state.Packets++;
-        state.Bytes += payloadLength;
+        state.Bytes += packet.PayloadSize;
     }
+
+    public void OnWarning(string warning) => Warnings.Add($"{System.IO.Path.GetFileName(Path)}: {warning}");
 
     public void OnPayload(ReadOnlySpan<byte> data)
     {
     }
 
-    private RamBlockContents Find(RamPacket packet)
+    private RamBlockContents Find(in RamPacket packet)
     {
-        if (_block?.Block.Name != packet.Block)
+        if (_block is null || !packet.IsOf(_block.Block.NameBytes))
         {
-            _block = stream.Ram.Find(r => r.Block.Name == packet.Block)
-                ?? throw Invalid(packet, $"pages of RAM block '{packet.Block}', which the main stream does not list");
+            string name = packet.Block;
+            _block = stream.Ram.Find(r => r.Block.Name == name)
+                ?? throw Invalid(packet, $"pages of RAM block '{name}', which the main stream does not list");
         }
 
         return _block;
     }
 
-    private static StreamException Invalid(RamPacket packet, string what)
-        => new(StreamError.InvalidPacket, $"The packet at byte {packet.Offset:N0} of the channel has {what}.") { ByteOffset = packet.Offset };
+    private static StreamException Invalid(in RamPacket packet, string what)
+        => new(StreamError.InvalidRamPacket, $"The packet at byte {packet.Offset:N0} of the channel has {what}.") { ByteOffset = packet.Offset };
 }
 
 /// <summary>How much of a device's state came over a channel.</summary>

@@ -19,13 +19,17 @@ internal sealed class ChannelPayload : ForwardStream, IChannelVisitor
         _walker = new MultifdChannelWalker(this, pageSize);
     }
 
-    public void OnInit(int id, Guid uuid)
+    public void OnInit(ChannelInit init)
     {
     }
 
-    public bool OnRamPacket(RamPacket packet, ReadOnlySpan<byte> offsets) => true;
+    public bool OnRamPacket(in RamPacket packet) => true;
 
-    public void OnDevicePacket(string idStr, uint instanceId, long offset, long payloadLength)
+    public void OnWarning(string warning)
+    {
+    }
+
+    public void OnDevicePacket(in DeviceStatePacket packet)
     {
     }
 

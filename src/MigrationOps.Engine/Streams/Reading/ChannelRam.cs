@@ -1,6 +1,4 @@
-using System.Buffers.Binary;
 using System.IO.Compression;
-using System.Text;
 using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Wire;
 
@@ -12,10 +10,6 @@ namespace MigrationOps.Engine.Streams;
 /// </summary>
 internal sealed class ChannelRam : IDisposable
 {
-    private const int HeadLength = 64;
-    private const int NameOffset = HeadLength;
-    private const int NameLength = 256;
-    private const int OffsetsOffset = NameOffset + NameLength;
     private const int BytesPerPacket = 40;
 
     // QEMU never ends a channel's zstd frame, and the program may lose its last blocks when a frame breaks off.
@@ -68,30 +62,34 @@ internal sealed class ChannelRam : IDisposable
         internal Channel(FileStream file, int pageSize, MemoryBudget budget, TransferScope scope)
         {
             (_file, _pageSize, _budget) = (file, pageSize, budget);
-            _head = new byte[OffsetsOffset + (8 * MultifdChannelWalker.PacketData / pageSize)];
+            _head = new byte[RamPacket.SizeFor(pageSize)];
             _page = new byte[pageSize];
             file.Position = 0;
             StreamPump.Run(file, new MultifdChannelWalker(this, pageSize), scope, isAgain: true);
             file.Position = 0;
         }
 
-        public void OnInit(int id, Guid uuid)
+        public void OnInit(ChannelInit init)
         {
         }
 
-        public bool OnRamPacket(RamPacket packet, ReadOnlySpan<byte> offsets)
+        public bool OnRamPacket(in RamPacket packet)
         {
             _budget.Take(BytesPerPacket, "the list of packets");
-            _packets.Add((packet.Offset, packet.Normal, packet.Zero, packet.IsSync));
-            if (packet.Compression != "none" && packet.PayloadLength > 0)
+            _packets.Add((packet.Offset, packet.NormalPages, packet.ZeroPages, packet.Header.IsSync));
+            if (packet.Header.Compression != 0 && packet.PayloadLength > 0)
             {
-                _compression = packet.Compression;
+                _compression = packet.Header.CompressionName!;
             }
 
             return false;
         }
 
-        public void OnDevicePacket(string idStr, uint instanceId, long offset, long payloadLength)
+        public void OnWarning(string warning)
+        {
+        }
+
+        public void OnDevicePacket(in DeviceStatePacket packet)
         {
         }
 
@@ -125,8 +123,9 @@ internal sealed class ChannelRam : IDisposable
             }
 
             ReadAt(_head, offset);
-            var name = _head.AsSpan(NameOffset, NameLength);
-            bool wanted = Encoding.UTF8.GetString(name[..name.IndexOf((byte)0)]) == image.Name;
+            var reader = WireReader.BigEndian(_head, offset, Path.GetFileName(_file.Name));
+            RamPacket.TryRead(ref reader, _pageSize, long.MaxValue, out var packet);
+            bool wanted = packet.Block == image.Name;
             for (int i = 0; i < normal; i++)
             {
                 // A compressed stream has to be read whole, whatever block the pages belong to.
@@ -141,17 +140,15 @@ internal sealed class ChannelRam : IDisposable
 
                 if (wanted)
                 {
-                    image.Write(PageOffset(i), _page);
+                    image.Write((long)packet.PageOffset(i), _page);
                 }
             }
 
             for (int i = normal; wanted && i < normal + zero; i++)
             {
-                image.Fill(PageOffset(i), 0);
+                image.Fill((long)packet.PageOffset(i), 0);
             }
         }
-
-        private long PageOffset(int index) => (long)BinaryPrimitives.ReadUInt64BigEndian(_head.AsSpan(OffsetsOffset + (8 * index)));
 
         private void ReadAt(byte[] destination, long offset)
         {
@@ -170,7 +167,7 @@ internal sealed class ChannelRam : IDisposable
             }
             catch (Exception e) when (e is InvalidDataException or EndOfStreamException)
             {
-                throw new StreamException(StreamError.InvalidPacket,
+                throw new StreamException(StreamError.Decompression,
                     $"{Path.GetFileName(_file.Name)}: the packet at byte {offset:N0} cannot be decompressed ({_compression}): {e.Message}", e)
                 { ByteOffset = offset };
             }

@@ -20,7 +20,7 @@ internal static class StreamArchive
                 file.Position = 0;
                 switch (magic)
                 {
-                    case MultifdChannelWalker.Magic:
+                    case ChannelInit.Magic:
                         channels.Add(file);
                         break;
                     case StreamFormat.Magic when found is null:

@@ -1,4 +1,3 @@
-using System.Buffers.Binary;
 using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Wire;
 
@@ -7,19 +6,15 @@ namespace MigrationOps.Engine.Streams;
 /// <summary>A VFIO device's packets in recorded channels, in the order of their idx, and its configuration.</summary>
 internal sealed class VfioChannels : IChannelVisitor
 {
-    private const int PacketHead = 12 + 256 + 4 + 4;
-    private const int StateHead = 12;
-    private const uint ConfigFlag = 1;
     private const int BytesPerPacket = 80;
-    private const int MaxConfig = 16 << 20;
 
     private readonly SortedDictionary<uint, Piece> _data = [];
-    private readonly byte[] _head = new byte[StateHead];
+    private readonly byte[] _head = new byte[VfioPacketHeader.Size];
     private readonly string _idStr;
     private readonly uint _instance;
     private readonly MemoryBudget _budget;
     private FileStream _file = null!;
-    private (uint Idx, Piece Piece)? _config;
+    private (uint Idx, Piece Piece, PacketPlace Place)? _config;
 
     private VfioChannels(string idStr, uint instance, MemoryBudget budget) => (_idStr, _instance, _budget) = (idStr, instance, budget);
 
@@ -33,7 +28,7 @@ internal sealed class VfioChannels : IChannelVisitor
     internal byte[] Config { get; private set; } = [];
 
     /// <summary>Finds the packets of a device.</summary>
-    /// <exception cref="StreamException"><see cref="StreamError.InvalidPacket"/> if one is missing, comes twice or cannot be.</exception>
+    /// <exception cref="StreamException">A packet is missing, comes twice or is invalid.</exception>
     internal static VfioChannels Collect(IReadOnlyList<FileStream> files, StreamSection device, long pageSize, MemoryBudget budget, TransferScope scope)
     {
         var found = new VfioChannels(device.IdStr, device.InstanceId, budget);
@@ -48,47 +43,51 @@ internal sealed class VfioChannels : IChannelVisitor
         return found;
     }
 
-    public void OnInit(int id, Guid uuid)
+    public void OnInit(ChannelInit init)
     {
     }
 
-    public bool OnRamPacket(RamPacket packet, ReadOnlySpan<byte> offsets) => false;
+    public bool OnRamPacket(in RamPacket packet) => false;
 
     public void OnPayload(ReadOnlySpan<byte> data)
     {
     }
 
-    public void OnDevicePacket(string idStr, uint instanceId, long offset, long payloadLength)
+    public void OnWarning(string warning)
     {
-        if (idStr != _idStr || instanceId != _instance)
+    }
+
+    public void OnDevicePacket(in DeviceStatePacket packet)
+    {
+        if (packet.InstanceId != _instance || packet.IdStr != _idStr)
         {
             return;
         }
 
-        if (payloadLength < StateHead || RandomAccess.Read(_file.SafeFileHandle, _head, offset + PacketHead) != StateHead)
+        var place = new PacketPlace(_idStr, Path.GetFileName(_file.Name), packet.Offset);
+        long payload = packet.Offset + DeviceStatePacket.Size;
+        int there = packet.PayloadSize < VfioPacketHeader.Size ? 0 : RandomAccess.Read(_file.SafeFileHandle, _head, payload);
+        var reader = WireReader.BigEndian(_head.AsSpan(0, there));
+        if (!VfioPacketHeader.TryRead(ref reader, place, out var header))
         {
-            throw Invalid($"the packet at byte {offset:N0} of {Path.GetFileName(_file.Name)} has {payloadLength} bytes of payload", offset);
-        }
-
-        uint version = BinaryPrimitives.ReadUInt32BigEndian(_head);
-        uint idx = BinaryPrimitives.ReadUInt32BigEndian(_head.AsSpan(4));
-        uint flags = BinaryPrimitives.ReadUInt32BigEndian(_head.AsSpan(8));
-        if (version != 0 || (flags & ~ConfigFlag) != 0)
-        {
-            throw Invalid($"the packet at byte {offset:N0} of {Path.GetFileName(_file.Name)} has version {version} and flags 0x{flags:x}", offset);
+            throw place.Fail(StreamError.ShortPacket, $"the packet has {packet.PayloadSize} bytes, its header alone has {VfioPacketHeader.Size}");
         }
 
         _budget.Take(BytesPerPacket, $"the packets of {_idStr}");
-        var piece = new Piece(_file, offset + PacketHead + StateHead, payloadLength - StateHead);
-        bool first = flags == ConfigFlag ? _config is null : _data.TryAdd(idx, piece);
-        if (!first)
+        var piece = new Piece(_file, payload + VfioPacketHeader.Size, packet.PayloadSize - VfioPacketHeader.Size);
+        if (!header.IsConfig && !_data.TryAdd(header.Index, piece))
         {
-            throw Invalid(flags == ConfigFlag ? "its configuration comes twice" : $"packet {idx} comes twice", offset);
+            throw place.Fail(StreamError.DuplicateIndex, "the index is present already", header.Index);
         }
 
-        if (flags == ConfigFlag)
+        if (header.IsConfig && _config is { } other)
         {
-            _config = (idx, piece);
+            throw place.Fail(StreamError.DuplicateConfig, $"a config packet with index {other.Idx} is present already", header.Index);
+        }
+
+        if (header.IsConfig)
+        {
+            _config = (header.Index, piece, place);
         }
     }
 
@@ -99,30 +98,36 @@ internal sealed class VfioChannels : IChannelVisitor
         {
             if (idx != next++)
             {
-                throw Invalid($"packet {next - 1} is missing", null);
+                throw Missing(next - 1);
             }
         }
 
         if (_config is not { } config)
         {
-            throw Invalid($"its configuration is missing after packet {(long)next - 1}", null);
+            throw new StreamException(StreamError.MissingConfig, $"{_idStr}: the config state is missing after {next} packets.") { Section = _idStr };
         }
 
         if (config.Idx > next)
         {
-            throw Invalid($"packet {next} is missing, the last before the configuration is {config.Idx - 1}", null);
+            throw Missing(next);
         }
 
-        if (config.Idx != next || config.Piece.Length > MaxConfig)
+        if (config.Idx < next)
         {
-            throw Invalid($"its configuration has idx {config.Idx} and {config.Piece.Length:N0} bytes after {next} packets", config.Piece.Offset);
+            throw config.Place.Fail(StreamError.ConfigTooEarly, $"the config packet is the last, but packet {next - 1} is present", config.Idx);
+        }
+
+        if (config.Piece.Length > ConfigState.Limit)
+        {
+            throw config.Place.Fail(StreamError.InvalidConfig, $"a config state of {config.Piece.Length:N0} bytes is beyond the limit of {ConfigState.Limit:N0}", config.Idx);
         }
 
         _budget.Take(config.Piece.Length, $"the configuration of {_idStr}");
-        Config = new byte[config.Piece.Length];
-        RandomAccess.Read(config.Piece.File.SafeFileHandle, Config, config.Piece.Offset);
+        byte[] body = new byte[config.Piece.Length];
+        RandomAccess.Read(config.Piece.File.SafeFileHandle, body, config.Piece.Offset);
+        Config = body[..ConfigState.Read(body, config.Place).Length];
     }
 
-    private StreamException Invalid(string what, long? offset)
-        => new(StreamError.InvalidPacket, $"The state of {_idStr} in the channels is broken: {what}.") { ByteOffset = offset, Section = _idStr };
+    private StreamException Missing(uint index)
+        => new(StreamError.MissingPacket, $"{_idStr}: packet {index} is missing.") { Section = _idStr };
 }

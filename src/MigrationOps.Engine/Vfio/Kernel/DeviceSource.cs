@@ -1,4 +1,5 @@
 using System.Security.Cryptography;
+using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.Vfio;

@@ -1,4 +1,6 @@
 using System.Diagnostics;
+using MigrationOps.Engine.Multifd;
+using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.Vfio;
@@ -107,15 +109,15 @@ public static class VfioStateStore
     {
         using var file = Storage.StateFile.OpenRead(path, scope);
         var observer = new SinkObserver(sink);
-        var parser = new MarkerParser(observer, $"'{path}'");
-        byte[] buffer = new byte[BufferSize + ConfigState.Limit];
+        var parser = new SectionReader(observer, $"'{path}'");
+        byte[] buffer = new byte[BufferSize];
         int held = 0;
         while (true)
         {
-            int count = file.Read(buffer.AsSpan(held, Math.Min(BufferSize, buffer.Length - held)));
+            int count = file.Read(buffer.AsSpan(held));
             held += count;
             int used = 0, step;
-            while (used < held && (step = parser.Parse(buffer.AsSpan(used, held - used), out _)) > 0)
+            while (used < held && (step = parser.Read(buffer.AsSpan(used, held - used), out _)) > 0)
             {
                 used += step;
             }
@@ -152,12 +154,12 @@ public static class VfioStateStore
         };
     }
 
-    private sealed class SinkObserver(IDeviceStateSink sink) : IMarkerObserver
+    private sealed class SinkObserver(IDeviceStateSink sink) : IDeviceSections
     {
         private long _bytes;
         private byte[]? _config;
 
-        public void Data(Multifd.SectionKind kind, ReadOnlySpan<byte> data)
+        public void Data(SectionKind kind, ReadOnlySpan<byte> data)
         {
             _bytes += data.Length;
             sink.Write(data);
@@ -171,7 +173,7 @@ public static class VfioStateStore
 
         internal (long Bytes, byte[] Config) Finish(string path)
         {
-            byte[] config = _config ?? throw new VfioException(VfioError.MissingConfig, $"'{path}' ends without a config state.") { Target = path };
+            byte[] config = _config ?? throw new StreamException(StreamError.MissingConfig, $"'{path}' ends without a config state.") { Target = path };
             sink.Complete(config);
             return (_bytes, config);
         }

@@ -1,4 +1,5 @@
 using MigrationOps.Engine.Multifd;
+using MigrationOps.Engine.Qemu;
 
 namespace MigrationOps.Engine.Vfio;
 
@@ -104,7 +105,7 @@ internal sealed class DeviceReassembly
     {
         _tally.Start();
         CheckMixed(main: true);
-        var body = ConfigState.Parse(config, new PacketPlace(Name, "main channel", 0));
+        var body = ConfigState.Read(config, new PacketPlace(Name, "main channel", 0));
         Finish(config[..body.Length]);
     }
 
@@ -124,12 +125,13 @@ internal sealed class DeviceReassembly
     {
         if (payload < VfioPacketHeader.Size)
         {
-            throw place.Fail(VfioError.ShortPacket,
+            throw place.Fail(StreamError.ShortPacket,
                 $"the packet has {payload} bytes, its header alone has {VfioPacketHeader.Size}");
         }
 
         channel.Require(VfioPacketHeader.Size, "a VFIO packet's header");
-        VfioPacketHeader.Parse(channel.Buffered, out var header, place);
+        var bytes = channel.Bytes();
+        VfioPacketHeader.TryRead(ref bytes, place, out var header);
         channel.Advance(VfioPacketHeader.Size);
         int length = payload - VfioPacketHeader.Size;
         CheckMixed(main: false);
@@ -163,8 +165,8 @@ internal sealed class DeviceReassembly
             }
 
             throw _order.DescribeGap() is { } gap
-                ? new VfioException(VfioError.MissingPacket, $"{Name}: {gap}.") { Section = Name }
-                : new VfioException(VfioError.MissingConfig,
+                ? new StreamException(StreamError.MissingPacket, $"{Name}: {gap}.") { Section = Name }
+                : new StreamException(StreamError.MissingConfig,
                     $"{Name}: the config state never came, after {_order.Packets} packets and {_tally.Bytes:N0} bytes of data.")
                 { Section = Name };
         }
@@ -211,9 +213,9 @@ internal sealed class DeviceReassembly
         {
             _tally.Start();
             _order.Admit(header, nextIsTaken: _delivery != Delivery.None, IsDone, place);
-            if (header.UnknownFlags != 0)
+            if (header.Warning is { } warning)
             {
-                _tally.Warn($"Packets have the unknown flag bits 0x{header.UnknownFlags:x}, which QEMU ignores.");
+                _tally.Warn(warning);
             }
 
             if (length == 0)
@@ -231,12 +233,12 @@ internal sealed class DeviceReassembly
     {
         if (length > ConfigState.Limit)
         {
-            throw place.Fail(VfioError.InvalidConfig, $"a config state of {length:N0} bytes is beyond the limit of {ConfigState.Limit:N0}", index);
+            throw place.Fail(StreamError.InvalidConfig, $"a config state of {length:N0} bytes is beyond the limit of {ConfigState.Limit:N0}", index);
         }
 
         byte[] body = new byte[length];
         channel.ReadExactly(body, "a config state");
-        var state = ConfigState.Parse(body, place);
+        var state = ConfigState.Read(body, place);
         lock (_lock)
         {
             if (state.Trailing > 0)
@@ -393,4 +395,4 @@ internal sealed class DeviceReassembly
 
 /// <summary>What the devices of one receipt share.</summary>
 internal sealed record ReassemblyContext(
-    ReassemblyOptions Options, MemoryBudget Budget, PacketStore Store, CancellationToken Cancelled);
+    ReassemblyOptions Options, PacketBudget Budget, PacketStore Store, CancellationToken Cancelled);

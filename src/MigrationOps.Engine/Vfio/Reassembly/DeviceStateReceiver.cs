@@ -1,6 +1,7 @@
 using System.Runtime.InteropServices;
 using System.Text;
 using MigrationOps.Engine.Multifd;
+using MigrationOps.Engine.Qemu;
 
 namespace MigrationOps.Engine.Vfio;
 
@@ -8,9 +9,8 @@ namespace MigrationOps.Engine.Vfio;
 /// Takes the state of all VFIO devices of one migration: what is in the main stream and what comes over channels, each
 /// device's in order into its own sink.
 /// </summary>
-public sealed class DeviceStateReceiver : IDeviceStateReceiver, IDisposable
+internal sealed class DeviceStateReceiver : IDeviceStateReceiver, IDisposable
 {
-    private const string VfioSuffix = "/vfio";
     private const int KeyLength = DeviceStatePacket.IdStrSize + 12;
 
     // Each channel has a thread of its own, and one packet at a time.
@@ -34,7 +34,7 @@ public sealed class DeviceStateReceiver : IDeviceStateReceiver, IDisposable
         ReassemblyOptions options, Func<string, uint, IDeviceStateSink> openSink, CancellationToken cancellationToken)
     {
         ArgumentNullException.ThrowIfNull(options);
-        var budget = new MemoryBudget(options.MemoryBudget);
+        var budget = new PacketBudget(options.MemoryBudget);
         var buffers = new PacketBuffers(options.MemoryBudget, SpareSlabs.Shared);
         var store = new PacketStore(budget, buffers, new SpillFile(options.SpillDirectory));
         _context = new ReassemblyContext(options, budget, store, cancellationToken);
@@ -68,26 +68,20 @@ public sealed class DeviceStateReceiver : IDeviceStateReceiver, IDisposable
     }
 
     /// <inheritdoc/>
-    public ISectionBody? OpenSection(SectionInfo section)
+    public IDeviceSections? OpenSections(StreamSection section)
     {
         ArgumentNullException.ThrowIfNull(section);
-        if (!section.IdStr.EndsWith(VfioSuffix, StringComparison.Ordinal))
-        {
-            return null;
-        }
-
-        return Open(section.IdStr, section.InstanceId, section.Id);
+        return SectionBodies.IsVfio(section.IdStr) ? Open(section.IdStr, section.InstanceId) : null;
     }
 
     /// <summary>A device of the main stream, whatever it is called.</summary>
     /// <param name="idStr">Name of its section.</param>
     /// <param name="instanceId">Number among the sections of that name.</param>
-    /// <param name="sectionId">The section's id, where what follows a body can be looked at.</param>
-    internal MarkerParser Open(string idStr, uint instanceId, uint? sectionId)
+    internal IDeviceSections Open(string idStr, uint instanceId)
     {
         var device = Find(Encoding.UTF8.GetBytes(idStr), instanceId, new PacketPlace(idStr, "main channel", 0));
         device.IsAnnounced = true;
-        return new MarkerParser(new DeviceSection(this, device), device.Name, sectionId);
+        return new DeviceSection(this, device);
     }
 
     /// <summary>Takes the payload of one packet from somebody who has read it, and who knows where it was.</summary>
@@ -204,7 +198,7 @@ public sealed class DeviceStateReceiver : IDeviceStateReceiver, IDisposable
             string name = new(key[..length]);
             if (_devices.Count >= _context.Options.MaxDevices)
             {
-                throw (place with { Device = DeviceReassembly.NameOf(name, instanceId) }).Fail(VfioError.TooManyDevices,
+                throw VfioException.At(VfioError.TooManyDevices, place with { Device = DeviceReassembly.NameOf(name, instanceId) },
                     $"there are {_devices.Count} devices already, which is the limit");
             }
 
@@ -225,9 +219,9 @@ public sealed class DeviceStateReceiver : IDeviceStateReceiver, IDisposable
     }
 
     private static VfioException Unknown(string name, in PacketPlace place)
-        => (place with { Device = name }).Fail(VfioError.UnknownDevice, "the main stream has no such device");
+        => VfioException.At(VfioError.UnknownDevice, place with { Device = name }, "the main stream has no such device");
 
-    private sealed class DeviceSection(DeviceStateReceiver receiver, DeviceReassembly device) : IMarkerObserver
+    private sealed class DeviceSection(DeviceStateReceiver receiver, DeviceReassembly device) : IDeviceSections
     {
         public void Data(SectionKind kind, ReadOnlySpan<byte> data) => device.WriteMain(kind, data);
 

@@ -1,10 +1,12 @@
+using MigrationOps.Engine.Qemu;
+
 namespace MigrationOps.Engine.Vfio;
 
 /// <summary>
 /// Which packets of one device have come, and which is due: refuses an index that cannot be, and keeps what came early.
 /// Whoever uses it holds the device's lock.
 /// </summary>
-internal sealed class PacketOrder(uint window, MemoryBudget budget)
+internal sealed class PacketOrder(uint window, PacketBudget budget)
 {
     private readonly Dictionary<uint, HeldPacket> _held = [];
     private uint? _configIndex;
@@ -33,38 +35,38 @@ internal sealed class PacketOrder(uint window, MemoryBudget budget)
         uint index = header.Index;
         if (_held.ContainsKey(index) || index == _configIndex || (nextIsTaken && index == Next))
         {
-            throw place.Fail(header.IsConfig && index == _configIndex ? VfioError.DuplicateConfig : VfioError.DuplicateIndex,
+            throw place.Fail(header.IsConfig && index == _configIndex ? StreamError.DuplicateConfig : StreamError.DuplicateIndex,
                 "the index is present already", index);
         }
 
         if (header.IsConfig && _configIndex is { } other)
         {
-            throw place.Fail(VfioError.DuplicateConfig, $"a config packet with index {other} is present already", index);
+            throw place.Fail(StreamError.DuplicateConfig, $"a config packet with index {other} is present already", index);
         }
 
         if (index > Next && index - Next > window)
         {
-            throw place.Fail(VfioError.IndexBeyondWindow, $"packet {Next} is due, and the window is {window:N0}", index);
+            throw place.Fail(StreamError.IndexBeyondWindow, $"packet {Next} is due, and the window is {window:N0}", index);
         }
 
         if (_configIndex < index)
         {
-            throw place.Fail(VfioError.PacketAfterConfig, $"the config packet has index {_configIndex} and is the last", index);
+            throw place.Fail(StreamError.PacketAfterConfig, $"the config packet has index {_configIndex} and is the last", index);
         }
 
         if (index < Next || isDone)
         {
-            throw place.Fail(VfioError.IndexBehind, $"the packets before {Next} have been delivered already", index);
+            throw place.Fail(StreamError.IndexBehind, $"the packets before {Next} have been delivered already", index);
         }
 
         if (header.IsConfig && index < _seenAbove)
         {
-            throw place.Fail(VfioError.ConfigTooEarly, $"the config packet is the last, but packet {_seenAbove - 1} is present", index);
+            throw place.Fail(StreamError.ConfigTooEarly, $"the config packet is the last, but packet {_seenAbove - 1} is present", index);
         }
 
         if (!budget.TryTrack())
         {
-            throw place.Fail(VfioError.TooManyOutOfOrder,
+            throw VfioException.At(VfioError.TooManyOutOfOrder, place,
                 $"so many packets wait for packet {Next} that the budget of {budget.Limit:N0} bytes cannot keep track of them", index);
         }
 
@@ -89,8 +91,12 @@ internal sealed class PacketOrder(uint window, MemoryBudget budget)
     }
 
     /// <summary>What is missing, if it is a data packet; null if only the config packet is.</summary>
-    internal string? DescribeGap() => _held.Count == 0 && !(_configIndex > Next) ? null
-        : $"packet {Next} never came; {_held.Count + (_configIndex is null ? 0 : 1)} later ones, up to {_seenAbove - 1}, wait for it";
+    internal string? DescribeGap()
+    {
+        int later = _held.Count + (_configIndex is null ? 0 : 1);
+        return _held.Count == 0 && !(_configIndex > Next) ? null
+            : $"packet {Next} is missing; {later} later {(later == 1 ? "packet" : "packets")} (up to index {_seenAbove - 1}) {(later == 1 ? "is" : "are")} waiting";
+    }
 
     /// <summary>Gives up everything that is kept.</summary>
     internal IReadOnlyCollection<HeldPacket> Clear()

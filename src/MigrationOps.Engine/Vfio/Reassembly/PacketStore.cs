@@ -3,19 +3,19 @@ using MigrationOps.Engine.Multifd;
 namespace MigrationOps.Engine.Vfio;
 
 /// <summary>Where the packets of all devices wait for their turn: in memory within the budget, else in the spill file.</summary>
-internal sealed class PacketStore(MemoryBudget budget, PacketBuffers buffers, SpillFile spill) : IDisposable
+internal sealed class PacketStore(PacketBudget budget, PacketBuffers buffers, SpillFile spill) : IDisposable
 {
     private const string What = "a packet's data";
     private const int LargePiece = 512 * 1024;
     private const int SpillPiece = 64 * 1024;
 
     /// <summary>Takes room in memory for a packet, if there is any.</summary>
-    internal bool TryReserve(int length) => budget.TryCharge(MemoryBudget.CostOf(length));
+    internal bool TryReserve(int length) => budget.TryCharge(PacketBudget.CostOf(length));
 
     /// <summary>Reads a packet's data from its channel into memory that has been reserved.</summary>
     internal HeldPacket ReadToMemory(ChannelReader channel, int length)
     {
-        long cost = MemoryBudget.CostOf(length);
+        long cost = PacketBudget.CostOf(length);
         if (length <= PacketBuffers.ChunkSize)
         {
             Memory<byte> buffer = length == 0 ? default : buffers.Rent(length);

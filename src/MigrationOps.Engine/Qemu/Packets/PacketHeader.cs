@@ -1,7 +1,7 @@
 using System.Buffers.Binary;
 using MigrationOps.Engine.Wire;
 
-namespace MigrationOps.Engine.Multifd;
+namespace MigrationOps.Engine.Qemu;
 
 /// <summary>The flags of a multifd packet.</summary>
 [Flags]
@@ -56,35 +56,48 @@ public readonly record struct PacketHeader(PacketFlags Flags)
     /// <summary>Bits without a meaning, which QEMU ignores.</summary>
     public PacketFlags Unknown => Flags & ~Known;
 
-    /// <summary>Reads the header.</summary>
-    /// <param name="data">Bytes from the packet's start.</param>
-    /// <param name="header">The header.</param>
-    /// <param name="channel">What errors call the channel.</param>
-    /// <param name="offset">Where the packet starts in the channel.</param>
-    /// <returns>Bytes used; 0 if more are needed.</returns>
-    public static int Parse(ReadOnlySpan<byte> data, out PacketHeader header, string channel, long offset)
+    /// <summary>The compression as QEMU's parameter multifd-compression calls it; null for bits that are not one of them.</summary>
+    public string? CompressionName => Compression switch
     {
+        PacketFlags.None => "none",
+        PacketFlags.Zlib => "zlib",
+        PacketFlags.Zstd => "zstd",
+        PacketFlags.Qpl => "qpl",
+        PacketFlags.Uadk => "uadk",
+        PacketFlags.QatZip => "qatzip",
+        _ => null,
+    };
+
+    /// <summary>What to say of unknown flags; null if there are none.</summary>
+    internal string? Warning => Unknown == 0 ? null : $"packets have the unknown flag bits 0x{(uint)Unknown:x}, which QEMU ignores";
+
+    /// <summary>Reads the header. Unknown flags are accepted, as QEMU does; see <see cref="Warning"/>.</summary>
+    /// <exception cref="StreamException"><see cref="StreamError.InvalidPacketMagic"/>, <see cref="StreamError.UnsupportedVersion"/>.</exception>
+    internal static bool TryRead(ref WireReader reader, out PacketHeader header)
+    {
+        var r = reader;
         header = default;
-        var reader = WireReader.BigEndian(data);
-        if (reader.TryReadUInt32(out uint magic) && magic != ChannelInit.Magic)
+        if (r.TryReadUInt32(out uint magic) && magic != ChannelInit.Magic)
         {
-            throw MultifdException.At(MultifdError.InvalidPacketMagic, channel, offset,
-                $"a packet starts with 0x{ChannelInit.Magic:x8}, here is 0x{magic:x8}");
+            throw StreamException.In(StreamError.InvalidPacketMagic, r.Source, reader.Offset,
+                $"expected a packet (0x{ChannelInit.Magic:x8}), found 0x{magic:x8}");
         }
 
-        if (reader.TryReadUInt32(out uint version) && version != ChannelInit.Version)
+        long offset = r.Offset;
+        if (r.TryReadUInt32(out uint version) && version != ChannelInit.Version)
         {
-            throw MultifdException.At(MultifdError.UnsupportedVersion, channel, offset + 4,
-                $"the packet has version {version}, not {ChannelInit.Version}");
+            throw StreamException.In(StreamError.UnsupportedVersion, r.Source, offset,
+                $"expected a packet of version {ChannelInit.Version}, found version {version}");
         }
 
-        if (!reader.TryReadUInt32(out uint flags))
+        if (!r.TryReadUInt32(out uint flags))
         {
-            return 0;
+            return false;
         }
 
         header = new PacketHeader((PacketFlags)flags);
-        return Size;
+        reader = r;
+        return true;
     }
 
     /// <summary>Writes the header.</summary>

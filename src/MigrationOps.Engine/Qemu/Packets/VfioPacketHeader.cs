@@ -1,12 +1,12 @@
 using System.Buffers.Binary;
 using MigrationOps.Engine.Wire;
 
-namespace MigrationOps.Engine.Vfio;
+namespace MigrationOps.Engine.Qemu;
 
 /// <summary>The 12 bytes with which the payload of every VFIO device-state packet starts.</summary>
 /// <param name="Index">Place in the device's stream, from 0 without gaps.</param>
 /// <param name="Flags">Bit 0: config state. QEMU ignores the others.</param>
-public readonly record struct VfioPacketHeader(uint Index, uint Flags)
+internal readonly record struct VfioPacketHeader(uint Index, uint Flags)
 {
     /// <summary>Length in bytes.</summary>
     public const int Size = 12;
@@ -25,34 +25,36 @@ public readonly record struct VfioPacketHeader(uint Index, uint Flags)
     /// <summary>Flag bits without a meaning.</summary>
     public uint UnknownFlags => Flags & ~ConfigFlag;
 
-    /// <summary>Reads the header.</summary>
-    /// <param name="data">Bytes from the payload's start.</param>
-    /// <param name="header">The header.</param>
+    /// <summary>What to say of unknown flags; null if there are none.</summary>
+    internal string? Warning => UnknownFlags == 0 ? null : $"Packets have the unknown flag bits 0x{UnknownFlags:x}, which QEMU ignores.";
+
+    /// <summary>Reads the header. Unknown flags are accepted, as QEMU does; see <see cref="Warning"/>.</summary>
+    /// <param name="reader">The bytes at hand.</param>
     /// <param name="place">Names device, channel and offset in errors.</param>
-    /// <returns>Bytes used; 0 if more are needed.</returns>
-    /// <exception cref="VfioException"><see cref="VfioError.UnsupportedPacketVersion"/>, <see cref="VfioError.InvalidIndex"/>.</exception>
-    public static int Parse(ReadOnlySpan<byte> data, out VfioPacketHeader header, in PacketPlace place)
+    /// <param name="header">The header.</param>
+    /// <exception cref="StreamException"><see cref="StreamError.UnsupportedVersion"/>, <see cref="StreamError.InvalidIndex"/>.</exception>
+    internal static bool TryRead(ref WireReader reader, in PacketPlace place, out VfioPacketHeader header)
     {
+        var r = reader;
         header = default;
-        var reader = WireReader.BigEndian(data);
-        if (!reader.TryReadUInt32(out uint version) || !reader.TryReadUInt32(out uint index)
-            || !reader.TryReadUInt32(out uint flags))
+        if (!r.TryReadUInt32(out uint version) || !r.TryReadUInt32(out uint index) || !r.TryReadUInt32(out uint flags))
         {
-            return 0;
+            return false;
         }
 
         if (version != Version)
         {
-            throw place.Fail(VfioError.UnsupportedPacketVersion, $"the packet has version {version}, not {Version}");
+            throw place.Fail(StreamError.UnsupportedVersion, $"expected a VFIO packet of version {Version}, found version {version}");
         }
 
         if (index == InvalidIndex)
         {
-            throw place.Fail(VfioError.InvalidIndex, "the packet has the index 0xffffffff, which means none");
+            throw place.Fail(StreamError.InvalidIndex, "the packet has the index 0xffffffff, which means none");
         }
 
         header = new VfioPacketHeader(index, flags);
-        return Size;
+        reader = r;
+        return true;
     }
 
     /// <summary>A header for the packet of this place.</summary>

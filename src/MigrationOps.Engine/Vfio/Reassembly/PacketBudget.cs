@@ -6,7 +6,7 @@ namespace MigrationOps.Engine.Vfio;
 /// All memory that packets of one receipt may hold. A buffer is charged before it is filled, so that what is on its way
 /// counts as well.
 /// </summary>
-internal sealed class MemoryBudget(long limit)
+internal sealed class PacketBudget(long limit)
 {
     // What keeping track of one packet costs, wherever its bytes are: a part of the budget is for that alone, or full
     // buffers would leave no room to note what went to the spill file.

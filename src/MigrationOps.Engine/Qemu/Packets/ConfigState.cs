@@ -1,6 +1,6 @@
 using System.Buffers.Binary;
 
-namespace MigrationOps.Engine.Vfio;
+namespace MigrationOps.Engine.Qemu;
 
 /// <summary>
 /// A device's config state as the config packet has it: <see cref="VfioMarker.ConfigState"/>, the saved PCI configuration
@@ -8,7 +8,7 @@ namespace MigrationOps.Engine.Vfio;
 /// </summary>
 /// <param name="Length">Length of the whole in bytes, both markers included.</param>
 /// <param name="Trailing">Bytes behind the end mark, which QEMU does not look at.</param>
-public readonly record struct ConfigState(int Length, int Trailing)
+internal readonly record struct ConfigState(int Length, int Trailing)
 {
     /// <summary>Bytes of the two markers.</summary>
     public const int MarkerBytes = 16;
@@ -23,27 +23,27 @@ public readonly record struct ConfigState(int Length, int Trailing)
     public static byte[] Empty()
     {
         byte[] body = new byte[MarkerBytes];
-        BinaryPrimitives.WriteUInt64BigEndian(body, (ulong)VfioMarker.ConfigState);
-        BinaryPrimitives.WriteUInt64BigEndian(body.AsSpan(8), (ulong)VfioMarker.EndOfState);
+        VfioMarkerCodec.Write(body, VfioMarker.ConfigState);
+        VfioMarkerCodec.Write(body.AsSpan(VfioMarkerCodec.Size), VfioMarker.EndOfState);
         return body;
     }
 
-    /// <summary>Checks a config state.</summary>
+    /// <summary>Reads a config state that is there whole.</summary>
     /// <param name="body">The packet's data.</param>
     /// <param name="place">Names device, channel and offset in errors.</param>
-    /// <exception cref="VfioException"><see cref="VfioError.InvalidConfig"/>, <see cref="VfioError.TruncatedConfig"/>.</exception>
-    public static ConfigState Parse(ReadOnlySpan<byte> body, in PacketPlace place)
+    /// <exception cref="StreamException"><see cref="StreamError.InvalidConfig"/>, <see cref="StreamError.TruncatedConfig"/>.</exception>
+    internal static ConfigState Read(ReadOnlySpan<byte> body, in PacketPlace place)
     {
         if (body.Length < 8)
         {
-            throw place.Fail(VfioError.TruncatedConfig, $"the config state has {body.Length} bytes");
+            throw place.Fail(StreamError.TruncatedConfig, $"the config state has {body.Length} bytes");
         }
 
         ulong first = BinaryPrimitives.ReadUInt64BigEndian(body);
         if (first != (ulong)VfioMarker.ConfigState)
         {
-            throw place.Fail(VfioError.InvalidConfig,
-                $"a config state starts with 0x{(ulong)VfioMarker.ConfigState:x}, this packet with 0x{first:x}");
+            throw place.Fail(StreamError.InvalidConfig,
+                $"expected a config state (0x{(ulong)VfioMarker.ConfigState:x}), found 0x{first:x}");
         }
 
         // The configuration space is of no fixed length; the end mark cannot be mistaken for a part of it.
@@ -52,7 +52,7 @@ public readonly record struct ConfigState(int Length, int Trailing)
         int end = body[8..].LastIndexOf(mark);
         if (end < 0)
         {
-            throw place.Fail(VfioError.TruncatedConfig, $"the config state of {body.Length:N0} bytes has no end mark");
+            throw place.Fail(StreamError.TruncatedConfig, $"the config state of {body.Length:N0} bytes has no end mark");
         }
 
         int length = 8 + end + 8;

@@ -1,0 +1,82 @@
+using MigrationOps.Engine.Multifd;
+using MigrationOps.Engine.Qemu;
+using MigrationOps.Engine.Wire;
+
+namespace MigrationOps.Engine.Vfio;
+
+/// <summary>
+/// Reads the sections of one VFIO device where they lie alone: in a file, or in a stream of which no more than a body may be read.
+/// </summary>
+internal sealed class SectionReader
+{
+    private readonly VfioBody _body;
+    private readonly StreamSection _header;
+    private StreamSection _section;
+    private long _offset;
+
+    /// <summary>Begins before the first section.</summary>
+    /// <param name="target">Takes what they hold.</param>
+    /// <param name="name">What errors call the device.</param>
+    internal SectionReader(IDeviceSections target, string name)
+    {
+        _body = new VfioBody(new WalkContext(new Forwarding(target)), hasFooter: false);
+        _section = _header = new StreamSection(SectionKind.Part, 0, name, 0, 1, 0, 0);
+    }
+
+    /// <summary>A section begins.</summary>
+    /// <param name="kind">Which.</param>
+    /// <param name="offset">Where its body starts in the stream.</param>
+    internal void Begin(SectionKind kind, long offset)
+    {
+        _section = _header with { Kind = kind, Offset = offset, BodyOffset = offset };
+        _offset = offset;
+    }
+
+    /// <summary>Takes bytes of a body.</summary>
+    /// <param name="data">What has arrived from the current position on.</param>
+    /// <param name="ended">True if the body ended within the bytes used.</param>
+    /// <returns>Bytes used; what is not used must be given again, with more after it.</returns>
+    internal int Read(ReadOnlySpan<byte> data, out bool ended)
+    {
+        var reader = WireReader.BigEndian(data, _offset);
+        ended = _body.Read(_section, ref reader, last: false);
+        _offset += reader.Position;
+        return reader.Position;
+    }
+
+    /// <summary>How many bytes more <see cref="Read"/> needs to go on, never one beyond the body.</summary>
+    internal int Wanted(ReadOnlySpan<byte> held, int most) => _body.Wanted(held, most);
+
+    /// <summary>The stored sections have ended.</summary>
+    /// <param name="rest">The bytes that were not used.</param>
+    /// <exception cref="StreamException"><see cref="StreamError.Truncated"/>.</exception>
+    internal void Finish(int rest)
+    {
+        if (_body.IsInside || rest > 0)
+        {
+            throw WalkContext.Failure(StreamError.Truncated, _section, _offset + rest, "The stored sections end inside a marker, data or a config state");
+        }
+    }
+
+    private sealed class Forwarding(IDeviceSections target) : StreamVisitor
+    {
+        private readonly MemoryStream _config = new();
+
+        public override void OnVfioData(StreamSection section, ReadOnlySpan<byte> data) => target.Data(section.Kind, data);
+
+        public override void OnVfioConfig(StreamSection section, ReadOnlySpan<byte> data) => _config.Write(data);
+
+        public override void OnVfioMarker(StreamSection section, VfioMarker marker, long offset, long dataLength)
+        {
+            if (marker == VfioMarker.InitDataSent)
+            {
+                target.InitialDataSent();
+            }
+            else if (marker == VfioMarker.EndOfState && _config.Length > 0)
+            {
+                target.Config(_config.GetBuffer().AsSpan(0, (int)_config.Length));
+                _config.SetLength(0);
+            }
+        }
+    }
+}
