@@ -153,7 +153,7 @@ Describe 'A migration of two real VFIO devices' {
     It 'is refused by name when <Name>' -ForEach @(
         @{ Name = 'it has more channels than -Channels'; More = @{ Channels = 2 }; Error = 'MultifdChannelIdOutOfRange' }
         @{ Name = 'a packet is beyond -PacketLimit'; More = @{ PacketLimit = 8192 }; Error = 'StreamPacketTooLarge' }
-        @{ Name = 'its pages are not of -PageSize'; More = @{ PageSize = 65536 }; Error = 'MultifdInvalid(RamPacket|PacketMagic)' }
+        @{ Name = 'its pages are not of -PageSize'; More = @{ PageSize = 65536 }; Error = 'StreamInvalid(RamPacket|PacketMagic)' }
     ) {
         $receipt = Start-Receipt 'refused' $More
         $connections = Send-Capture $receipt.Socket -MayFail
