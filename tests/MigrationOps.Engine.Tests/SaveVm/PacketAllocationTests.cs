@@ -1,4 +1,5 @@
 using MigrationOps.Engine.Multifd;
+using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.SaveVm;
 using MigrationOps.Engine.Tests.Vfio;
 using MigrationOps.Engine.Vfio;
@@ -24,7 +25,7 @@ public class PacketAllocationTests
     {
         using var scope = new TransferScope(TimeSpan.FromSeconds(60), TestContext.Current.CancellationToken);
         using var devices = new DeviceStateReceiver(new ReassemblyOptions(), (_, _) => new NullSink(), scope.CancellationToken);
-        devices.Open("d/vfio", 0, sectionId: null);
+        devices.Open("d/vfio", 0);
         devices.EndPreCopy(allAnnounced: true);
         var registry = new SaveVmRegistry();
         var entry = registry.Register("d/vfio", 0, 1, new Handlers(devices));
@@ -50,7 +51,8 @@ public class PacketAllocationTests
             for (int i = 0; i < count; i++)
             {
                 reader.Require(DeviceStatePacket.Size, "a packet");
-                DeviceStatePacket.Parse(reader.Buffered, out var packet, 2 << 20, reader.Name, reader.Offset);
+                var bytes = reader.Bytes();
+                DeviceStatePacket.TryRead(ref bytes, 2 << 20, out var packet);
                 channels.Receive(packet, reader);
             }
         }

@@ -1,4 +1,5 @@
 using MigrationOps.Engine.Multifd;
+using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Vfio;
 
 namespace MigrationOps.Engine.Tests.Vfio;

@@ -1,4 +1,5 @@
 using System.Diagnostics.CodeAnalysis;
+using System.Text;
 using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.Qemu;
@@ -20,7 +21,8 @@ internal static class SectionHeaders
             return false;
         }
 
-        string idStr = StreamText.Read(name, reader.Offset, $"The name of section {id}");
+        // The words only where they are needed: a stream may have many sections.
+        string idStr = StreamText.IsName(name) ? Encoding.UTF8.GetString(name) : StreamText.Read(name, reader.Offset, $"The name of section {id}");
         section = new StreamSection((SectionKind)kind, id, idStr, instance, version, reader.Offset, r.Offset);
         reader = r;
         return true;
