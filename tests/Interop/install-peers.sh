@@ -96,7 +96,7 @@ mirror() {
         printf '%s\n' "$uri"
         return
     done < <(apt-get indextargets --no-release-info --format '$(REPO_URI)|$(RELEASE)|$(COMPONENT)')
-    printf 'http://deb.debian.org/debian\n'
+    die "apt's sources name no Debian mirror with the component main; add one, then run this again"
 }
 
 deb822() { printf 'Types: %s\nURIs: %s\nSuites: %s\nComponents: main\nSigned-By: %s\n' "$1" "$(mirror)" "$2" "$keyring"; }
@@ -278,6 +278,8 @@ look() {
 
 look
 if [[ ${#lacking[@]} -gt 0 ]]; then
+    # Once here, because what fails in $(mirror) would go unnoticed.
+    mirror >/dev/null
     install_packages "${lacking[@]}"
     [[ " ${lacking[*]} " != *' - '* ]] || install_private
     [[ " ${lacking[*]} " != *' -- '* ]] || install_newer

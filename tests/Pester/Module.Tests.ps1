@@ -57,6 +57,15 @@ Describe 'The module' {
             $manifest.Author, $manifest.Description, $manifest.Copyright | Should -Not -Contain ''
             Join-Path $moduleFolder LICENSE | Should -Exist
         }
+
+        It 'has every document and runbook that about_MigrationOps sends a user to' {
+            $named = [regex]::Matches((Get-Content -LiteralPath "$repository/docs/about_MigrationOps.md" -Raw), '(?:docs/)?[a-z-]+\.md').Value
+            $named | Should -Contain 'docs/errors.md'
+            $named | ForEach-Object { Join-Path $moduleFolder 'docs' ($_ -replace '^docs/') | Should -Exist }
+            $runbooks = (Get-ChildItem -Path "$repository/examples/*.ps1").Name
+            $runbooks | Should -Not -BeNullOrEmpty
+            (Get-ChildItem -Path "$moduleFolder/examples").Name | Should -Be $runbooks
+        }
     }
 
     Context '<Name>' -ForEach $commands {
