@@ -45,7 +45,7 @@ Describe 'Export-MigrationDeviceState' {
     }
 
     It 'leaves no file behind when the stream is damaged' {
-        { Export-MigrationDeviceState -Path (New-CutStream $stream 300000) -Device *vhost-user-fs -Destination "$TestDrive/broken" -ErrorAction Stop } |
+        { Export-MigrationDeviceState -Path (New-CutStream $stream 200000) -Device *vhost-user-fs -Destination "$TestDrive/broken" -ErrorAction Stop } |
             Should -Throw -ErrorId 'StreamTruncated,*'
         Get-ChildItem -LiteralPath $TestDrive -Filter 'broken*' | Should -BeNullOrEmpty
     }

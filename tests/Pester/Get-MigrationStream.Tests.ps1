@@ -45,11 +45,11 @@ Describe 'Get-MigrationStream' {
     }
 
     It 'shows what a cut stream has, with the byte at which it ends' {
-        $info = Get-MigrationStream -Path (New-CutStream $stream 300000) -ErrorAction SilentlyContinue -ErrorVariable problem
+        $info = Get-MigrationStream -Path (New-CutStream $stream 200000) -ErrorAction SilentlyContinue -ErrorVariable problem
         $info.Complete | Should -BeFalse
-        $info.FailureOffset | Should -Be 300000
+        $info.FailureOffset | Should -Be 200000
         $problem[0].FullyQualifiedErrorId | Should -BeLike 'StreamTruncated,*'
-        $problem[0].Exception.ByteOffset | Should -Be 300000
+        $problem[0].Exception.ByteOffset | Should -Be 200000
         $problem[0].ErrorDetails.RecommendedAction | Should -Not -BeNullOrEmpty
     }
 

@@ -104,7 +104,8 @@ internal sealed class RamBody(WalkContext context) : ISectionBody
                 throw WalkContext.Failure(StreamError.InvalidRam, section, reader.Offset, "An RDMA hook comes, which has no meaning outside RDMA");
             default:
                 throw WalkContext.Failure(StreamError.InvalidRam, section, reader.Offset,
-                    $"The word 0x{word:x16} has flags 0x{flags:x} that do not exist or do not go together");
+                    $"The word 0x{word:x16} has flags 0x{flags:x} that do not exist or do not go together",
+                    "Compare the capabilities of source and destination (multifd, xbzrle, compress, mapped-ram, x-ignore-shared): where they differ, one side writes what the other takes for something else. If they are the same, the bytes are damaged there.");
         }
 
         reader = r;

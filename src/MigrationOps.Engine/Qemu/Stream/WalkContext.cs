@@ -75,8 +75,8 @@ internal sealed class WalkContext(StreamVisitor visitor)
             ? entry.Header with { Kind = part.Kind, Offset = part.Offset, BodyOffset = part.BodyOffset }
             : throw Failure(StreamError.InvalidSectionId, null, part.Offset, $"A {part.Kind} section names id {part.Id}, which no section has started");
 
-    internal static StreamException Failure(StreamError reason, StreamSection? section, long offset, string message)
-        => new(reason, $"{message.TrimEnd('.')} at byte {offset:N0}{(section is null ? "" : $" in section {section.Display}")}.")
+    internal static StreamException Failure(StreamError reason, StreamSection? section, long offset, string message, string? action = null)
+        => new(reason, $"{message.TrimEnd('.')} at byte {offset:N0}{(section is null ? "" : $" in section {section.Display}")}.", action: action)
         {
             Section = section?.Display,
             ByteOffset = offset,

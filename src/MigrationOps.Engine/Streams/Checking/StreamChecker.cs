@@ -1,12 +1,18 @@
 using MigrationOps.Engine.Qemu;
 namespace MigrationOps.Engine.Streams;
 
-/// <summary>Says whether a stream is whole, as named checks: what QEMU would not notice when it loads it counts as well.</summary>
-internal sealed class StreamChecker(StreamContents contents)
+/// <summary>
+/// Says whether a stream is whole, as named checks: what QEMU would not notice when it loads it counts as well, and values that
+/// every QEMU refuses.
+/// </summary>
+/// <param name="contents">What was read.</param>
+/// <param name="walkAgain">Walks the stream once more; null if it cannot be read twice.</param>
+internal sealed class StreamChecker(StreamContents contents, Action<StreamVisitor>? walkAgain = null)
 {
     private const string SaveAgain = "Save the VM again, and check that the source and its disk were in order.";
 
     private readonly List<DeviceStateCheck> _checks = [];
+    private readonly List<VirtioState> _virtio = [];
 
     internal DeviceStateReport Check()
     {
@@ -24,10 +30,25 @@ internal sealed class StreamChecker(StreamContents contents)
                 + (contents.HasFooters ? "" : $"; {StreamNotes.NoFooters}"));
         }
 
-        CheckHandlers();
-        CheckDescription();
+        // Of a stream that ends too early or is damaged, that is the finding; what it would have had behind is none.
+        if (contents.ReachedEof)
+        {
+            CheckHandlers();
+            CheckDescription();
+            CheckRam();
+        }
+
         CheckDevices();
-        CheckRam();
+        if (contents.Bytes is not null && RunStateCheck.Check(contents) is { } runState)
+        {
+            _checks.Add(runState);
+        }
+
+        if (contents.ReachedEof)
+        {
+            _checks.AddRange(new VirtioChecks(contents, walkAgain).Check(_virtio));
+        }
+
         CheckChannels();
         Add("TrailingBytes", true, contents.TrailingBytes == 0 ? "nothing follows the stream" : StreamNotes.Trailing(contents));
         return new DeviceStateReport(contents.Name, _checks);
@@ -38,14 +59,14 @@ internal sealed class StreamChecker(StreamContents contents)
         var open = contents.Sections.Where(s => s.Header.Kind == SectionKind.Start).Select(s => s.Header)
             .ExceptBy(contents.Sections.Where(s => s.Header.Kind is SectionKind.End or SectionKind.Full).Select(s => s.Header.Id), h => h.Id)
             .ToList();
-        if (contents.ReachedEof && open is [{ IdStr: "ram" }])
+        if (open is [{ IdStr: StreamFormat.Ram }])
         {
             Add("Handlers", true, StreamNotes.RamNotEnded);
             return;
         }
 
         Add("Handlers", open.Count == 0, open.Count == 0 ? "every iterative handler has ended" : $"not ended: {string.Join(", ", open.Select(h => h.Display))}",
-            contents.ReachedEof ? "QEMU does not look for the ends and may load it, without what they would have brought. Look for another copy, or save the VM again." : SaveAgain);
+            "QEMU does not look for the ends and may load it, without what they would have brought. Look for another copy, or save the VM again.");
     }
 
     private void CheckDescription()
@@ -59,11 +80,10 @@ internal sealed class StreamChecker(StreamContents contents)
         bool described = contents.DescriptionJson is not null && contents.Description is not null;
         string detail = described ? $"{contents.Description!.Devices.Count} devices are described, every body has its length"
             : contents.IsPostcopy ? "none, as in every postcopy stream"
-            : contents.ReachedEof ? "the stream has none" : "the stream ends before it";
-        Add("Description", described || contents.IsPostcopy, detail, contents.ReachedEof
-            ? "QEMU does not read it, so that it may load the stream. Machine types before 2.3 and suppress-vmdesc=on write none; with others the file may have been cut behind the EOF mark."
-                + (contents.IsEndUncertain ? " Without footers and description nothing shows whether the last device is whole." : "")
-            : SaveAgain);
+            : "the stream has none";
+        Add("Description", described || contents.IsPostcopy, detail,
+            "QEMU does not read it, so that it may load the stream. Machine types before 2.3 and suppress-vmdesc=on write none; with others the file may have been cut behind the EOF mark."
+                + (contents.IsEndUncertain ? " Without footers and description nothing shows whether the last device is whole." : ""));
     }
 
     private void CheckDevices()
@@ -81,6 +101,7 @@ internal sealed class StreamChecker(StreamContents contents)
             {
                 var root = DeviceDecoder.Decode(contents, section);
                 decoded++;
+                _virtio.AddRange(root.All().Where(n => n.Type == DeviceDecoder.VirtioType).Select(n => VirtioState.From(section.Header.IdStr, n, contents.Bytes)).OfType<VirtioState>());
                 if (DeviceDecoder.BackendField(root) is { } field)
                 {
                     long state = BackendChunks.Copy(contents.Bytes, field, section.Header.Display, static _ => { });
@@ -99,7 +120,7 @@ internal sealed class StreamChecker(StreamContents contents)
         }
 
         int all = contents.FullSections.Count();
-        if (decoded == all)
+        if (decoded == all && all > 0)
         {
             Add("Devices", true, $"{decoded} devices decode to their last byte");
         }
@@ -140,8 +161,7 @@ internal sealed class StreamChecker(StreamContents contents)
                 : $"missing: {string.Join("; ", missing)}",
             contents.MultifdFlushes > 0 && contents.Channels.Count == 0
                 ? "The pages travelled over multifd channels: give the folder that has them as well."
-                : contents.Failure is null ? "QEMU does not count the pages: it may load the stream, and the missing ones are zero in the new VM. Look for another copy, or save the VM again."
-                : SaveAgain);
+                : "QEMU does not count the pages: it may load the stream, and the missing ones are zero in the new VM. Look for another copy, or save the VM again.");
         long filled = contents.Ram.Sum(r => r.Filled);
         if (filled > 0)
         {

@@ -4,7 +4,7 @@ namespace MigrationOps.Engine.Streams;
 /// <summary>Decodes a device's section as far as its description, and what is known of virtio, allow.</summary>
 internal static class DeviceDecoder
 {
-    private const string VirtioType = "virtio";
+    internal const string VirtioType = "virtio";
     private const int MaxVirtio = 16 << 20;
 
     /// <summary>The device's fields as a tree.</summary>
@@ -24,6 +24,11 @@ internal static class DeviceDecoder
             contents.Bytes!.Read(node.Offset, data);
             node.Children = VirtioDecoder.Decode(described.VmsdName.Length > 0 ? described.VmsdName : header.IdStr, data, node.Offset);
             contents.Budget.Return(node.Size);
+        }
+
+        if (header.IdStr == RunStateCheck.DeviceName && root.Child(RunStateCheck.FieldName) is { } runState)
+        {
+            runState.IsText = true;
         }
 
         if (BackendField(root) is { } field)

@@ -25,6 +25,9 @@ internal sealed class StateNode
 
     internal bool IsSubsection { get; init; }
 
+    /// <summary>True for bytes that are a text, up to the first NUL.</summary>
+    internal bool IsText { get; set; }
+
     internal StateNode[]? Children { get; set; }
 
     /// <summary>An integer's or bool's value.</summary>

@@ -133,6 +133,7 @@ internal static class StreamInfoMapper
 
     private static object Value(StreamContents contents, StateNode node) => node.Type switch
     {
+        _ when node.IsText => Text(contents, node),
         _ when node.Count > 1 => Hex(contents, node),
         "bool" => node.Number != 0,
         "nullptr" => "nullptr",
@@ -141,6 +142,13 @@ internal static class StreamInfoMapper
             => FieldTypes.IsSigned(type) ? FieldTypes.Signed(node.Number, node.Size) : node.Number,
         _ => Hex(contents, node),
     };
+
+    private static string Text(StreamContents contents, StateNode node)
+    {
+        var data = new byte[Math.Min(node.Length, MaxShownBytes)];
+        contents.Bytes!.Read(node.Offset, data);
+        return RunStateCheck.ReadText(data);
+    }
 
     // Long buffers are for Export-MigrationDeviceState; a tree on the screen shows their beginning.
     private static string Hex(StreamContents contents, StateNode node)

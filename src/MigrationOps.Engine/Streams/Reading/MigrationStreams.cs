@@ -103,7 +103,7 @@ public static class MigrationStreams
     {
         try
         {
-            return Read(input, keepBodies: true, scope, contents => new StreamChecker(contents).Check());
+            return Read(input, keepBodies: true, scope, contents => new StreamChecker(contents, WalkAgain(input, contents, scope)).Check());
         }
         catch (StreamException e)
         {
@@ -196,6 +196,23 @@ public static class MigrationStreams
         using var contents = MigrationStreamFile.Read(source, new StreamReadOptions { MaxMemory = input.MaxMemory, KeepBodies = keepBodies }, bounds);
         return use(contents);
     }
+
+    // A second walk over what can be opened twice, with the description that the first one found; null for a pipe.
+    private static Action<StreamVisitor>? WalkAgain(MigrationStreamInput input, StreamContents contents, TransferScope? scope)
+        => input.Forward is not null || !StreamSource.IsSeekable(input.Path) ? null : visitor =>
+        {
+            using var own = scope is null ? new TransferScope(TransferScope.DefaultTimeout) : null;
+            using var source = input.Open(scope ?? own!);
+            var walker = new StreamWalker(visitor, contents.Description);
+            if (source.File is { } file)
+            {
+                StreamPump.Run(file, file.Length, walker, scope ?? own!, isAgain: true);
+            }
+            else
+            {
+                StreamPump.Run(source.Forward!, walker, scope ?? own!, isAgain: true);
+            }
+        };
 
     private static void KeepFailure(StreamContents contents, TransferScope? scope)
     {

@@ -112,7 +112,8 @@ internal sealed class StreamSource : IDisposable
         _channels.ForEach(c => c.Dispose());
     }
 
-    private static bool IsSeekable(string path)
+    /// <summary>True for a file or block device, which can be read again and at any place.</summary>
+    internal static bool IsSeekable(string path)
         => System.IO.File.Exists(path) && FileKinds.Of(path) is FileKind.Regular or FileKind.BlockDevice;
 
     private static StreamSource OpenSnapshot(Qcow2Image image, string? snapshot)

@@ -1,0 +1,184 @@
+using System.IO.Compression;
+using MigrationOps.Engine.Qemu;
+
+namespace MigrationOps.Engine.Streams;
+
+/// <summary>
+/// Reads single words of guest memory as they are when the whole stream has been loaded. Which pages are wanted is known only at
+/// the stream's end, so that it is walked once more for them; each takes memory of one page.
+/// </summary>
+internal sealed class GuestMemory : StreamVisitor
+{
+    // What a stream may make us remember: the rings of a few thousand queues.
+    private const int MaxPages = 8192;
+
+    private readonly StreamContents _contents;
+    private readonly GuestAddresses _addresses;
+    private readonly Dictionary<(int Block, long Page), byte[]?> _pages = [];
+
+    internal GuestMemory(StreamContents contents)
+    {
+        _contents = contents;
+        _addresses = new GuestAddresses(contents);
+    }
+
+    /// <summary>Why words cannot be read here; null if they can.</summary>
+    internal string? Obstacle => _addresses.Obstacle
+        ?? (_contents.MultifdFlushes > 0 || _contents.Channels.Count > 0 ? "pages travelled over multifd channels" : null);
+
+    /// <summary>Asks for the page of a guest-physical address, before the stream is walked.</summary>
+    /// <returns>False if no memory of the stream lies there.</returns>
+    internal bool Want(ulong address)
+    {
+        if (_addresses.Find(address) is not { } place || _pages.Count >= MaxPages)
+        {
+            return false;
+        }
+
+        _pages.TryAdd((place.Block.Index, place.Offset / _contents.PageSize), null);
+        return true;
+    }
+
+    /// <summary>A little-endian word of a page that was asked for; null if the stream does not have the page.</summary>
+    internal ushort? ReadWord(ulong address)
+    {
+        if (_addresses.Find(address) is not { } place)
+        {
+            return null;
+        }
+
+        long offset = place.Offset;
+        if (place.Block.PagesOffset is { } pages)
+        {
+            return ReadMapped(place.Block, pages, offset);
+        }
+
+        int at = (int)(offset % _contents.PageSize);
+        return _pages.GetValueOrDefault((place.Block.Index, offset / _contents.PageSize)) is { } page && at + 1 < page.Length
+            ? (ushort)(page[at] | page[at + 1] << 8) : null;
+    }
+
+    public override void OnRamPage(RamBlock block, long pageOffset, RamPageKind kind, ReadOnlySpan<byte> data)
+    {
+        var key = (block.Index, pageOffset / _contents.PageSize);
+        if (!_pages.TryGetValue(key, out byte[]? page))
+        {
+            return;
+        }
+
+        if (page is null)
+        {
+            _contents.Budget.Take(_contents.PageSize, "pages that hold virtqueues");
+            _pages[key] = page = new byte[_contents.PageSize];
+        }
+
+        switch (kind)
+        {
+            case RamPageKind.Normal:
+                data.CopyTo(page);
+                break;
+            case RamPageKind.Fill:
+                page.AsSpan().Fill(data[0]);
+                break;
+            case RamPageKind.Xbzrle:
+                Xbzrle.Apply(data, page, $"{block.Name} 0x{pageOffset:x}");
+                break;
+            default:
+                using (var zlib = new ZLibStream(new MemoryStream(data.ToArray()), CompressionMode.Decompress))
+                {
+                    zlib.ReadAtLeast(page, page.Length, throwOnEndOfStream: false);
+                }
+
+                break;
+        }
+    }
+
+    private ushort? ReadMapped(RamBlock block, long pages, long offset)
+    {
+        if (_contents.Bytes is not FileBytes bytes)
+        {
+            return null;
+        }
+
+        Span<byte> word = stackalloc byte[2];
+        long page = offset / _contents.PageSize;
+        bytes.Read(block.BitmapOffset!.Value + (page / 8), word[..1]);
+        if ((word[0] >> (int)(page & 7) & 1) == 0)
+        {
+            return 0;
+        }
+
+        bytes.Read(pages + offset, word);
+        return (ushort)(word[0] | word[1] << 8);
+    }
+}
+
+/// <summary>Where guest-physical addresses lie in the blocks of RAM, for the machine types whose layout is known.</summary>
+internal sealed class GuestAddresses
+{
+    private const ulong FourGiB = 1UL << 32;
+
+    private readonly RamBlock? _ram;
+    private readonly ulong _base;
+    private readonly ulong _low;
+
+    internal GuestAddresses(StreamContents contents)
+    {
+        string machine = contents.Configuration?.MachineType ?? "";
+        bool isQ35 = machine.StartsWith("pc-q35-", StringComparison.Ordinal);
+        bool isPc = isQ35 || machine.StartsWith("pc-i440fx-", StringComparison.Ordinal);
+        bool isMicrovm = machine == "microvm";
+        bool isArm = machine.StartsWith("virt-", StringComparison.Ordinal) && contents.Ram.Exists(r => r.Block.Name == "mach-virt.ram");
+        if (!isPc && !isMicrovm && !isArm)
+        {
+            Obstacle = machine.Length == 0 ? "the stream does not name the machine type" : $"the memory layout of {machine} is not known here";
+            return;
+        }
+
+        // A back-end's name is the operator's choice; firmware and devices have names of their own.
+        var candidates = contents.Ram.Where(r => !r.Block.Name.Contains('/') && !IsFirmware(r.Block.Name)).ToList();
+        if (candidates is not [var ram])
+        {
+            Obstacle = "more than one block may be the memory at address 0";
+            return;
+        }
+
+        if (StreamNotes.IsShared(contents, ram))
+        {
+            Obstacle = "the memory is not in the stream";
+            return;
+        }
+
+        _ram = ram.Block;
+        ulong size = (ulong)_ram.Length;
+        _base = isArm ? 0x4000_0000UL : 0;
+
+        // The memory below 4 GiB makes room for devices: the more, the more memory there is.
+        _low = isArm ? size
+            : isQ35 ? (size >= 0xb000_0000 ? 0x8000_0000 : size)
+            : isMicrovm ? Math.Min(size, 0xc000_0000)
+            : size >= 0xe000_0000 ? 0xc000_0000 : size;
+    }
+
+    /// <summary>Why no address can be found; null if they can.</summary>
+    internal string? Obstacle { get; }
+
+    /// <summary>The block and the offset of an address; null if none lies there.</summary>
+    internal (RamBlock Block, long Offset)? Find(ulong address)
+    {
+        if (_ram is null)
+        {
+            return null;
+        }
+
+        if (address >= _base && address - _base < _low)
+        {
+            return (_ram, (long)(address - _base));
+        }
+
+        return address >= FourGiB && _base == 0 && address - FourGiB < (ulong)_ram.Length - _low ? (_ram, (long)(address - FourGiB + _low)) : null;
+    }
+
+    private static bool IsFirmware(string name)
+        => name is "pc.bios" or "pc.rom" or "isa-bios" or "vga.vram" or "virt.flash0" or "virt.flash1" || name.StartsWith("system.flash", StringComparison.Ordinal) || name.EndsWith(".rom", StringComparison.Ordinal);
+}
