@@ -1,3 +1,4 @@
+using MigrationOps.Engine.Tests.Support;
 using MigrationOps.Tools;
 
 namespace MigrationOps.Interop.Tests;
@@ -8,25 +9,11 @@ internal static class ModuleProcess
     private static readonly Lazy<PowerShellCommand> Found = new(()
         => PowerShellCommand.Find(out string reason) ?? throw new InvalidOperationException(reason));
 
-    /// <summary>The checkout that the tests were built from.</summary>
-    internal static string Repository { get; } = FindRepository();
-
     /// <summary>The manifest of the built module.</summary>
     internal static string Module
-        => Path.Combine(Directory.GetDirectories(Path.Combine(Repository, "output/MigrationOps")).Single(), "MigrationOps.psd1");
+        => Path.Combine(Directory.GetDirectories(Path.Combine(Repository.Root, "output/MigrationOps")).Single(), "MigrationOps.psd1");
 
     /// <summary>Starts it. PowerShell is never missing: it is restored when it is not installed.</summary>
     internal static PeerProcess Start(string script) => new(Found.Value.CreateStartInfo("-NoProfile", "-NonInteractive",
         "-Command", $"$ErrorActionPreference = 'Stop'; Import-Module '{Module}'; {script}"));
-
-    private static string FindRepository()
-    {
-        string? folder = AppContext.BaseDirectory;
-        while (folder is not null && !File.Exists(Path.Combine(folder, "MigrationOps.sln")))
-        {
-            folder = Path.GetDirectoryName(folder);
-        }
-
-        return folder ?? throw new DirectoryNotFoundException("MigrationOps.sln is not above the test.");
-    }
 }

@@ -11,7 +11,7 @@ namespace MigrationOps.Interop.Tests;
 /// <summary>A real QEMU migrates into the receiver, and what was received is migrated into another real QEMU.</summary>
 public sealed class MultifdTests : IDisposable
 {
-    private readonly TempFolder _folder = new();
+    private readonly TestFolder _folder = new();
 
     private static string[] Machine => ["-M", "q35", "-accel", QemuProcess.Accelerator, "-m", "64", "-device", "virtio-net-pci"];
 

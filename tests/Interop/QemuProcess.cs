@@ -1,6 +1,7 @@
 using System.Net.Sockets;
 using System.Text;
 using System.Text.Json.Nodes;
+using MigrationOps.Engine.Tests.Support;
 
 namespace MigrationOps.Interop.Tests;
 
@@ -18,7 +19,7 @@ internal sealed class QemuProcess : PeerProcess
     internal static string Accelerator { get; } = KvmWorks() ? "kvm" : "tcg";
 
     /// <summary>Starts QEMU; connects to the monitor at once unless <paramref name="monitorLater"/>.</summary>
-    internal static QemuProcess Start(TempFolder folder, string name, IEnumerable<string> arguments, bool monitorLater = false,
+    internal static QemuProcess Start(TestFolder folder, string name, IEnumerable<string> arguments, bool monitorLater = false,
         string program = "qemu-system-x86_64")
     {
         var qemu = new QemuProcess(Peers.Require(program), folder.File(name + ".qmp"), arguments);

@@ -1,11 +1,12 @@
 using System.Text.Json.Nodes;
+using MigrationOps.Engine.Tests.Support;
 
 namespace MigrationOps.Interop.Tests;
 
 /// <summary>The runbooks of examples/ do what they say, with real peers.</summary>
 public sealed class RunbookTests : IDisposable
 {
-    private readonly TempFolder _folder = new();
+    private readonly TestFolder _folder = new();
 
     public void Dispose() => _folder.Dispose();
 
@@ -13,7 +14,7 @@ public sealed class RunbookTests : IDisposable
     public void A_migration_is_received_verified_shown_and_replayed()
     {
         string[] machine = ["-M", "q35", "-accel", QemuProcess.Accelerator, "-m", "64"];
-        string repository = ModuleProcess.Repository;
+        string repository = Repository.Root;
         string socket = _folder.File("in"), target = _folder.File("out");
         using var destination = QemuProcess.Start(_folder, "dst", [.. machine, "-incoming", "defer"]);
         Configure(destination);

@@ -1,4 +1,5 @@
 using MigrationOps.Engine.Storage;
+using MigrationOps.Engine.Tests.Support;
 using MigrationOps.Engine.Vhost;
 using MigrationOps.Engine.Wire;
 
@@ -6,7 +7,7 @@ namespace MigrationOps.Interop.Tests;
 
 public sealed class VhostPasstTests : IDisposable
 {
-    private readonly TempFolder _folder = new();
+    private readonly TestFolder _folder = new();
     private readonly List<PeerProcess> _started = [];
 
     public void Dispose()

@@ -1,5 +1,6 @@
 using System.IO.Pipes;
 using MigrationOps.Engine.Storage;
+using MigrationOps.Engine.Tests.Support;
 using MigrationOps.Engine.Vhost;
 using MigrationOps.Engine.Wire;
 
@@ -7,7 +8,7 @@ namespace MigrationOps.Interop.Tests;
 
 public sealed class VhostVirtiofsdTests : IDisposable
 {
-    private readonly TempFolder _folder = new();
+    private readonly TestFolder _folder = new();
     private readonly List<PeerProcess> _started = [];
 
     public VhostVirtiofsdTests()

@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Runtime.InteropServices;
+using MigrationOps.Engine.Tests.Support;
 using MigrationOps.Interop.Tests;
 using MigrationOps.Tools;
 
@@ -12,7 +13,7 @@ public sealed partial class PowerShellCommandTests : IDisposable
     private const int Kill = 9;
     private const int Terminate = 15;
 
-    private readonly TempFolder _folder = new();
+    private readonly TestFolder _folder = new();
 
     public void Dispose() => _folder.Dispose();
 
@@ -30,7 +31,7 @@ public sealed partial class PowerShellCommandTests : IDisposable
     [Fact]
     public void A_pwsh_on_path_that_is_the_shim_of_a_tool_is_left_out()
     {
-        WriteProgram("pwsh", $"cd '{ModuleProcess.Repository}' && exec dotnet tool run pwsh -- \"$@\"");
+        WriteProgram("pwsh", $"cd '{Repository.Root}' && exec dotnet tool run pwsh -- \"$@\"");
         Assert.Equal("pwsh.dll", Path.GetFileName(Assert.Single(Find(_folder.Path).Arguments)));
     }
 
@@ -57,7 +58,7 @@ public sealed partial class PowerShellCommandTests : IDisposable
         var start = new ProcessStartInfo("dotnet", ["tool", "run", "pwsh", "--", "-NoProfile", "-NonInteractive", "-Command",
             $"Import-Module '{ModuleProcess.Module}'; try {{ $PID > '{pid}.new'; Move-Item '{pid}.new' '{pid}'; Start-Sleep 120 }} finally {{ 'done' > '{done}' }}"])
         {
-            WorkingDirectory = ModuleProcess.Repository,
+            WorkingDirectory = Repository.Root,
         };
         using var command = new PeerProcess(start);
         command.WaitUntil(() => File.Exists(pid), "the module's import");

@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Net.Sockets;
+using MigrationOps.Engine.Tests.Support;
 using MigrationOps.Interop.Tests;
 
 namespace MigrationOps.Module.Tests;
@@ -9,7 +10,7 @@ public sealed class ShapedLoopbackTests : IDisposable
 {
     private const long Network = 8 << 20;
 
-    private readonly TempFolder _folder = new();
+    private readonly TestFolder _folder = new();
 
     public void Dispose() => _folder.Dispose();
 

@@ -1,5 +1,6 @@
 using System.Text.Json.Nodes;
 using MigrationOps.Engine.Cpr;
+using MigrationOps.Engine.Tests.Support;
 using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Interop.Tests.Cpr;
@@ -7,7 +8,7 @@ namespace MigrationOps.Interop.Tests.Cpr;
 /// <summary>Real QEMUs that hand a guest over. The guest is a firmware of its own that does nothing but count in its memory.</summary>
 internal sealed class CprGuest : IDisposable
 {
-    private readonly TempFolder _folder = new();
+    private readonly TestFolder _folder = new();
     private readonly List<QemuProcess> _started = [];
     private readonly string _program;
     private readonly string _firmware;

@@ -1,5 +1,6 @@
 using System.Text.Json.Nodes;
 using MigrationOps.Engine.Qmp;
+using MigrationOps.Engine.Tests.Support;
 using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Interop.Tests.Qmp;
@@ -13,7 +14,7 @@ public class MonitorTests
     [MemberData(nameof(Programs))]
     public async Task A_session_asks_waits_and_names_what_goes_wrong(string program)
     {
-        using var folder = new TempFolder();
+        using var folder = new TestFolder();
         using var qemu = Start(folder, program);
         await using var monitor = await QmpMonitor.ConnectAsync(Options(folder));
         Assert.True(monitor.OutOfBand);
@@ -46,7 +47,7 @@ public class MonitorTests
     [MemberData(nameof(Programs))]
     public async Task The_schema_tells_what_a_version_has(string program)
     {
-        using var folder = new TempFolder();
+        using var folder = new TestFolder();
         using var qemu = Start(folder, program);
         await using var monitor = await QmpMonitor.ConnectAsync(Options(folder));
         var schema = await monitor.GetSchemaAsync();
@@ -66,7 +67,7 @@ public class MonitorTests
     [MemberData(nameof(Programs))]
     public async Task A_process_that_is_stopped_gives_no_reply_and_goes_on_afterwards(string program)
     {
-        using var folder = new TempFolder();
+        using var folder = new TestFolder();
         using var qemu = Start(folder, program);
         var timeouts = new QmpTimeouts(TimeSpan.FromSeconds(1), TimeSpan.FromSeconds(1), TimeSpan.FromSeconds(2));
         await using var monitor = await QmpMonitor.ConnectAsync(Options(folder) with { Timeouts = timeouts });
@@ -78,14 +79,14 @@ public class MonitorTests
         Assert.Equal(QmpError.QemuExited, (await Assert.ThrowsAsync<QmpException>(() => monitor.ExecuteAsync("query-status"))).Reason);
     }
 
-    private static QemuProcess Start(TempFolder folder, string program)
+    private static QemuProcess Start(TestFolder folder, string program)
     {
         var qemu = QemuProcess.Start(folder, "q", ["-M", "q35", "-accel", "tcg", "-m", "64"], monitorLater: true, program);
         qemu.WaitForSocket(folder.File("q.qmp"));
         return qemu;
     }
 
-    private static QmpMonitorOptions Options(TempFolder folder) => new() { Endpoint = new Endpoint.Unix(folder.File("q.qmp")) };
+    private static QmpMonitorOptions Options(TestFolder folder) => new() { Endpoint = new Endpoint.Unix(folder.File("q.qmp")) };
 
     private static void Signal(int pid, string name)
     {

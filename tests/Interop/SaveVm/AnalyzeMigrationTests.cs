@@ -1,12 +1,13 @@
 using System.Text.Json.Nodes;
 using MigrationOps.Engine.SaveVm;
+using MigrationOps.Engine.Tests.Support;
 using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Interop.Tests.SaveVm;
 
 public sealed class AnalyzeMigrationTests : IDisposable
 {
-    private readonly TempFolder _folder = new();
+    private readonly TestFolder _folder = new();
 
     public void Dispose() => _folder.Dispose();
 

@@ -1,3 +1,5 @@
+using MigrationOps.Engine.Tests.Support;
+
 namespace MigrationOps.Interop.Tests.SaveVm;
 
 /// <summary>Real QEMUs of one machine whose guest counts: sources that run, and targets that wait for a stream.</summary>
@@ -18,7 +20,7 @@ internal sealed class MigrationGuest : IDisposable
         CountingFirmware.Write(_firmware);
     }
 
-    internal TempFolder Folder { get; } = new();
+    internal TestFolder Folder { get; } = new();
 
     /// <summary>Starts the machine and waits until its guest counts.</summary>
     internal QemuProcess StartSource()

@@ -1,6 +1,7 @@
 using System.Text.Json.Nodes;
 using MigrationOps.Engine.Multifd;
 using MigrationOps.Engine.SaveVm;
+using MigrationOps.Engine.Tests.Support;
 using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Interop.Tests.SaveVm;
@@ -15,7 +16,7 @@ public class QemuMultifdTests
     [InlineData("qemu-system-x86_64-newer", 2)]
     public void A_real_target_takes_the_channels_and_says_that_it_has_everything(string program, int channels)
     {
-        using var folder = new TempFolder();
+        using var folder = new TestFolder();
         using var qemu = Start(folder, program, channels);
         var sent = Send(folder, channels, () => { });
         qemu.WaitForMigration("completed");
@@ -26,7 +27,7 @@ public class QemuMultifdTests
     [Fact]
     public void A_real_target_that_has_fewer_channels_is_no_success_for_the_source()
     {
-        using var folder = new TempFolder();
+        using var folder = new TestFolder();
         using var qemu = Start(folder, "qemu-system-x86_64", 1);
         bool resumed = false;
         var failure = Assert.ThrowsAny<MigrationOpsException>(() => Send(folder, 3, () => resumed = true));
@@ -34,7 +35,7 @@ public class QemuMultifdTests
         Assert.True(resumed || failure is MultifdException);
     }
 
-    private static QemuProcess Start(TempFolder folder, string program, int channels)
+    private static QemuProcess Start(TestFolder folder, string program, int channels)
     {
         var qemu = QemuProcess.Start(folder, "target", ["-M", "none", "-S", "-incoming", "defer"], program: program);
         qemu.SetCapability("multifd");
@@ -43,7 +44,7 @@ public class QemuMultifdTests
         return qemu;
     }
 
-    private static MigrationStreamTransfer Send(TempFolder folder, int channels, Action resume)
+    private static MigrationStreamTransfer Send(TestFolder folder, int channels, Action resume)
     {
         var registry = new SaveVmRegistry();
         registry.Register("acme/idle", 0, 1, new IdleDevice());

@@ -2,6 +2,7 @@ using System.Text.Json.Nodes;
 using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.SaveVm;
 using MigrationOps.Engine.Streams;
+using MigrationOps.Engine.Tests.Support;
 using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Interop.Tests.SaveVm;
@@ -19,7 +20,7 @@ public class QemuPostcopySourceTests
     public async Task A_real_source_brings_its_guest_over_in_postcopy_also_over_a_second_connection(string program, int? breakAfter)
     {
         // Memory that is not zero, so that sending it takes its time.
-        using var folder = new TempFolder();
+        using var folder = new TestFolder();
         byte[] noise = new byte[16 << 20];
         new Random(1).NextBytes(noise);
         string memory = folder.File("memory");

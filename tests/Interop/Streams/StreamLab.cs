@@ -2,6 +2,7 @@ using System.Collections.Concurrent;
 using System.Net;
 using System.Net.Sockets;
 using System.Text.Json.Nodes;
+using MigrationOps.Engine.Tests.Support;
 
 namespace MigrationOps.Interop.Tests.Streams;
 
@@ -10,7 +11,7 @@ internal sealed class StreamLab : IDisposable
 {
     private int _count;
 
-    internal TempFolder Folder { get; } = new();
+    internal TestFolder Folder { get; } = new();
 
     /// <summary>Boots a machine whose boot sector counts in 64 KiB of its memory for ever, so that pages get dirty.</summary>
     internal QemuProcess Boot(string machine, params string[] more)

@@ -1,11 +1,12 @@
 using System.Text.Json.Nodes;
+using MigrationOps.Engine.Tests.Support;
 
 namespace MigrationOps.Interop.Tests.Streams;
 
 /// <summary>examples/Test-VirtiofsMigration.ps1 with a real VM and a real virtiofsd.</summary>
 public sealed class VirtiofsRunbookTests : IDisposable
 {
-    private readonly TempFolder _folder = new();
+    private readonly TestFolder _folder = new();
     private readonly string _virtiofsd = Peers.Require("virtiofsd");
 
     public void Dispose() => _folder.Dispose();
@@ -47,7 +48,7 @@ public sealed class VirtiofsRunbookTests : IDisposable
         string output = _folder.File("result.json");
         string call = string.Join(' ', arguments.Select(a => a.StartsWith('-') ? a : $"'{a}'"));
         using var pwsh = ModuleProcess.Start(
-            $"& '{ModuleProcess.Repository}/examples/Test-VirtiofsMigration.ps1' -Virtiofsd '{_virtiofsd}' {call} | ConvertTo-Json > '{output}'");
+            $"& '{Repository.Root}/examples/Test-VirtiofsMigration.ps1' -Virtiofsd '{_virtiofsd}' {call} | ConvertTo-Json > '{output}'");
         Assert.True(pwsh.WaitForExit(90) == 0, pwsh.Output);
         return JsonNode.Parse(File.ReadAllText(output))!;
     }
@@ -55,10 +56,10 @@ public sealed class VirtiofsRunbookTests : IDisposable
     /// <summary>A VM with a virtiofs share.</summary>
     private sealed class VirtiofsVm : IDisposable
     {
-        private readonly TempFolder _folder;
+        private readonly TestFolder _folder;
         private readonly PeerProcess _backend;
 
-        internal VirtiofsVm(TempFolder folder, string virtiofsd)
+        internal VirtiofsVm(TestFolder folder, string virtiofsd)
         {
             _folder = folder;
             SharedDirectory = Directory.CreateDirectory(folder.File("share")).FullName;

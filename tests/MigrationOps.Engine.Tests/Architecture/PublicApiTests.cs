@@ -2,6 +2,7 @@ using System.Reflection;
 using System.Runtime.CompilerServices;
 using System.Text;
 using MigrationOps.Engine.Wire;
+using MigrationOps.Engine.Tests.Support;
 
 namespace MigrationOps.Engine.Tests.Architecture;
 
@@ -21,7 +22,7 @@ public class PublicApiTests
     {
         var assembly = name == "MigrationOps.Engine" ? typeof(WireException).Assembly : typeof(MigrationOpsException).Assembly;
         string[] now = [.. Describe(assembly)];
-        string file = Path.Combine(SourceTree.Root, "tests", "MigrationOps.Engine.Tests", "Architecture", name + ".api.txt");
+        string file = Path.Combine(Repository.Root, "tests", "MigrationOps.Engine.Tests", "Architecture", name + ".api.txt");
         if (Environment.GetEnvironmentVariable("MIGRATIONOPS_WRITE_API") == "1")
         {
             File.WriteAllLines(file, now);

@@ -2,6 +2,7 @@ using System.Text;
 using FsCheck;
 using FsCheck.Fluent;
 using MigrationOps.Engine.Cpr;
+using Property = MigrationOps.Engine.Tests.Support.Property;
 
 namespace MigrationOps.Engine.Tests.Cpr;
 
@@ -18,12 +19,12 @@ public class CprNameTests
     [Fact]
     public void Every_name_reads_back_from_its_text()
     {
-        Prop.ForAll<NonEmptyArray<byte>>(bytes =>
+        Property.Holds<NonEmptyArray<byte>>(bytes =>
         {
             byte[] content = [.. bytes.Get.Where(value => value != 0).Append((byte)'x')];
             var name = new CprName(content);
             return CprName.Parse(name.ToString()) == name && name.Bytes.SequenceEqual(content);
-        }).QuickCheckThrowOnFailure();
+        });
     }
 
     [Theory]

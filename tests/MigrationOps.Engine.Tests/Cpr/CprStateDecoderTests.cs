@@ -3,6 +3,7 @@ using FsCheck;
 using FsCheck.Fluent;
 using MigrationOps.Engine.Cpr;
 using static MigrationOps.Engine.Tests.Cpr.CprBytes;
+using Property = MigrationOps.Engine.Tests.Support.Property;
 
 namespace MigrationOps.Engine.Tests.Cpr;
 
@@ -107,7 +108,7 @@ public class CprStateDecoderTests
     {
         byte[] bytes = Vector("qemu-11.1-q35.bin");
         var whole = Decode(bytes);
-        Prop.ForAll<PositiveInt[]>(cuts =>
+        Property.Holds<PositiveInt[]>(cuts =>
         {
             var decoder = new CprStateDecoder(CprMode.Transfer, "test");
             int position = 0;
@@ -121,7 +122,7 @@ public class CprStateDecoderTests
             decoder.Decode(bytes.AsSpan(position));
             decoder.Finish();
             return decoder.Entries.SequenceEqual(whole.Entries) && decoder.Offset == bytes.Length;
-        }).QuickCheckThrowOnFailure();
+        });
     }
 
     [Fact]
@@ -148,7 +149,7 @@ public class CprStateDecoderTests
     [Fact]
     public void Random_bytes_never_give_anything_but_a_named_error()
     {
-        Prop.ForAll<byte[]>(bytes =>
+        Property.Holds<byte[]>(bytes =>
         {
             try
             {
@@ -159,7 +160,7 @@ public class CprStateDecoderTests
             {
                 return e.ByteOffset is >= 0;
             }
-        }).QuickCheckThrowOnFailure();
+        });
     }
 
     public static TheoryData<string, byte[], CprError, long> Malformed => new()

@@ -3,6 +3,7 @@ using System.Reflection;
 using System.Text;
 using System.Xml.Linq;
 using MigrationOps.Engine.Wire;
+using MigrationOps.Engine.Tests.Support;
 
 namespace MigrationOps.Engine.Tests.Docs;
 

@@ -113,6 +113,9 @@ public class CallOrderTests
             | SaveVmHandler.SaveLiveCompletePrecopyThread | SaveVmHandler.LoadStateBuffer | SaveVmHandler.ResumePrepare);
         _pair.Succeed();
         Assert.Equal(1, _pair.Log.Count("d.SaveLiveCompletePrecopy"));
+        Assert.DoesNotContain(_pair.Log.Calls, call => call.EndsWith("Postcopy", StringComparison.Ordinal)
+            || call.EndsWith("Thread", StringComparison.Ordinal) || call.EndsWith("Buffer", StringComparison.Ordinal)
+            || call.EndsWith("ResumePrepare", StringComparison.Ordinal));
     }
 
     [Fact]

@@ -1,8 +1,8 @@
 using System.Diagnostics;
-using FsCheck;
 using FsCheck.Fluent;
 using MigrationOps.Engine.SaveVm;
 using MigrationOps.Engine.Wire;
+using MigrationOps.Engine.Tests.Support;
 
 namespace MigrationOps.Engine.Tests.SaveVm;
 
@@ -140,7 +140,7 @@ public class ConvergenceTests
                        from downtime in Gen.Choose(0, 10)
                        from limited in Gen.Elements(true, false)
                        select (devices, downtime, limited);
-        Prop.ForAll(schedule.ToArbitrary(), s =>
+        Property.Holds(schedule, s =>
         {
             var (source, target) = (new SaveVmRegistry(), new SaveVmRegistry());
             var log = new CallLog();
@@ -163,7 +163,7 @@ public class ConvergenceTests
             return pairs.All(p => p.To.Loaded.SequenceEqual(p.From.State))
                 && result.Sections == received.Sections && result.Bytes == stream.Length && received.Warnings.Length == 0
                 && log.Calls.Count(c => c.EndsWith("Cleanup", StringComparison.Ordinal)) == 2 * pairs.Count;
-        }).Check(Config.QuickThrowOnFailure.WithMaxTest(60));
+        }, tries: 60);
     }
 
     private static (MigrationStreamTransfer Result, byte[] Stream) Send(

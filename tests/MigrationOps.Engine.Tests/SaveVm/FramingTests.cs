@@ -1,11 +1,11 @@
 using System.Buffers;
-using FsCheck;
 using FsCheck.Fluent;
 using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.SaveVm;
 using MigrationOps.Engine.Streams;
 using MigrationOps.Engine.Tests.Streams;
 using MigrationOps.Engine.Wire;
+using MigrationOps.Engine.Tests.Support;
 
 namespace MigrationOps.Engine.Tests.SaveVm;
 
@@ -65,14 +65,14 @@ public class FramingTests
         byte[] bytes = output.WrittenSpan.ToArray();
         string[] whole = Read(bytes, [bytes.Length]);
         Assert.Equal(11, whole.Length);
-        var cuts = Gen.Choose(1, 40).NonEmptyListOf().Select(list => list.ToArray()).ToArbitrary();
-        Prop.ForAll(cuts, sizes => Read(bytes, sizes).SequenceEqual(whole)).Check(Config.QuickThrowOnFailure);
+        var cuts = Gen.Choose(1, 40).NonEmptyListOf().Select(list => list.ToArray());
+        Property.Holds(cuts, sizes => Read(bytes, sizes).SequenceEqual(whole));
     }
 
     [Fact]
     public void Any_bytes_give_an_element_or_a_named_error_and_never_consume_more_than_there_is()
     {
-        Prop.ForAll(Gen.Choose(0, 255).Select(i => (byte)i).ArrayOf().ToArbitrary(), bytes =>
+        Property.Holds(Gen.Choose(0, 255).Select(i => (byte)i).ArrayOf(), bytes =>
         {
             var reader = WireReader.BigEndian(bytes);
             try
@@ -84,7 +84,7 @@ public class FramingTests
             {
                 return e.ByteOffset <= bytes.Length;
             }
-        }).Check(Config.QuickThrowOnFailure.WithMaxTest(2000));
+        }, tries: 2000);
     }
 
     private static string[] Read(byte[] bytes, int[] sizes)

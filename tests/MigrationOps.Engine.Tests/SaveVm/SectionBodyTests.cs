@@ -41,7 +41,7 @@ public class SectionBodyTests
     {
         var options = new SaveVmSourceOptions { MachineType = new string('x', length) };
         Assert.Equal(SaveVmError.InvalidName, Assert.Throws<SaveVmException>(() => new SaveVmSource(_pair.Source, options)).Reason);
-        Assert.NotNull(new SaveVmSource(_pair.Source, options with { MachineType = new string('x', 4096) }));
+        Assert.Equal(4096, new SaveVmSource(_pair.Source, options with { MachineType = new string('x', 4096) }).Options.MachineType!.Length);
     }
 
     [Fact]

@@ -3,13 +3,14 @@ using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.SaveVm;
 using MigrationOps.Engine.Streams;
 using MigrationOps.Engine.Tests.Streams;
+using MigrationOps.Engine.Tests.Support;
 using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.Tests.SaveVm;
 
 public sealed class SectionSpoolTests : IDisposable
 {
-    private readonly TempDirectory _folder = new();
+    private readonly TestFolder _folder = new();
     private readonly MigrationPair _pair = new();
 
     private string Spool => Path.Combine(_folder.Path, "kept.stream");

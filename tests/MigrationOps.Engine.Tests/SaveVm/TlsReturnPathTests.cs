@@ -7,7 +7,7 @@ namespace MigrationOps.Engine.Tests.SaveVm;
 /// <summary>Both directions of a TLS connection at once: the stream, and the target's answers.</summary>
 public sealed class TlsReturnPathTests : IDisposable
 {
-    private readonly TempDirectory _folder = new();
+    private readonly TestFolder _folder = new();
     private readonly TestCertificates _authority = new();
     private readonly CallLog _log = new();
     private readonly SaveVmRegistry _source = new();

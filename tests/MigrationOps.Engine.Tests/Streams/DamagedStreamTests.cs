@@ -80,7 +80,8 @@ public class DamagedStreamTests
         }
         catch (StreamException e)
         {
-            Assert.NotNull(e.Message);
+            Assert.Contains("'test'", e.Message, StringComparison.Ordinal);
+            Assert.NotEmpty(e.RecommendedAction);
             return "refused";
         }
     }

@@ -1,10 +1,10 @@
 using System.Buffers;
 using System.Text;
-using FsCheck;
 using FsCheck.Fluent;
 using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Streams;
 using MigrationOps.Engine.Wire;
+using MigrationOps.Engine.Tests.Support;
 
 namespace MigrationOps.Engine.Tests.Streams;
 
@@ -120,8 +120,8 @@ public class StreamLimitTests
     public void Bytes_that_are_anything_end_in_a_result_and_within_the_limit()
     {
         byte[] real = StreamVectors.Read("none-tcg.plain.stream");
-        var edits = Gen.Zip(Gen.Choose(8, real.Length - 1), Gen.Choose(0, 255)).NonEmptyListOf().ToArbitrary();
-        Prop.ForAll(edits, list =>
+        var edits = Gen.Zip(Gen.Choose(8, real.Length - 1), Gen.Choose(0, 255)).NonEmptyListOf();
+        Property.Holds(edits, list =>
         {
             byte[] damaged = [.. real];
             foreach (var (offset, value) in list)
@@ -132,7 +132,7 @@ public class StreamLimitTests
             long before = GC.GetAllocatedBytesForCurrentThread();
             MigrationStreams.Test(Input(damaged));
             return GC.GetAllocatedBytesForCurrentThread() - before < Limit + Overhead;
-        }).Check(Config.QuickThrowOnFailure.WithMaxTest(300));
+        }, tries: 300);
     }
 
     private static MigrationStreamInput Input(byte[] stream) => new() { Path = "hostile", Forward = new ForwardOnly(stream), MaxMemory = Limit };

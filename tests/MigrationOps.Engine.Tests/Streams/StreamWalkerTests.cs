@@ -1,8 +1,8 @@
 using System.Text;
-using FsCheck;
 using FsCheck.Fluent;
 using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Streams;
+using MigrationOps.Engine.Tests.Support;
 
 namespace MigrationOps.Engine.Tests.Streams;
 
@@ -82,13 +82,13 @@ public class StreamWalkerTests
             Assert.Equal(whole.Lines, EventLog.Walk(stream, null, 1).Lines);
         }
 
-        var sizes = Gen.Choose(1, 9000).NonEmptyListOf().Select(list => list.ToArray()).ToArbitrary();
-        Prop.ForAll(sizes, pieces =>
+        var sizes = Gen.Choose(1, 9000).NonEmptyListOf().Select(list => list.ToArray());
+        Property.Holds(sizes, pieces =>
         {
             var blind = EventLog.Walk(stream, null, pieces);
             return blind.Lines.SequenceEqual(whole.Lines) && blind.Description == whole.Description
                 && EventLog.Walk(stream, description, pieces).Lines.SequenceEqual(whole.Lines);
-        }).Check(Config.QuickThrowOnFailure.WithMaxTest(20));
+        }, tries: 20);
     }
 
     [Fact]

@@ -10,7 +10,11 @@ internal sealed class TestFolder : IDisposable
         => [.. Directory.EnumerateFileSystemEntries(Path, "*", new EnumerationOptions { AttributesToSkip = 0 })
             .Select(entry => System.IO.Path.GetFileName(entry)).Order(StringComparer.Ordinal)];
 
-    internal string this[string name] => System.IO.Path.Combine(Path, name);
+    /// <summary>The path of something in it.</summary>
+    internal string File(string name) => System.IO.Path.Combine(Path, name);
+
+    /// <inheritdoc cref="File"/>
+    internal string this[string name] => File(name);
 
     public void Dispose() => Directory.Delete(Path, recursive: true);
 }

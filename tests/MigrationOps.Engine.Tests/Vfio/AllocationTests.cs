@@ -1,5 +1,6 @@
 using MigrationOps.Engine.Multifd;
 using MigrationOps.Engine.Qemu;
+using MigrationOps.Engine.Tests.Support;
 using MigrationOps.Engine.Vfio;
 
 namespace MigrationOps.Engine.Tests.Vfio;
@@ -18,7 +19,7 @@ public class AllocationTests
     [InlineData(8, 4096)]
     public void A_packet_allocates_nothing_once_the_buffers_are_there(int outOfOrder, int size)
     {
-        using var folder = new TempDirectory();
+        using var folder = new TestFolder();
         using var devices = new DeviceStateReceiver(
             new ReassemblyOptions { SpillDirectory = folder.Path }, (_, _) => new NullSink(), TestContext.Current.CancellationToken);
         devices.OpenSections(new StreamSection(SectionKind.Start, 0, "d/vfio", 0, 1, 0, 0));

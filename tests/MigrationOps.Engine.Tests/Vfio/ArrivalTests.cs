@@ -1,8 +1,8 @@
 using System.IO.Pipes;
-using FsCheck;
 using FsCheck.Fluent;
 using MigrationOps.Engine.Multifd;
 using MigrationOps.Engine.Qemu;
+using MigrationOps.Engine.Tests.Support;
 using MigrationOps.Engine.Vfio;
 
 namespace MigrationOps.Engine.Tests.Vfio;
@@ -23,9 +23,8 @@ public class ArrivalTests
     [InlineData(false)]
     public void No_order_of_arrival_brings_the_channels_to_a_standstill(bool precopyEndsLast)
     {
-        using var folder = new TempDirectory();
-        Prop.ForAll(Gen.Choose(0, int.MaxValue).ToArbitrary(), seed => Run(seed, precopyEndsLast, folder.Path))
-            .Check(Config.QuickThrowOnFailure.WithMaxTest(25));
+        using var folder = new TestFolder();
+        Property.Holds(Gen.Choose(0, int.MaxValue), seed => Run(seed, precopyEndsLast, folder.Path), tries: 25);
         Assert.Empty(Directory.GetFileSystemEntries(folder.Path));
     }
 

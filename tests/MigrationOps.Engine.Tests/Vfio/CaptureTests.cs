@@ -1,5 +1,5 @@
-using FsCheck;
 using FsCheck.Fluent;
+using MigrationOps.Engine.Tests.Support;
 using MigrationOps.Engine.Vfio;
 
 namespace MigrationOps.Engine.Tests.Vfio;
@@ -62,14 +62,14 @@ public class CaptureTests
     {
         var capture = new Capture(Capture.OneDevice);
         var expected = Assert.Single(Reception.Run(capture.Streams()).Devices);
-        Prop.ForAll(Gen.Zip(Gen.Choose(0, int.MaxValue), Gen.Elements(1, 2, 7, 100, 5000)).ToArbitrary(), split =>
+        Property.Holds(Gen.Zip(Gen.Choose(0, int.MaxValue), Gen.Elements(1, 2, 7, 100, 5000)), split =>
         {
             var (seed, largest) = split;
             var streams = capture.Channels.Prepend(capture.Main).Select((bytes, i) => new ChoppyStream(bytes, seed ^ i, largest));
             var actual = Assert.Single(Reception.Run(streams).Devices);
             Assert.Equal(expected.Data, actual.Data);
             Assert.Equal(expected.Config, actual.Config);
-        }).Check(Config.QuickThrowOnFailure.WithMaxTest(20));
+        }, tries: 20);
     }
 
     [Theory]
@@ -78,7 +78,7 @@ public class CaptureTests
     [InlineData(20_000)]
     public void A_small_budget_changes_where_packets_wait_and_not_what_is_delivered(long budget)
     {
-        using var folder = new TempDirectory();
+        using var folder = new TestFolder();
         var capture = new Capture(Capture.TwoDevices);
         using var ended = new CountdownEvent(capture.Channels.Count);
         // The pre-copy part comes last, so that everything has to wait for it.

@@ -1,4 +1,5 @@
 using MigrationOps.Engine.Qemu;
+using MigrationOps.Engine.Tests.Support;
 using MigrationOps.Engine.Vfio;
 using MigrationOps.Engine.Wire;
 
@@ -11,7 +12,7 @@ public sealed class DeviceTests : IDisposable
     private const VfioMigrationFlags StopPre = Stop | VfioMigrationFlags.PreCopy;
     private const VfioMigrationFlags All = StopP2P | VfioMigrationFlags.PreCopy;
 
-    private readonly TempDirectory _folder = new();
+    private readonly TestFolder _folder = new();
     private readonly TransferScope _scope = new(TimeSpan.FromSeconds(60), TestContext.Current.CancellationToken);
 
     public static TheoryData<VfioMigrationFlags> Features { get; } = [Stop, StopP2P, StopPre, All];

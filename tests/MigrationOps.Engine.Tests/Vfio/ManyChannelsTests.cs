@@ -21,7 +21,7 @@ public class ManyChannelsTests
     [InlineData(null)]
     public void Every_byte_arrives_over_all_the_channels_that_there_can_be(int? announced)
     {
-        using var folder = new TempDirectory();
+        using var folder = new TestFolder();
         using var scope = new TransferScope(TimeSpan.FromSeconds(60), ProgressRule.WholeTransfer, TestContext.Current.CancellationToken);
         using var listener = Transport.Listen(new Endpoint.Unix(folder.File("s")), TransportSecurity.Default, scope);
         using var devices = new DeviceStateReceiver(

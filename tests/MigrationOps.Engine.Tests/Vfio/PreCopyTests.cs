@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using MigrationOps.Engine.Qemu;
+using MigrationOps.Engine.Tests.Support;
 using MigrationOps.Engine.Vfio;
 using MigrationOps.Engine.Wire;
 
@@ -11,7 +12,7 @@ public sealed class PreCopyTests : IDisposable
     private const VfioMigrationFlags PreCopy = VfioMigrationFlags.StopCopy | VfioMigrationFlags.PreCopy;
     private const int Block = 1024 * 1024;
 
-    private readonly TempDirectory _folder = new();
+    private readonly TestFolder _folder = new();
     private readonly TransferScope _scope = new(TimeSpan.FromSeconds(60), TestContext.Current.CancellationToken);
 
     public void Dispose()

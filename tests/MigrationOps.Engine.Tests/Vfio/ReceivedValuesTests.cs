@@ -26,7 +26,7 @@ public sealed class ReceivedValuesTests : IDisposable
     private static readonly byte[][] OfSecond = [States.RandomBytes(30_000, seed: 4), States.RandomBytes(10, seed: 5)];
     private static readonly byte[][] Precopy = [States.RandomBytes(1000, seed: 6), States.RandomBytes(234, seed: 7)];
 
-    private readonly TempDirectory _folder = new();
+    private readonly TestFolder _folder = new();
 
     public void Dispose() => _folder.Dispose();
 

@@ -1,5 +1,6 @@
 using MigrationOps.Engine.Multifd;
 using MigrationOps.Engine.Qemu;
+using MigrationOps.Engine.Tests.Support;
 using MigrationOps.Engine.Vfio;
 using MigrationOps.Engine.Wire;
 
@@ -8,7 +9,7 @@ namespace MigrationOps.Engine.Tests.Vfio;
 /// <summary>A source that waits for the target's word, as QEMU does with return-path on, and keeps its connections open.</summary>
 public sealed class ReturnPathTests : IDisposable
 {
-    private readonly TempDirectory _folder = new();
+    private readonly TestFolder _folder = new();
 
     public void Dispose() => _folder.Dispose();
 

@@ -9,7 +9,7 @@ namespace MigrationOps.Engine.Tests.Vfio;
 
 public sealed class SendTests : IDisposable
 {
-    private readonly TempDirectory _folder = new();
+    private readonly TestFolder _folder = new();
     private readonly TransferScope _scope = new(TimeSpan.FromSeconds(60), TestContext.Current.CancellationToken);
 
     private static CancellationToken Cancelled => TestContext.Current.CancellationToken;

@@ -16,7 +16,7 @@ public sealed class SourceEndTests : IDisposable
     private static readonly StreamSection Device = new(SectionKind.Start, 1, "0000:00:04.0/vfio", 0, 1, 0, 0);
     private static readonly byte[] OpenReturnPath = [8, 0, 1, 0, 0];
 
-    private readonly TempDirectory _folder = new();
+    private readonly TestFolder _folder = new();
 
     public void Dispose() => _folder.Dispose();
 

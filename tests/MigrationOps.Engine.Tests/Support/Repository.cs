@@ -1,9 +1,9 @@
 using System.Runtime.CompilerServices;
 
-namespace MigrationOps.Engine.Tests.Architecture;
+namespace MigrationOps.Engine.Tests.Support;
 
-/// <summary>The project's sources, as they lie beside these tests.</summary>
-internal static class SourceTree
+/// <summary>The checkout that the tests were built from, for tests that read its sources and documents.</summary>
+internal static class Repository
 {
     internal static string Root { get; } = FindRoot();
 
