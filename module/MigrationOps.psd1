@@ -16,6 +16,7 @@
     CmdletsToExport      = @(
         'Close-CprState'
         'Compare-MigrationStream'
+        'ConvertFrom-QemuLog'
         'Export-MigrationDeviceState'
         'Get-CprFd'
         'Get-MigrationStream'
