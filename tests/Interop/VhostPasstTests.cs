@@ -1,5 +1,6 @@
 using MigrationOps.Engine.Storage;
 using MigrationOps.Engine.Tests.Support;
+using MigrationOps.Engine.Streams;
 using MigrationOps.Engine.Vhost;
 using MigrationOps.Engine.Wire;
 
@@ -93,6 +94,29 @@ public sealed class VhostPasstTests : IDisposable
         Assert.True(kill.Reached);
         Assert.Equal(VhostError.Disconnected, e.Reason);
         Assert.False(File.Exists(_folder.File("f")));
+    }
+
+    [Fact]
+    public void Its_state_in_a_migration_stream_is_found_tested_exported_and_taken_by_a_fresh_passt()
+    {
+        var (_, socket) = Start("p");
+        using var qemu = QemuProcess.Start(_folder, "qemu", ["-M", "q35,memory-backend=m0", "-accel", "tcg", "-m", "32", "-S",
+            "-object", "memory-backend-memfd,id=m0,size=32M,share=on", "-chardev", $"socket,id=c,path={socket}",
+            "-netdev", "vhost-user,id=n,chardev=c", "-device", "virtio-net-pci,netdev=n"]);
+        qemu.SetCapability("x-ignore-shared");
+        string stream = _folder.File("vm.stream");
+        qemu.Migrate($"file:{stream}");
+        qemu.WaitForMigration("completed");
+        var input = new MigrationStreamInput { Path = stream };
+        var report = MigrationStreams.Test(input);
+        Assert.True(report.Passed, string.Join('\n', report.Checks.Select(c => $"{c.Name} {c.Detail}")));
+        Assert.Contains(report.Checks, c => c.Name == "BackendState" && c.Detail.Contains("62 bytes", StringComparison.Ordinal));
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60));
+        var export = StreamExporter.Export(new StreamExportOptions { Input = input, Device = "*virtio-net", Destination = _folder.File("passt.state") }, scope)[0];
+        Assert.Equal(("vhost-user", 62L), (export.Kind, export.Bytes));
+        var (second, other) = Start("q");
+        Assert.Equal(export.Sha256, Conversation.Load(other, export.Path).Sha256);
+        Assert.False(second.HasExited);
     }
 
     private static bool Verify(string path)

@@ -1,4 +1,5 @@
 using MigrationOps.Engine.Qemu;
+using MigrationOps.Engine.Storage;
 using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.Streams;
@@ -16,6 +17,7 @@ internal sealed class VirtioDecoder
     private const byte ExpressCapability = 0x10;
     private const int MaxQueues = 4096;
     private const int MmioStateLength = 12;
+    private const int VersionLength = 4;
 
     private readonly string _device;
     private readonly byte[] _data;
@@ -109,7 +111,9 @@ internal sealed class VirtioDecoder
     private void AddDeviceAndSubsections(ref WireReader r)
     {
         int start = NextSubsection(r.Rest, 0);
-        Add(ref r, "device", start, "buffer");
+        int backend = FindBackendState(r.Rest[..start]);
+        Add(ref r, "device", backend, "buffer");
+        AddBackendState(ref r, start - backend);
         while (r.Remaining > 0)
         {
             long offset = r.Offset;
@@ -127,6 +131,69 @@ internal sealed class VirtioDecoder
             _nodes.Add(new StateNode { Name = name, Type = "subsection", Offset = offset, Size = next, IsSubsection = true });
             r.TryReadBytes(next, out _);
         }
+    }
+
+    /// <summary>
+    /// Where the subsection begins in which a vhost-user back-end of the device keeps its state (passt's is virtio-net-device/backend);
+    /// the length of the device's part if it has none. Nothing follows it there, and its chunks end with the part.
+    /// </summary>
+    private static int FindBackendState(ReadOnlySpan<byte> device)
+    {
+        var name = "/backend"u8;
+        for (int from = 0; device[from..].IndexOf(name) is >= 0 and var found; from += found + 1)
+        {
+            int end = from + found + name.Length;
+            for (int length = name.Length; length <= Math.Min(byte.MaxValue, end - 2); length++)
+            {
+                if (device[end - length - 1] == length && device[end - length - 2] == StreamFormat.Subsection
+                    && device[(end - length)..end].IndexOfAnyExceptInRange((byte)0x21, (byte)0x7e) < 0 && EndsWithChunks(device[end..]))
+                {
+                    return end - length - 2;
+                }
+            }
+        }
+
+        return device.Length;
+
+        // A version, then chunks up to the end.
+        static bool EndsWithChunks(ReadOnlySpan<byte> body)
+        {
+            if (body.Length < VersionLength)
+            {
+                return false;
+            }
+
+            var chunks = new ChunkDecoder();
+            body = body[VersionLength..];
+            while (!body.IsEmpty && !chunks.HasEnded)
+            {
+                chunks.Decode(ref body);
+            }
+
+            return chunks.HasEnded && body.IsEmpty;
+        }
+    }
+
+    private void AddBackendState(ref WireReader r, int length)
+    {
+        if (length == 0)
+        {
+            return;
+        }
+
+        long offset = r.Offset;
+        int head = 6 + r.Rest[1];
+        string name = System.Text.Encoding.ASCII.GetString(r.Rest.Slice(2, r.Rest[1]));
+        _nodes.Add(new StateNode
+        {
+            Name = name,
+            Type = "subsection",
+            Offset = offset,
+            Size = length,
+            IsSubsection = true,
+            Children = [new StateNode { Name = "backend", Type = "buffer", Offset = offset + head, Size = length - head }],
+        });
+        r.TryReadBytes(length, out _);
     }
 
     private static int NextSubsection(ReadOnlySpan<byte> data, int from)
