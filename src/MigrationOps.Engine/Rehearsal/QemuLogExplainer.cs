@@ -29,7 +29,7 @@ internal static partial class QemuLogExplainer
     internal static QemuLogFinding? FindCause(IReadOnlyList<QemuLogFinding> findings)
         => findings.FirstOrDefault(f => f.Refuses && !IsGeneral(f.Kind))
             ?? findings.FirstOrDefault(f => f.Refuses && f.Kind is "DeviceFailed" or "SectionFailed")
-            ?? findings.FirstOrDefault(f => f.Refuses);
+            ?? findings.FirstOrDefault(f => f.Refuses || f.BreaksDevice);
 
     internal static bool IsGeneral(string kind) => kind is "DeviceFailed" or "SectionFailed" or "LoadFailed" or "FieldNotLoaded" or "Unknown";
 
@@ -48,6 +48,7 @@ internal static partial class QemuLogExplainer
                     Line = line,
                     Kind = message.Kind,
                     Refuses = message.Refuses,
+                    BreaksDevice = message.BreaksDevice,
                     Device = match.Groups["device"].Value,
                     InstanceId = match.Groups["instance"] is { Success: true } instance ? ParseNumber(instance.Value) : null,
                     Field = match.Groups["field"].Value,

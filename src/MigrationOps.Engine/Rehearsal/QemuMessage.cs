@@ -11,7 +11,8 @@ namespace MigrationOps.Engine.Rehearsal;
 /// <param name="Meaning">What it means; <c>{field}</c> and the like are filled in.</param>
 /// <param name="Action">What usually helps.</param>
 /// <param name="Refuses">False for a line that only tells more about another one, or that QEMU goes on after.</param>
-internal sealed record QemuMessage(string Kind, Regex Pattern, string Meaning, string Action, bool Refuses = true)
+/// <param name="BreaksDevice">True if QEMU goes on, and the guest has lost the device.</param>
+internal sealed record QemuMessage(string Kind, Regex Pattern, string Meaning, string Action, bool Refuses = true, bool BreaksDevice = false)
 {
     private const string SameCommandLine = "Start the destination with the source's machine type, devices, addresses and properties.";
 
@@ -25,8 +26,8 @@ internal sealed record QemuMessage(string Kind, Regex Pattern, string Meaning, s
             "The guest uses virtio features {stream}; the device here offers {local}.",
             "Give the destination's device and its back-end the features that the source's have (offloads, vhost, machine type)."),
         New("QueueIndex", @"VQ (?<field>\d+) size (?<size>0x[0-9a-f]+) Guest index (?<local>0x[0-9a-f]+) inconsistent with Host index (?<stream>0x[0-9a-f]+)",
-            "Queue {field}: the guest's memory says that {local} requests were made, the device's state {stream}. Memory and device state are not of the same moment.",
-            "Use a stream whose memory and devices were saved together. With shared memory left out of the stream the memory file has to be the one of that moment."),
+            "Queue {field}: the guest's memory says that {local} requests were made, the device's state {stream}. Memory and device state are not of the same moment. QEMU completes the load and takes the device out of service.",
+            "Use a stream whose memory and devices were saved together. With shared memory left out of the stream the memory file has to be the one of that moment.", refuses: false, breaks: true),
         New("QueueAddress", @"VQ (?<field>\d+) address 0x0 inconsistent with Host index (?<stream>0x[0-9a-f]+)",
             "Queue {field} has no address in guest memory although it was used ({stream} requests).",
             "The device's state contradicts itself. Save the VM again."),
@@ -146,6 +147,6 @@ internal sealed record QemuMessage(string Kind, Regex Pattern, string Meaning, s
             "Look at the lines before. \"Input/output error\" alone means that the stream ended early or the connection broke."),
     ];
 
-    private static QemuMessage New(string kind, string pattern, string meaning, string action, bool refuses = true)
-        => new(kind, new Regex(pattern, RegexOptions.CultureInvariant, TimeSpan.FromSeconds(1)), meaning, action, refuses);
+    private static QemuMessage New(string kind, string pattern, string meaning, string action, bool refuses = true, bool breaks = false)
+        => new(kind, new Regex(pattern, RegexOptions.CultureInvariant, TimeSpan.FromSeconds(1)), meaning, action, refuses, breaks);
 }

@@ -29,9 +29,10 @@ internal sealed class RehearsalRun(RehearsalOptions options, StreamContents cont
     internal async Task<bool> LoadAsync()
     {
         var cancellationToken = scope.CancellationToken;
+        var pages = options.SkipMemory ? await ReadPagesAsync(cancellationToken).ConfigureAwait(false) : null;
         await ListenAsync(cancellationToken).ConfigureAwait(false);
         using var end = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
-        var feed = Task.Run(() => Feed(end.Token), CancellationToken.None);
+        var feed = Task.Run(() => Feed(pages, end.Token), CancellationToken.None);
         try
         {
             bool loaded = await WaitForVerdictAsync(feed, cancellationToken).ConfigureAwait(false);
@@ -46,6 +47,17 @@ internal sealed class RehearsalRun(RehearsalOptions options, StreamContents cont
             await end.CancelAsync().ConfigureAwait(false);
             await feed.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         }
+    }
+
+    // Where guest addresses lie, the QEMU knows that will load them.
+    private async Task<RehearsalPages> ReadPagesAsync(CancellationToken cancellationToken)
+    {
+        var addresses = VirtioRings.FindAddresses(contents);
+        var layout = addresses.Count == 0 ? "" : (await qemu.Monitor.ExecuteAsync("human-monitor-command",
+            new JsonObject { ["command-line"] = "info mtree -f" }, cancellationToken).ConfigureAwait(false)).GetString()!;
+        var pages = RehearsalPages.Read(options.Input, contents, GuestLayout.Parse(layout), addresses, scope);
+        Notes.AddRange(pages.Notes.Distinct());
+        return pages;
     }
 
     private async Task ListenAsync(CancellationToken cancellationToken)
@@ -165,7 +177,7 @@ internal sealed class RehearsalRun(RehearsalOptions options, StreamContents cont
         }
     }
 
-    private void Feed(CancellationToken cancellationToken)
+    private void Feed(RehearsalPages? pages, CancellationToken cancellationToken)
     {
         using var socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
         using var stop = cancellationToken.UnsafeRegister(static s => ((Socket)s!).Dispose(), socket);
@@ -173,7 +185,15 @@ internal sealed class RehearsalRun(RehearsalOptions options, StreamContents cont
         {
             socket.Connect(new UnixDomainSocketEndPoint(socketPath));
             using var output = new CountedOutput(socket, Count);
-            RehearsalFeed.Write(options, contents, output, scope);
+            if (pages is null)
+            {
+                RehearsalFeed.WriteWhole(options.Input, output, scope);
+            }
+            else
+            {
+                RehearsalFeed.WriteWithoutMemory(contents, pages, output, scope);
+            }
+
             socket.Shutdown(SocketShutdown.Send);
 
             // The return path: what it says is said by the monitor too.

@@ -44,7 +44,9 @@ public static class StreamRehearsal
         ArgumentNullException.ThrowIfNull(scope);
         var cancellationToken = scope.CancellationToken;
         var clock = Stopwatch.StartNew();
-        using var contents = ReadContents(options.Input, scope);
+        using var bounds = scope.Nest();
+        using var source = options.Input.Open(bounds);
+        using var contents = ReadContents(options, source, bounds);
         var line = RehearsalCommandLine.Create(options.ArgumentList, options.WorkingDirectory, contents.HasCapability(StreamFormat.IgnoreSharedCapability));
         string folder = Directory.CreateTempSubdirectory("migrationops-rehearsal-").FullName;
         try
@@ -67,7 +69,7 @@ public static class StreamRehearsal
                 QemuOutput = run.Words,
                 Duration = clock.Elapsed,
             };
-            return loaded ? result : Explain(result, contents);
+            return Explain(result, contents);
         }
         finally
         {
@@ -75,14 +77,43 @@ public static class StreamRehearsal
         }
     }
 
-    private static StreamContents ReadContents(MigrationStreamInput input, TransferScope scope)
+    private static StreamContents ReadContents(RehearsalOptions options, StreamSource source, TransferScope scope)
     {
-        using var bounds = scope.Nest();
-        using var source = input.Open(bounds);
-        var contents = MigrationStreamFile.Read(source, new StreamReadOptions { MaxMemory = input.MaxMemory, KeepBodies = false }, bounds);
-        return !contents.Commands.Exists(c => c.Id == StreamCommandId.PostcopyRun) ? contents
-            : throw new RehearsalException(RehearsalError.NotSupported,
-                $"'{input.Path}' switched to postcopy: a waiting QEMU would start the guest in the middle of it.");
+        string path = options.Input.Path;
+        var contents = MigrationStreamFile.Read(
+            source, new StreamReadOptions { MaxMemory = options.Input.MaxMemory, KeepBodies = options.SkipMemory, KeepAllBodies = options.SkipMemory }, scope);
+        try
+        {
+            if (contents.Commands.Exists(c => c.Id == StreamCommandId.PostcopyRun))
+            {
+                throw new RehearsalException(RehearsalError.NotSupported,
+                    $"'{path}' switched to postcopy: a waiting QEMU would start the guest in the middle of it.");
+            }
+
+            if (!options.SkipMemory && (contents.HasCapability(StreamFormat.MappedRamCapability) || contents.Channels.Count > 0))
+            {
+                throw new RehearsalException(RehearsalError.NotSupported,
+                    $"'{path}' has its memory beside the stream ({(contents.Channels.Count > 0 ? "multifd channels" : "mapped-ram")}).",
+                    action: "Rehearse it without memory (-SkipMemory).");
+            }
+
+            if (options.SkipMemory)
+            {
+                MigrationStreams.ThrowIfUnreadable(contents);
+                if (contents.SectionsOmitted > 0 && contents.Sections.Exists(s => s.Header is { Kind: SectionKind.Start, IdStr: not "ram" }))
+                {
+                    throw new RehearsalException(RehearsalError.NotSupported,
+                        $"'{path}' has {contents.SectionsOmitted:N0} sections more than are kept, and not all of them are memory.", action: "Rehearse it with its memory.");
+                }
+            }
+
+            return contents;
+        }
+        catch
+        {
+            contents.Dispose();
+            throw;
+        }
     }
 
     private static async Task<QemuProcess> StartAsync(
@@ -126,6 +157,13 @@ public static class StreamRehearsal
     private static MigrationRehearsal Explain(MigrationRehearsal result, StreamContents contents)
     {
         var findings = QemuLogExplainer.Explain(result.QemuOutput);
+        if (result.Passed && !findings.Any(f => f.BreaksDevice))
+        {
+            return result;
+        }
+
+        // QEMU calls a load completed whose devices it took out of service.
+        result = result with { Passed = false };
         var cause = QemuLogExplainer.FindCause(findings);
         if (cause is null)
         {

@@ -12,7 +12,7 @@ public sealed record MigrationRehearsal
     /// <summary>Its version.</summary>
     public string Version { get; init; } = "";
 
-    /// <summary>True if QEMU loaded the whole stream.</summary>
+    /// <summary>True if QEMU loaded the whole stream and every device is in service.</summary>
     public bool Passed { get; init; }
 
     /// <summary>A stable name of why it did not, such as BadConfigData; empty if it did.</summary>

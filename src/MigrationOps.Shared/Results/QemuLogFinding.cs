@@ -12,6 +12,9 @@ public sealed record QemuLogFinding
     /// <summary>True if the line alone ends a load.</summary>
     public bool Refuses { get; init; }
 
+    /// <summary>True if QEMU completes the load after it, and the guest has lost the device.</summary>
+    public bool BreaksDevice { get; init; }
+
     /// <summary>The device or section that it names, or the one of the lines around it; empty if none does.</summary>
     public string Device { get; init; } = "";
 

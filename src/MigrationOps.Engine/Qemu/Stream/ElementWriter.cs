@@ -24,6 +24,36 @@ internal static class ElementWriter
         writer.WriteBytes(name);
     }
 
+    /// <summary>The same with the subsections that the configuration has.</summary>
+    internal static void Configuration(IBufferWriter<byte> output, StreamConfiguration configuration)
+    {
+        Configuration(output, configuration.MachineType);
+        var writer = WireWriter.BigEndian(output);
+        if (configuration.PageBits is { } bits)
+        {
+            Subsection(output, "configuration/target-page-bits"u8);
+            writer.WriteUInt32((uint)bits);
+        }
+
+        if (configuration.Capabilities.Count > 0)
+        {
+            Subsection(output, "configuration/capabilities"u8);
+            writer.WriteUInt32((uint)configuration.Capabilities.Count);
+            foreach (string capability in configuration.Capabilities)
+            {
+                byte[] name = Encoding.UTF8.GetBytes(capability);
+                writer.WriteByte(checked((byte)name.Length));
+                writer.WriteBytes(name);
+            }
+        }
+
+        if (configuration.Uuid is { } uuid)
+        {
+            Subsection(output, "configuration/uuid"u8);
+            writer.WriteBytes(uuid.ToByteArray(bigEndian: true));
+        }
+    }
+
     /// <summary>The header of a section; that of PART and END has the id alone.</summary>
     internal static void Section(IBufferWriter<byte> output, SectionKind kind, uint id, ReadOnlySpan<byte> idStr, uint instanceId, uint versionId)
     {
@@ -69,6 +99,15 @@ internal static class ElementWriter
         writer.WriteByte(StreamFormat.Description);
         writer.WriteUInt32((uint)json.Length);
         writer.WriteBytes(json);
+    }
+
+    private static void Subsection(IBufferWriter<byte> output, ReadOnlySpan<byte> name)
+    {
+        var writer = WireWriter.BigEndian(output);
+        writer.WriteByte(StreamFormat.Subsection);
+        writer.WriteByte((byte)name.Length);
+        writer.WriteBytes(name);
+        writer.WriteUInt32(1);
     }
 
     private static void Command(IBufferWriter<byte> output, StreamCommandId command, uint value)

@@ -69,6 +69,11 @@ internal sealed class DescribedState
         }
     }
 
+    /// <summary>True if it has a field of that type, at any depth.</summary>
+    internal bool HasFieldOfType(string type)
+        => Array.Exists(Fields, f => f.Type == type || Array.Exists(f.States, s => s.HasFieldOfType(type)))
+            || Array.Exists(Subsections, s => s.HasFieldOfType(type));
+
     /// <summary>A subsection starts with its type, the length of its name, the name and the version.</summary>
     internal int HeadLength => 1 + 1 + System.Text.Encoding.UTF8.GetByteCount(VmsdName) + 4;
 }

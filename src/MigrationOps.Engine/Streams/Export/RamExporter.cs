@@ -68,7 +68,12 @@ public static class RamExporter
 }
 
 /// <summary>The memory of one block in a sparse file, as the stream's pages come.</summary>
-internal sealed class RamImage(SafeFileHandle file, string name, MemoryBudget budget, ChannelRam channels) : StreamVisitor
+/// <param name="file">Where the pages go.</param>
+/// <param name="name">The block's name.</param>
+/// <param name="budget">For the map of what was written.</param>
+/// <param name="channels">The pages of multifd channels.</param>
+/// <param name="wanted">Which pages, by their offset in the block; null for all.</param>
+internal sealed class RamImage(SafeFileHandle file, string name, MemoryBudget budget, ChannelRam channels, IReadOnlySet<long>? wanted = null) : StreamVisitor
 {
     private const int CopyLength = 1 << 20;
 
@@ -90,7 +95,7 @@ internal sealed class RamImage(SafeFileHandle file, string name, MemoryBudget bu
 
     public override void OnRamPage(RamBlock block, long pageOffset, RamPageKind kind, ReadOnlySpan<byte> data)
     {
-        if (!ReferenceEquals(block, _block))
+        if (!ReferenceEquals(block, _block) || !IsWanted(pageOffset))
         {
             return;
         }
@@ -128,12 +133,22 @@ internal sealed class RamImage(SafeFileHandle file, string name, MemoryBudget bu
 
     internal void Write(long pageOffset, ReadOnlySpan<byte> page)
     {
+        if (!IsWanted(pageOffset))
+        {
+            return;
+        }
+
         Written.Mark(pageOffset / PageSize);
         RandomAccess.Write(file, page, pageOffset);
     }
 
     internal void Fill(long pageOffset, byte value)
     {
+        if (!IsWanted(pageOffset))
+        {
+            return;
+        }
+
         // A page that has never been written is a hole and reads as zero.
         bool cameBefore = Written.Mark(pageOffset / PageSize) || !Written.IsExact;
         if (value != 0 || cameBefore)
@@ -158,6 +173,8 @@ internal sealed class RamImage(SafeFileHandle file, string name, MemoryBudget bu
         }
     }
 
+    private bool IsWanted(long pageOffset) => wanted is null || wanted.Contains(pageOffset);
+
     private PageMap Written => _written ??= new PageMap(_block!.Length / PageSize, budget);
 
     private void CopyMapped(StreamContents contents, RamBlock block, CancellationToken cancellationToken)
@@ -179,7 +196,8 @@ internal sealed class RamImage(SafeFileHandle file, string name, MemoryBudget bu
             for (int i = 0; i < count;)
             {
                 int run = 0;
-                while (i + run < count && (run + 1) * PageSize <= buffer.Length && (bitmap[(i + run) / 8] >> ((i + run) & 7) & 1) != 0)
+                while (i + run < count && (run + 1) * PageSize <= buffer.Length && (bitmap[(i + run) / 8] >> ((i + run) & 7) & 1) != 0
+                    && IsWanted((first + i + run) * PageSize))
                 {
                     run++;
                 }
