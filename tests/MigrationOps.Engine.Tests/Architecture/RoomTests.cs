@@ -27,6 +27,8 @@ public partial class RoomTests
         [("Vfio", "Multifd")] = "VFIO device state travels in multifd packets",
         [("SaveVm", "Multifd")] = "the drivers send and receive devices' packets over multifd channels",
         [("SaveVm", "Streams")] = "the drivers write and read the same stream format",
+        [("Rehearsal", "Streams")] = "a rehearsal takes a stream wherever it lies",
+        [("Rehearsal", "Qmp")] = "a rehearsal starts a QEMU and asks it",
         [("Devices", "Vhost")] = "a back-end's state travels as a section",
         [("Devices", "Vfio")] = "a VFIO device's state travels as a section",
         [("Devices", "Multifd")] = "a VFIO device's packets travel over multifd channels",
