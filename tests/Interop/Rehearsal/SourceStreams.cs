@@ -1,3 +1,4 @@
+using MigrationOps.Engine.Tests.Support;
 using System.Collections.Concurrent;
 using System.Text.Json.Nodes;
 using MigrationOps.Engine.Streams;
@@ -10,7 +11,7 @@ public sealed class SourceStreams : IDisposable
     private readonly ConcurrentDictionary<string, string> _saved = [];
     private int _count;
 
-    internal TempFolder Folder { get; } = new();
+    internal TestFolder Folder { get; } = new();
 
     /// <summary>The stream of a VM that never ran.</summary>
     internal string Save(string arguments, string program = "qemu-system-x86_64", params string[] capabilities)
