@@ -18,6 +18,10 @@ Describe 'docs/errors.md' {
         }
     }
 
+    It 'is compared with the errors that cmdlets report by themselves, which the sources have' -TestCases @{ Found = $own.Count } {
+        $Found | Should -BeGreaterOrEqual 2
+    }
+
     It 'lists <Id>, which a cmdlet reports by itself' -ForEach $own {
         @($catalogue).Where({ $_.StartsWith("| ``$Id`` | $Category | ") }).Count | Should -Be 1
     }

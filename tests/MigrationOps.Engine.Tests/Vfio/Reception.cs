@@ -1,6 +1,7 @@
-using MigrationOps.Engine.Wire;
 using MigrationOps.Engine.Multifd;
+using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Vfio;
+using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.Tests.Vfio;
 
@@ -8,6 +9,19 @@ namespace MigrationOps.Engine.Tests.Vfio;
 internal sealed record Reception(
     MigrationSummary Migration, IReadOnlyList<(DeviceSummary Summary, byte[] Data, byte[] Config)> Devices)
 {
+    /// <summary>The same, in the order in which QEMU's target works: the main stream up to the switchover, then channel after channel.</summary>
+    internal static Reception RunInTurn(byte[] main, IReadOnlyList<byte[]> channels, ReceiveOptions options, TimeSpan timeout)
+    {
+        using var scope = new TransferScope(timeout, ProgressRule.WholeTransfer, TestContext.Current.CancellationToken);
+        using var devices = new DeviceStateReceiver(new ReassemblyOptions(), (_, _) => new MemorySink(), scope.CancellationToken);
+        ManualResetEventSlim[] turns = [.. channels.Prepend(main).Select(_ => new ManualResetEventSlim())];
+        var streams = channels.Select((bytes, i) => (Stream)new TurnStream(bytes, turns[i], turns[i + 1], scope.CancellationToken));
+        var migration = MigrationReceiver.Receive(
+            streams.Prepend(new MemoryStream(main, writable: false)), options, new AnnouncingReceiver(devices, turns[0].Set), scope);
+        return new Reception(migration, [.. devices.Devices.Select(d =>
+            (d.Summary, ((MemorySink)d.Sink).Data.ToArray(), ((MemorySink)d.Sink).Config!))]);
+    }
+
     internal static Reception Run(
         IEnumerable<Stream> connections, ReassemblyOptions? reassembly = null, ReceiveOptions? options = null, TimeSpan? timeout = null)
     {
@@ -53,6 +67,45 @@ internal sealed class LastStream(byte[] bytes, CountdownEvent others) : MemorySt
     {
         others.Wait(TestContext.Current.CancellationToken);
         return base.Read(buffer);
+    }
+}
+
+/// <summary>A stream that waits for its turn, and gives the next one its turn when it has been read to its end.</summary>
+internal sealed class TurnStream(byte[] bytes, ManualResetEventSlim turn, ManualResetEventSlim next, CancellationToken cancelled)
+    : MemoryStream(bytes, writable: false)
+{
+    public override int Read(Span<byte> buffer)
+    {
+        turn.Wait(cancelled);
+        int count = base.Read(buffer);
+        if (count == 0)
+        {
+            next.Set();
+        }
+
+        return count;
+    }
+}
+
+/// <summary>Passes everything on, and says when the pre-copy part is over.</summary>
+internal sealed class AnnouncingReceiver(IDeviceStateReceiver inner, Action preCopyEnded) : IDeviceStateReceiver
+{
+    public bool IsComplete => inner.IsComplete;
+
+    public bool HasInitialData => inner.HasInitialData;
+
+    public int InitialDataMarks => inner.InitialDataMarks;
+
+    public IDeviceSections? OpenSections(StreamSection section) => inner.OpenSections(section);
+
+    public void Receive(in DeviceStatePacket packet, ChannelReader channel) => inner.Receive(packet, channel);
+
+    public void Complete() => inner.Complete();
+
+    public void EndPreCopy(bool allAnnounced)
+    {
+        inner.EndPreCopy(allAnnounced);
+        preCopyEnded();
     }
 }
 
