@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using MigrationOps.Engine.Qemu;
 
 namespace MigrationOps.Engine.Cpr;
 
@@ -208,7 +209,7 @@ public sealed class CprStateDecoder(CprMode mode, string source)
         uint version = BinaryPrimitives.ReadUInt32BigEndian(field[4..]);
         if (magic != CprFormat.Magic)
         {
-            string what = magic == 0x5145564d ? "a main migration channel (QEVM)" : $"magic 0x{magic:x8}";
+            string what = magic == StreamFormat.Magic ? "a main migration channel (QEVM)" : $"magic 0x{magic:x8}";
             throw Failure(CprError.BadMagic, "the header", 0, $"it starts with {what}, not with QCPR");
         }
 

@@ -1,4 +1,5 @@
 using System.Buffers;
+using MigrationOps.Engine.Storage;
 using MigrationOps.Engine.Vhost;
 using MigrationOps.Engine.Wire;
 
@@ -6,7 +7,7 @@ namespace MigrationOps.Engine.Devices;
 
 /// <summary>
 /// A vhost-user back-end as a device of a migration stream: its internal state is the body of a FULL section, in the chunks in which
-/// QEMU's vhost-user devices write it: a 32-bit length, that many bytes, and so on, ended by a length of 0. The back-end is
+/// QEMU's vhost-user devices write it, see <see cref="ChunkDecoder"/>. The back-end is
 /// connected to before anything is sent, and once only, because many end when their front-end leaves.
 /// </summary>
 public sealed class VhostBackendDevice : ISaveVmHandlers, IDisposable
@@ -41,13 +42,13 @@ public sealed class VhostBackendDevice : ISaveVmHandlers, IDisposable
                 int count;
                 while ((count = channel.Read(buffer)) > 0)
                 {
-                    stream.WriteUInt32((uint)count);
+                    WriteChunkHeader(stream, (uint)count);
                     stream.Write(buffer, 0, count);
                 }
             });
             return true;
         });
-        stream.WriteUInt32(0);
+        WriteChunkHeader(stream, 0);
     }
 
     /// <inheritdoc/>
@@ -88,19 +89,23 @@ public sealed class VhostBackendDevice : ISaveVmHandlers, IDisposable
         (_frontend, _scope) = (null, null);
     }
 
-    // However long a chunk says it is, no more than the buffer is held of it.
+    // However long a chunk says it is, no more than the buffer is held of it. Nothing behind the end mark may be read.
     private static void CopyChunks(SaveVmLoadStream stream, FdStream channel, byte[] buffer)
     {
-        uint left;
-        while ((left = stream.ReadUInt32()) > 0)
+        var decoder = new ChunkDecoder();
+        while (!decoder.HasEnded)
         {
-            while (left > 0)
-            {
-                int count = stream.Read(buffer, 0, (int)Math.Min(left, (uint)buffer.Length));
-                channel.Write(buffer, 0, count);
-                left -= (uint)count;
-            }
+            int wanted = decoder.HeaderBytesWanted > 0 ? decoder.HeaderBytesWanted : (int)Math.Min(decoder.Remaining, (uint)buffer.Length);
+            ReadOnlySpan<byte> input = buffer.AsSpan(0, stream.Read(buffer, 0, wanted));
+            channel.Write(decoder.Decode(ref input));
         }
+    }
+
+    private static void WriteChunkHeader(SaveVmSaveStream stream, uint length)
+    {
+        Span<byte> header = stackalloc byte[ChunkDecoder.HeaderSize];
+        ChunkDecoder.WriteHeader(header, length);
+        stream.Write(header);
     }
 
     private static void WithBuffer(Action<byte[]> use)

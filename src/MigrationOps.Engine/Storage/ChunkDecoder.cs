@@ -57,6 +57,9 @@ public struct ChunkDecoder
         return data;
     }
 
+    /// <summary>Reads the header of a chunk that is there whole.</summary>
+    public static uint ReadHeader(ReadOnlySpan<byte> header) => BinaryPrimitives.ReadUInt32BigEndian(header);
+
     /// <summary>Counts bytes of the current chunk that were moved without passing through here.</summary>
     /// <param name="count">At most <see cref="Remaining"/>.</param>
     public void Advance(uint count)

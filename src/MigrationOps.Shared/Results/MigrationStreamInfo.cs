@@ -198,6 +198,9 @@ public sealed record MigrationStreamChannel
 
     /// <summary>Devices whose state came over it, each as IdStr with packets and bytes.</summary>
     public required string[] Devices { get; init; }
+
+    /// <summary>What QEMU accepts and no QEMU writes, such as unknown flags.</summary>
+    public string[] Warnings { get; init; } = [];
 }
 
 /// <summary>A device that was saved at once.</summary>

@@ -22,7 +22,7 @@ public class TargetErrorTests
     [InlineData(Head + "09", "StreamUnknownElement", 8)]
     [InlineData(Head + "06 00000000", "StreamUnknownElement", 8)]
     [InlineData(Head + "7e 00000000", "StreamUnknownElement", 8)]
-    [InlineData(Head + "07 00000000", "StreamInvalidConfiguration", 8)]
+    [InlineData(Head + "07 00000000", "StreamTruncated", 13)]
     [InlineData(Head + "07 00001001", "StreamInvalidConfiguration", 8)]
     [InlineData(Head + "07 00000001 78 05 01 79 00000001", "StreamInvalidConfiguration", 14)]
     [InlineData(Head + "07 00000001 78 07 00000001 79 00", "StreamUnknownElement", 14)]

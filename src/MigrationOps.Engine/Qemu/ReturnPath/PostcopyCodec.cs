@@ -50,6 +50,13 @@ internal static class PostcopyCodec
         return output.WrittenSpan.ToArray();
     }
 
+    /// <summary>Reads the whole data of POSTCOPY_ADVISE; null where there is no RAM.</summary>
+    internal static (ulong RamPageSizes, ulong PageSize)? ReadAdvice(ReadOnlySpan<byte> data)
+    {
+        var reader = WireReader.BigEndian(data);
+        return reader.TryReadUInt64(out ulong sizes) && reader.TryReadUInt64(out ulong page) ? (sizes, page) : null;
+    }
+
     /// <summary>POSTCOPY_RAM_DISCARD for ranges of one block.</summary>
     internal static byte[] Discard(string block, IEnumerable<SaveVmPages> ranges)
     {

@@ -17,10 +17,10 @@ internal static class ConfigurationCodec
             return false;
         }
 
-        if (length is 0 or > StreamFormat.MaxMachineType)
+        if (length > StreamFormat.MaxMachineType)
         {
             throw WalkContext.Failure(StreamError.InvalidConfiguration, null, reader.Offset,
-                $"The configuration announces a machine type of {length:N0} bytes; 1 to {StreamFormat.MaxMachineType:N0} are possible");
+                $"The configuration announces a machine type of {length:N0} bytes, {StreamFormat.MaxMachineType:N0} are read at most");
         }
 
         if (!r.TryReadBytes((int)length, out var name))
@@ -28,7 +28,7 @@ internal static class ConfigurationCodec
             return false;
         }
 
-        var read = new StreamConfiguration(StreamText.Read(name, reader.Offset, "The machine type"), null, [], null, reader.Offset);
+        var read = new StreamConfiguration(length == 0 ? "" : StreamText.Read(name, reader.Offset, "The machine type"), null, [], null, reader.Offset);
         while (r.Remaining > 0)
         {
             // The type of the next section is never that of a subsection.

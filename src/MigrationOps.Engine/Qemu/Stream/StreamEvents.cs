@@ -1,3 +1,5 @@
+using System.Buffers.Binary;
+
 namespace MigrationOps.Engine.Qemu;
 
 /// <summary>What a section is to its handler.</summary>
@@ -44,7 +46,11 @@ public sealed record StreamConfiguration(
 /// <param name="Id">Which one.</param>
 /// <param name="Offset">Where its type byte lies.</param>
 /// <param name="Data">What it carries.</param>
-public sealed record StreamCommand(StreamCommandId Id, long Offset, byte[] Data) : StreamElement(Offset);
+public sealed record StreamCommand(StreamCommandId Id, long Offset, byte[] Data) : StreamElement(Offset)
+{
+    /// <summary>The number in PING and PACKAGED; 0 in commands without one.</summary>
+    public uint Value => Data.Length == sizeof(uint) ? BinaryPrimitives.ReadUInt32BigEndian(Data) : 0;
+}
 
 /// <summary>A block of guest memory as the stream lists it.</summary>
 /// <param name="Index">Its place in the list, from 0.</param>

@@ -7,6 +7,12 @@ internal static class StreamFormat
     internal const uint Version = 3;
     internal const uint ObsoleteVersion = 2;
 
+    /// <summary>The bytes of <see cref="Magic"/>, for whoever looks for a stream in a file.</summary>
+    internal static ReadOnlySpan<byte> MagicBytes => "QEVM"u8;
+
+    /// <summary>The bytes of <see cref="Magic"/> and <see cref="Version"/>.</summary>
+    internal static ReadOnlySpan<byte> HeaderBytes => "QEVM\0\0\0\x03"u8;
+
     internal const byte Eof = 0x00;
     internal const byte Start = 0x01;
     internal const byte Part = 0x02;

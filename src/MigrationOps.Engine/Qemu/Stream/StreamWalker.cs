@@ -210,8 +210,11 @@ public sealed class StreamWalker : IByteConsumer
                 _state = State.AfterEof;
                 return true;
             case StreamEnd when reader.Offset == _context.PackageEnd:
-                // QEMU ends a package so as well.
+                // QEMU takes a package that ends so.
                 return true;
+            case StreamEnd:
+                throw WalkContext.Failure(StreamError.InvalidPackage, null, element.Offset,
+                    $"{_context.PackageEnd - reader.Offset:N0} bytes of the package follow the end mark, which nothing would load,");
             default:
                 throw WalkContext.Failure(StreamError.UnknownElement, null, element.Offset,
                     $"Expected a section or a command, found a {element.GetType().Name}" + (_section is null ? "" : $" (after section {_section.Display})"));
@@ -284,7 +287,7 @@ public sealed class StreamWalker : IByteConsumer
             case StreamCommandId.Packaged when _context.PackageEnd >= 0:
                 throw WalkContext.Failure(StreamError.InvalidPackage, null, command.Offset, "A package starts inside another one");
             case StreamCommandId.Packaged:
-                _context.PackageEnd = end + WireReader.BigEndian(command.Data).ReadUInt32("PACKAGED");
+                _context.PackageEnd = end + command.Value;
                 break;
         }
 
@@ -294,9 +297,8 @@ public sealed class StreamWalker : IByteConsumer
     // The page sizes of the source's host, and the target's page size.
     private void NoteAdvice(StreamCommand command)
     {
-        var data = WireReader.BigEndian(command.Data);
-        _context.HostPageSizes = data.ReadUInt64("POSTCOPY_ADVISE");
-        ulong size = data.ReadUInt64("POSTCOPY_ADVISE");
+        var (hostSizes, size) = PostcopyCodec.ReadAdvice(command.Data)!.Value;
+        _context.HostPageSizes = hostSizes;
         if (_context.KnownPageSize is null && size is >= StreamFormat.MinPageSize and <= StreamFormat.MaxPageSize && ulong.IsPow2(size))
         {
             _context.KnownPageSize = (long)size;

@@ -1,6 +1,5 @@
 using System.Diagnostics;
 using MigrationOps.Engine.Qemu;
-using MigrationOps.Engine.Streams;
 
 namespace MigrationOps.Engine.SaveVm;
 

@@ -1,7 +1,6 @@
 using System.Text;
 using Microsoft.Extensions.Logging;
 using MigrationOps.Engine.Qemu;
-using MigrationOps.Engine.Streams;
 using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.SaveVm;

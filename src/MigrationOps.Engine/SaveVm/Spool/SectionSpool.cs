@@ -2,7 +2,6 @@ using System.Buffers;
 using System.Text.Json;
 using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Storage;
-using MigrationOps.Engine.Streams;
 using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.SaveVm;

@@ -1,7 +1,6 @@
 using System.Buffers;
 using MigrationOps.Engine.Multifd;
 using MigrationOps.Engine.Qemu;
-using MigrationOps.Engine.Streams;
 using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.SaveVm;

@@ -1,6 +1,5 @@
 using System.Diagnostics;
 using MigrationOps.Engine.Qemu;
-using MigrationOps.Engine.Streams;
 using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.SaveVm;

@@ -1,6 +1,4 @@
-using System.Buffers.Binary;
 using MigrationOps.Engine.Qemu;
-using MigrationOps.Engine.Streams;
 
 namespace MigrationOps.Engine.SaveVm;
 
@@ -39,7 +37,7 @@ internal sealed class PostcopyCommands(
                 break;
             case StreamCommandId.Packaged:
                 Expect(command, offset, PostcopyState.Advised, PostcopyState.Discarding, PostcopyState.Listening);
-                package.Load(loader, BinaryPrimitives.ReadUInt32BigEndian(command.Data), offset);
+                package.Load(loader, command.Value, offset);
                 break;
             case StreamCommandId.PostcopyListen:
                 Expect(command, offset, PostcopyState.Advised, PostcopyState.Discarding);
@@ -91,16 +89,11 @@ internal sealed class PostcopyCommands(
 
     private void Advise(byte[] data, long offset)
     {
-        if (data.Length is not (0 or 16))
-        {
-            throw StreamException.At(StreamError.InvalidCommand, offset, $"Command {StreamCommandId.PostcopyAdvise} has {data.Length} bytes of data, expected 0 or 16");
-        }
-
-        long? sizes = data.Length == 0 ? null : BinaryPrimitives.ReadInt64BigEndian(data);
-        string? wrong = options.RamPageSizes is { } ours && ours != sizes
-                ? sizes is null ? "The source announces postcopy without memory" : $"The source's memory has pages of 0x{sizes:x} bytes, and 0x{ours:x} are expected"
-            : sizes is not null && options.PageBits is { } bits && BinaryPrimitives.ReadInt64BigEndian(data.AsSpan(8)) is var page && page != 1L << bits
-                ? $"The source's machine has pages of {page:N0} bytes, and {1L << bits:N0} are expected"
+        var advice = PostcopyCodec.ReadAdvice(data);
+        string? wrong = options.RamPageSizes is { } ours && (ulong)ours != advice?.RamPageSizes
+                ? advice is { } theirs ? $"The source's memory has pages of 0x{theirs.RamPageSizes:x} bytes, and 0x{ours:x} are expected" : "The source announces postcopy without memory"
+            : advice is { } given && options.PageBits is { } bits && given.PageSize != 1UL << bits
+                ? $"The source's machine has pages of {given.PageSize:N0} bytes, and {1L << bits:N0} are expected"
             : null;
         if (wrong is not null)
         {

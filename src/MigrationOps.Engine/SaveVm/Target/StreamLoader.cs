@@ -1,6 +1,4 @@
-using System.Buffers.Binary;
 using MigrationOps.Engine.Qemu;
-using MigrationOps.Engine.Streams;
 
 namespace MigrationOps.Engine.SaveVm;
 
@@ -103,7 +101,7 @@ internal sealed class StreamLoader(MigrationRun run, IncomingStream input, Targe
                 parts.ReturnPath.Open(input, offset);
                 break;
             case StreamCommandId.Ping:
-                uint value = BinaryPrimitives.ReadUInt32BigEndian(command.Data);
+                uint value = command.Value;
                 if (input.IsPackage && value == PostcopyCodec.PackageLoadedOrResume)
                 {
                     parts.Package.CheckConnection();

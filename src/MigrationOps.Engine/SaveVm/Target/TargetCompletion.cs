@@ -1,5 +1,4 @@
 using MigrationOps.Engine.Qemu;
-using MigrationOps.Engine.Streams;
 
 namespace MigrationOps.Engine.SaveVm;
 

@@ -1,6 +1,5 @@
 using Microsoft.Extensions.Logging;
 using MigrationOps.Engine.Qemu;
-using MigrationOps.Engine.Streams;
 
 namespace MigrationOps.Engine.SaveVm;
 

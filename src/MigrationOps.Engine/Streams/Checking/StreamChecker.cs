@@ -182,7 +182,7 @@ internal sealed class StreamChecker(StreamContents contents, Action<StreamVisito
                 channel.Failure is { } failure ? $"{name}: {failure.Message}"
                     : twice ? $"{name}: channel {channel.Id} is there twice"
                     : foreign ? $"{name}: it belongs to another VM ({channel.Uuid})"
-                    : $"{name}: channel {channel.Id}, {channel.Packets:N0} packets", SaveAgain);
+                    : $"{name}: channel {channel.Id}, {channel.Packets:N0} packets{string.Concat(channel.Warnings.Select(w => $"; {w}"))}", SaveAgain);
         }
 
         if (contents.Channels.Count > 0)

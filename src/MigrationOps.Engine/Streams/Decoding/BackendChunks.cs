@@ -1,4 +1,3 @@
-using System.Buffers.Binary;
 using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Storage;
 
@@ -22,7 +21,7 @@ internal static class BackendChunks
         while (end - position >= head.Length)
         {
             bytes.Read(position, head);
-            uint length = BinaryPrimitives.ReadUInt32BigEndian(head);
+            uint length = ChunkDecoder.ReadHeader(head);
             position += head.Length;
             if (length == 0)
             {

@@ -1,4 +1,3 @@
-using System.Buffers.Binary;
 using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Storage;
 using MigrationOps.Engine.Wire;
@@ -28,7 +27,6 @@ public sealed record StreamExportOptions
 public static class StreamExporter
 {
     private const int PieceLength = 64 * 1024;
-    private const int MarkerLength = 8;
 
     // The parts that every VFIO state file has: idstr, NUL and instance; the configuration with its markers.
     private const string SectionPart = "vfio-section";
@@ -172,11 +170,7 @@ public static class StreamExporter
         contents.Budget.Take(full.BodyLength, $"the configuration of {full.Header.Display}");
         var body = new byte[full.BodyLength];
         contents.Bytes!.Read(full.Header.BodyOffset, body);
-        return body.Length >= 2 * MarkerLength && BinaryPrimitives.ReadUInt64BigEndian(body) == (ulong)VfioMarker.ConfigState
-            && BinaryPrimitives.ReadUInt64BigEndian(body.AsSpan(body.Length - MarkerLength)) == (ulong)VfioMarker.EndOfState
-            ? body
-            : throw WalkContext.Failure(StreamError.UnknownElement, full.Header, full.Header.BodyOffset,
-                "The VFIO device's configuration does not lie between its markers");
+        return body[..ConfigState.Read(body, new PacketPlace(full.Header.Display, "main stream", full.Header.BodyOffset)).Length];
     }
 
     // Names such as 0000:00:02.0/vhost-user-fs are paths to QEMU, not to us.

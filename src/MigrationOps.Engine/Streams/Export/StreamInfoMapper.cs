@@ -104,6 +104,7 @@ internal static class StreamInfoMapper
         SyncPackets = channel.Syncs,
         Pages = channel.Pages,
         Compression = channel.Compression,
+        Warnings = [.. channel.Warnings],
         Devices = [.. channel.Devices.Select(d => $"{d.Key.IdStr} ({d.Value.Packets} packets, {d.Value.Bytes} bytes)")],
     };
 

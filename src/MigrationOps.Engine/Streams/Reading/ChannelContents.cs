@@ -86,7 +86,7 @@ internal sealed class ChannelContents(string path, StreamContents stream) : ICha
         state.Bytes += packet.PayloadSize;
     }
 
-    public void OnWarning(string warning) => Warnings.Add($"{System.IO.Path.GetFileName(Path)}: {warning}");
+    public void OnWarning(string warning) => Warnings.Add(warning);
 
     public void OnPayload(ReadOnlySpan<byte> data)
     {

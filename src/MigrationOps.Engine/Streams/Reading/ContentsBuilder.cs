@@ -10,9 +10,6 @@ internal sealed class ContentsBuilder(StreamContents contents, SpooledBytes? spo
     private const int BytesPerBlock = 1000;
     private const int BytesPerVfioBlock = 48;
 
-    // The marker and the length before the data.
-    private const int VfioHeadLength = 16;
-
     private byte[] _json = [];
     private int _jsonLength;
 
@@ -43,7 +40,7 @@ internal sealed class ContentsBuilder(StreamContents contents, SpooledBytes? spo
         if (marker == VfioMarker.DataState)
         {
             contents.Budget.Take(BytesPerVfioBlock, "the list of VFIO data");
-            contents.VfioData.Add(new VfioBlock(section.Id, offset + VfioHeadLength, dataLength));
+            contents.VfioData.Add(new VfioBlock(section.Id, offset + VfioMarkerCodec.DataHeadSize, dataLength));
         }
     }
 

@@ -130,7 +130,7 @@ internal sealed class FileWalk(StreamSource source, FileInput file, StreamReadOp
         int other = start.AsSpan(0, got).IndexOfAnyExcept((byte)0);
         contents.TrailingKind = data is null ? "a hole without data"
             : other < 0 ? got == contents.TrailingBytes ? "all zero" : $"zero in the first {got:N0}, the others were not read"
-            : start.AsSpan(other, got - other).StartsWith("QEVM"u8) ? $"an older or another stream starts at byte {end + other:N0}"
+            : start.AsSpan(other, got - other).StartsWith(StreamFormat.MagicBytes) ? $"an older or another stream starts at byte {end + other:N0}"
             : "they were not read";
     }
 

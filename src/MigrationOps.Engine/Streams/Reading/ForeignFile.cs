@@ -21,7 +21,7 @@ internal static class ForeignFile
         var (what, action) = Identify(start, length, file);
         string text = start.Length < sizeof(uint) ? "" : $" It starts with 0x{BinaryPrimitives.ReadUInt32BigEndian(start):x8}, not with 'QEVM' (0x{StreamFormat.Magic:x8}).";
         string container = compression is null ? "This" : $"The content, which is compressed with {compression},";
-        bool cut = length < sizeof(uint) && "QEVM"u8.StartsWith(start);
+        bool cut = length < sizeof(uint) && StreamFormat.MagicBytes.StartsWith(start);
         return new StreamException(cut ? StreamError.Truncated : StreamError.NotAStream,
             cut ? $"The stream ends at byte {length}, inside the header{(length == 0 ? "; it is empty" : "")}." : $"{container} is {what}, no migration stream.{text}", action: action)
         { ByteOffset = cut ? length : 0 };
@@ -67,7 +67,7 @@ internal static class ForeignFile
         var piece = new byte[Math.Min(ZerosLooked, length)];
         int got = file.Read(0, piece);
         int other = piece.AsSpan(0, got).IndexOfAnyExcept((byte)0);
-        int stream = piece.AsSpan(0, got).IndexOf("QEVM\0\0\0\x03"u8);
+        int stream = piece.AsSpan(0, got).IndexOf(StreamFormat.HeaderBytes);
         return stream >= 0 ? ($"{stream:N0} zero bytes with a migration stream behind them", $"Give -Offset {file.Start + stream}.")
             : other >= 0 ? ("zeros in its first bytes and other data behind them", Action)
             : got == length ? ($"{length:N0} zero bytes only", Action)

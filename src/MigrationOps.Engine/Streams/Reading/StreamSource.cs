@@ -283,7 +283,7 @@ internal sealed class StreamSource : IDisposable
         }
     }
 
-    private static bool IsStream(ReadOnlySpan<byte> start) => start.StartsWith("QEVM"u8);
+    private static bool IsStream(ReadOnlySpan<byte> start) => start.StartsWith(StreamFormat.MagicBytes);
 
     private static int ReadAtLeast(Stream input, byte[] buffer, int have, int wanted)
     {
