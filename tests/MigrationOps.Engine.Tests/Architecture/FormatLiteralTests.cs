@@ -1,4 +1,5 @@
 using System.Text.RegularExpressions;
+using MigrationOps.Engine.Tests.Support;
 
 namespace MigrationOps.Engine.Tests.Architecture;
 
@@ -34,7 +35,8 @@ public partial class FormatLiteralTests
     {
         { "the magic of a stream", @"0x5145564d|""[^""\n]*QEVM[^""\n]*""u8" },
         { "the magic of a channel", @"0x11223344" },
-        { "the section footer", @"(?<!<= )0x7e\b" },
+        // Not where it ends the range of printable characters.
+        { "the section footer", @"^(?!.*(InRange|<= 0x7e)).*0x7e\b" },
         { "a VFIO marker", @"0xffffffffef10" },
         { "the length of a RAM packet", @"\b1344\b|\b320\b" },
         { "the bytes of pages in a packet", @"\b512 \* 1024 /|\b524288\b" },
@@ -68,9 +70,9 @@ public partial class FormatLiteralTests
     }
 
     private static IEnumerable<(string File, string Text)> Sources()
-        => SourceTree.CodeFiles(SourceTree.Engine)
-            .Concat(SourceTree.CodeFiles(Path.Combine(SourceTree.Root, "src", "MigrationOps.PowerShell")))
-            .Select(path => (File: Path.GetRelativePath(SourceTree.Engine, path), Text: StripComments(File.ReadAllText(path))))
+        => Repository.CodeFiles(Repository.Engine)
+            .Concat(Repository.CodeFiles(Path.Combine(Repository.Root, "src", "MigrationOps.PowerShell")))
+            .Select(path => (File: Path.GetRelativePath(Repository.Engine, path), Text: StripComments(File.ReadAllText(path))))
             .Where(source => !source.File.StartsWith("Qemu/", StringComparison.Ordinal));
 
     private static string StripComments(string code) => Comment().Replace(code, "");

@@ -6,6 +6,7 @@ using MigrationOps.Engine.SaveVm;
 using MigrationOps.Engine.Streams;
 using MigrationOps.Engine.Tests.SaveVm;
 using MigrationOps.Engine.Tests.Streams;
+using MigrationOps.Engine.Tests.Support;
 using MigrationOps.Engine.Tests.Vfio;
 using MigrationOps.Engine.Wire;
 
@@ -87,7 +88,7 @@ public sealed class DecisionTests
     [MemberData(nameof(StreamsWithoutPackage))]
     public void The_target_driver_decides_as_the_reader(string what, string? error, string words)
     {
-        using var folder = new TempDirectory();
+        using var folder = new TestFolder();
         var options = new SaveVmTargetOptions { SpoolPath = Path.Combine(folder.Path, "kept"), Capabilities = ["x-zzz"] };
         AssertDecision(what, error, words, Record.Exception(() => BrokenConnectionTests.Load(new SaveVmRegistry(), Alter(what), options)));
     }
@@ -113,7 +114,7 @@ public sealed class DecisionTests
             connections[1].AsSpan(at + 8, 4)[3] |= (byte)flags;
         }
 
-        using var folder = new TempDirectory();
+        using var folder = new TestFolder();
         for (int i = 0; i < 3; i++)
         {
             File.WriteAllBytes(Path.Combine(folder.Path, $"conn{i}"), connections[i]);
