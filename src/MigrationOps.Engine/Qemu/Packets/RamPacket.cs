@@ -117,8 +117,14 @@ internal readonly ref struct RamPacket
             throw Invalid($"several compressions are named (0x{(uint)header.Compression:x})");
         }
 
-        // A packet without normal pages has no data, be it compressed or a SYNC: QEMU reads none.
-        long expected = normal == 0 ? 0 : compression == "none" ? (long)normal * pageSize : size;
+        // A packet without normal pages has no data, be it compressed or a SYNC: QEMU reads none, and before 8.0 leaves the size of
+        // an earlier packet in it.
+        if (normal == 0)
+        {
+            size = 0;
+        }
+
+        long expected = compression == "none" ? (long)normal * pageSize : size;
         if (size != expected)
         {
             throw Invalid($"{normal} pages have {expected:N0} bytes of data, but the packet announces {size:N0}");

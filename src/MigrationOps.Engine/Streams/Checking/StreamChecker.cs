@@ -161,7 +161,8 @@ internal sealed class StreamChecker(StreamContents contents, Action<StreamVisito
                 : $"missing: {string.Join("; ", missing)}",
             contents.MultifdFlushes > 0 && contents.Channels.Count == 0
                 ? "The pages travelled over multifd channels: give the folder that has them as well."
-                : "QEMU does not count the pages: it may load the stream, and the missing ones are zero in the new VM. Look for another copy, or save the VM again.");
+                : "If the VM migrated with multifd, these pages came over its channels: give the folder that has them. "
+                    + "QEMU does not count the pages: it may load the stream, and the missing ones are zero in the new VM.");
         long filled = contents.Ram.Sum(r => r.Filled);
         if (filled > 0)
         {
