@@ -1,3 +1,4 @@
+using System.Buffers;
 using MigrationOps.Engine.Qemu;
 
 namespace MigrationOps.Engine.Multifd;
@@ -13,7 +14,7 @@ internal sealed class MainChannel : StreamVisitor
     private readonly StreamWalker _walker;
     private readonly ReceiveOptions _options;
     private readonly Dictionary<uint, IDeviceSections> _sections = [];
-    private readonly MemoryStream _config = new();
+    private readonly ArrayBufferWriter<byte> _config = new();
     private string? _machine;
     private bool _hasSections;
     private bool _setupHasEnded;
@@ -90,16 +91,16 @@ internal sealed class MainChannel : StreamVisitor
     {
         if (!_sections.TryGetValue(section.Id, out var device))
         {
-            _config.SetLength(0);
+            _config.ResetWrittenCount();
         }
         else if (marker == VfioMarker.InitDataSent)
         {
             device.InitialDataSent();
         }
-        else if (marker == VfioMarker.EndOfState && _config.Length > 0)
+        else if (marker == VfioMarker.EndOfState && _config.WrittenCount > 0)
         {
-            device.Config(_config.GetBuffer().AsSpan(0, (int)_config.Length));
-            _config.SetLength(0);
+            device.Config(_config.WrittenSpan);
+            _config.ResetWrittenCount();
         }
     }
 

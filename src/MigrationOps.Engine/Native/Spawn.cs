@@ -94,7 +94,8 @@ internal static partial class Spawn
                 Check(AddClose(actions, fd), program);
             }
 
-            FillSet(signals);
+            // It fails for a null pointer only.
+            _ = FillSet(signals);
             Check(SetDefaults(attributes, signals), program);
             new Span<byte>(signals, SignalSetSize).Clear();
             Check(SetMask(attributes, signals), program);

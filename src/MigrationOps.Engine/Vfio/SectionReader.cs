@@ -1,3 +1,4 @@
+using System.Buffers;
 using MigrationOps.Engine.Multifd;
 using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Wire;
@@ -60,7 +61,7 @@ internal sealed class SectionReader
 
     private sealed class Forwarding(IDeviceSections target) : StreamVisitor
     {
-        private readonly MemoryStream _config = new();
+        private readonly ArrayBufferWriter<byte> _config = new();
 
         public override void OnVfioData(StreamSection section, ReadOnlySpan<byte> data) => target.Data(section.Kind, data);
 
@@ -72,10 +73,10 @@ internal sealed class SectionReader
             {
                 target.InitialDataSent();
             }
-            else if (marker == VfioMarker.EndOfState && _config.Length > 0)
+            else if (marker == VfioMarker.EndOfState && _config.WrittenCount > 0)
             {
-                target.Config(_config.GetBuffer().AsSpan(0, (int)_config.Length));
-                _config.SetLength(0);
+                target.Config(_config.WrittenSpan);
+                _config.ResetWrittenCount();
             }
         }
     }

@@ -23,7 +23,7 @@ public class HostProbeTests
         Assert.InRange(host.AvailableBytes, 1, host.MemoryBytes);
         Assert.NotEmpty(host.Nodes);
         Assert.Empty(host.Problems);
-        Assert.Empty(Directory.GetDirectories(Path.GetTempPath(), "migrationops-qemu-*").Where(folder => File.Exists(Path.Combine(folder, "qmp")) && MonitorHolder.Find(Path.Combine(folder, "qmp")) is { } holder && holder.Pid == Environment.ProcessId));
+        Assert.DoesNotContain(Directory.GetDirectories(Path.GetTempPath(), "migrationops-qemu-*"), folder => File.Exists(Path.Combine(folder, "qmp")) && MonitorHolder.Find(Path.Combine(folder, "qmp")) is { } holder && holder.Pid == Environment.ProcessId);
     }
 
     [Fact]

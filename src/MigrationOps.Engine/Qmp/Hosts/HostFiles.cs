@@ -7,6 +7,8 @@ namespace MigrationOps.Engine.Qmp;
 /// <summary>What /proc and /sys say of this host.</summary>
 internal static class HostFiles
 {
+    private static readonly string[] KvmModules = ["kvm_intel", "kvm_amd", "kvm", "kvm_hv"];
+
     private const string Nodes = "/sys/devices/system/node";
 
     /// <summary>A value of /proc/meminfo in bytes; 0 if it is not there.</summary>
@@ -32,7 +34,7 @@ internal static class HostFiles
         return "unknown";
     }
 
-    internal static bool NestedKvm() => new[] { "kvm_intel", "kvm_amd", "kvm", "kvm_hv" }
+    internal static bool NestedKvm() => KvmModules
         .Any(module => Text($"/sys/module/{module}/parameters/nested") is "Y" or "1");
 
     /// <summary>The soft limit of a line of /proc/self/limits; null without a limit.</summary>

@@ -189,6 +189,6 @@ internal sealed class EntryContext(SaveVmEntry entry, bool isSource, Action<Entr
     internal void Renew(CancellationToken token) => cancellationToken = token;
 
     /// <summary>The same on the target, where each run has its own threads and its own return path too.</summary>
-    internal void Renew(CancellationToken token, LoadThreads threads, Action<EntryContext> approving)
+    internal void Renew(LoadThreads threads, Action<EntryContext> approving, CancellationToken token)
         => (cancellationToken, LoadThreads, approve) = (token, threads, approving);
 }

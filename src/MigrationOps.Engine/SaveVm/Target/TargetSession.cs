@@ -56,7 +56,7 @@ internal sealed class TargetSession : IMigrationSession
 
         foreach (var context in Contexts)
         {
-            context.Renew(handlers.CancellationToken, loading, returnPath.Approve);
+            context.Renew(loading, returnPath.Approve, handlers.CancellationToken);
         }
 
         return new TargetThreads(loading, incoming, package, returnPath);

@@ -86,7 +86,12 @@ internal sealed class GuestMemory : StreamVisitor
             default:
                 using (var zlib = new ZLibStream(new MemoryStream(data.ToArray()), CompressionMode.Decompress))
                 {
-                    zlib.ReadAtLeast(page, page.Length, throwOnEndOfStream: false);
+                    if (zlib.ReadAtLeast(page, page.Length, throwOnEndOfStream: false) < page.Length)
+                    {
+                        throw new StreamException(StreamError.InvalidRam,
+                            $"The compressed page {block.Name} 0x{pageOffset:x} is shorter than a page.")
+                        { Section = "ram" };
+                    }
                 }
 
                 break;

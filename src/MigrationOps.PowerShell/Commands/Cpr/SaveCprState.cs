@@ -75,12 +75,14 @@ public sealed class SaveCprState : TransferCmdlet
             {
                 using var scope = NewScope(host);
                 host.WriteObject(CprTransfers.Send(session, path, Uri, entries, new CprSendOptions { Layout = Layout, AllowLoss = Force, WaitForTakeover = !NoWait }, scope, host.Logger));
-            },
+            }
+            ,
             PathSet => host =>
             {
                 using var scope = NewScope(host);
                 host.WriteObject(CprTransfers.Describe(session, path, entries, scope));
-            },
+            }
+            ,
             _ => host => host.WriteObject(CprTransfers.Expose(session, entries, Force)),
         };
         string what = ParameterSetName == PathSet ? "Describe" : "Hand over";
