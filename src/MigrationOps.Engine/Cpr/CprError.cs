@@ -108,16 +108,16 @@ public sealed class CprException : MigrationOpsException
         CprError.Truncated => "Look at the log of the sender, and let it send again; its guest runs on.",
         CprError.DescriptorsLost or CprError.DescriptorLimit =>
             "Raise the limit of open files of this process (ulimit -n) and hand over again.",
-        CprError.DuplicateEntry => "Remove one of the two: Unregister-CprFd, or Close-CprState for a whole set.",
-        CprError.PeerNotAllowed => "Check who connected. If it is the right one, name its user id with -AllowUid.",
+        CprError.DuplicateEntry => "Remove one of the two, or close the whole set.",
+        CprError.PeerNotAllowed => "Check who connected. If it is the right one, allow its user id.",
         CprError.NotTakenOver =>
-            "Look at the log of the new process. The old one still has its guest: migrate_cancel there, then Close-CprState.",
+            "Look at the log of the new process. The old one still has its guest: migrate_cancel there, then close the hand-over.",
         CprError.DescriptorClosed => "Register it again; nothing was sent.",
-        CprError.EntryNotFound => "Look at Get-CprFd for the names and ids that are registered.",
+        CprError.EntryNotFound => "Look at the registry for the names and ids that are registered.",
         CprError.EntriesLost =>
             "The receiver would make fresh memory in place of what is missing and the guest's content would be lost. "
-            + "Add the entries again, or say -Force if they are not needed.",
-        CprError.InvalidDescription => "Give a file that Save-CprState -Path wrote.",
+            + "Add the entries again, or allow the loss if they are not needed.",
+        CprError.InvalidDescription => "Give a file with the description of a set.",
         CprError.NothingToDo => "Register a descriptor or receive a set first.",
         CprError.NameTooLong or CprError.InvalidName => "Name entries with 1 to 4,096 bytes without a NUL.",
         _ => "The sender does not speak QEMU's format. Look at its version and its log.",

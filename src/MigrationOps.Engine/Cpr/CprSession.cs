@@ -191,7 +191,7 @@ public sealed class CprSession : IDisposable
             throw new CprException(CprError.EntriesLost,
                 $"QEMU 10.0's layout has no place for the {_devices.Count:N0} VFIO devices of the received state: "
                 + string.Join(", ", _devices.Take(5).Select(device => $"'{device.Name}'")) + ".",
-                action: "Hand over to QEMU 10.1 or later, or say -Force to leave the devices behind.");
+                action: "Hand over to QEMU 10.1 or later, or allow the loss, which leaves the devices behind.");
         }
 
         return section ? _devices ?? [] : null;
@@ -202,7 +202,7 @@ public sealed class CprSession : IDisposable
         if (there)
         {
             throw new CprException(CprError.NothingToDo, $"{what} is connected already; one hand-over at a time.",
-                action: "End the other hand-over with Close-CprState.");
+                action: "End the other hand-over first.");
         }
     }
 }

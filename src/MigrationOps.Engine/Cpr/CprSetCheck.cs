@@ -15,7 +15,7 @@ public static class CprSetCheck
 {
     private const int Shown = 5;
     private const string Action =
-        "Do not hand this set over: cancel at the old process (migrate_cancel), then Close-CprState. Its guest runs on.";
+        "Do not hand this set over: cancel at the old process (migrate_cancel), then close the hand-over. Its guest runs on.";
 
 
     /// <summary>Looks at the set by itself.</summary>

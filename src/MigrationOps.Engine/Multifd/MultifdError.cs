@@ -83,15 +83,15 @@ public sealed class MultifdException : MigrationOpsException
             "Check that the source has multifd on and migrates to this address, and look at its log.",
         MultifdError.MissingSync =>
             "Look at the source: it ended or was cancelled before the migration was complete. Migrate again.",
-        MultifdError.NoProgress => "Look at the other side: it is connected and sends nothing. A longer -Timeout helps only a slow peer.",
+        MultifdError.NoProgress => "Look at the other side: it is connected and sends nothing. A longer timeout helps only a slow peer.",
         MultifdError.SourceFailed =>
             "Look at the source (query-migrate, query-status): its guest may run on there, so start nothing of what came here. If the guest is stopped there, let it go on with cont. Then migrate again.",
         MultifdError.TargetFailed => "Look at the target's log, and compare its machine and devices with the archive's source.",
         MultifdError.TargetDroppedChannel => "Set multifd-channels of the target to the number of channels that the archive has.",
         MultifdError.TargetTakesWholeMigrations =>
-            "Send state files to a Receive-VfioMultifdState. A QEMU loads a whole migration: keep one with Receive-VfioMultifdState -Archive, and replay it with Send-VfioMultifdState -Archive.",
+            "Send state files to a receiver of this module. A QEMU loads a whole migration: keep one in an archive, and replay that.",
         MultifdError.ArchiveInvalid => "Receive the migration again. What the archive has must not be loaded.",
         MultifdError.ArchiveExists => "Give a folder that is empty or not there yet.",
-        _ => "The source broke the multifd protocol. Do not trust this migration: repeat it, and report it with an -Archive of it.",
+        _ => "The source broke the multifd protocol. Do not trust this migration: repeat it, and report it with an archive of it.",
     };
 }

@@ -113,7 +113,7 @@ public sealed class QmpException : MigrationOpsException
     private static string ActionOf(QmpError reason) => reason switch
     {
         QmpError.MonitorBusy =>
-            "Disconnect the other client, use -Lease if it connects only for moments, or give QEMU a second monitor (-qmp).",
+            "Disconnect the other client, use a lease if it connects only for moments, or give QEMU a second monitor (-qmp).",
         QmpError.NoGreeting =>
             "Check that a QEMU listens there (-qmp unix:PATH,server=on,wait=off) and that no other client is connected.",
         QmpError.NotAMonitor =>
@@ -127,19 +127,19 @@ public sealed class QmpException : MigrationOpsException
         QmpError.NoReply =>
             "Check that the QEMU process is not stopped or stuck (its state in /proc/PID/status). What the command did is unknown: query before you repeat it.",
         QmpError.QemuBusy =>
-            "Wait and query again; QEMU is alive. The command is queued and will still be carried out. Give a longer -Timeout for slow switchovers.",
+            "Wait and query again; QEMU is alive. The command is queued and will still be carried out. Give a longer timeout for slow switchovers.",
         QmpError.ConnectionLost =>
             "Connect again and query the state (query-status, query-migrate) before you repeat a command that changes something.",
         QmpError.QemuExited => "Look at the log of QEMU or its manager. The guest no longer runs in this process.",
         QmpError.UnattributedError => "Connect again and send the commands one by one.",
-        QmpError.ReadOnly => "Connect without -ReadOnly if the command is meant to change something.",
-        QmpError.LeaseOnly => "Connect without -Lease, if no manager needs this monitor.",
+        QmpError.ReadOnly => "Connect not for reading only if the command is meant to change something.",
+        QmpError.LeaseOnly => "Connect without a lease, if no manager needs this monitor.",
         QmpError.ManagedMonitor =>
-            "Leave this socket to its manager. For libvirt start 'virt-qemu-qmp-proxy -c URI DOMAIN SOCKET' and connect to SOCKET with -ReadOnly.",
-        QmpError.Disconnected => "Connect again with Connect-QemuMonitor.",
-        QmpError.DifferentQemu => "Connect anew with Connect-QemuMonitor if you mean the new process.",
-        QmpError.EventTimeout => "Give a longer -Timeout. MIGRATION events need the capability 'events', set before the migration starts.",
-        QmpError.VMNotFound => "Look at Find-QemuVM for the names of the VMs on this host.",
+            "Leave this socket to its manager. For libvirt start 'virt-qemu-qmp-proxy -c URI DOMAIN SOCKET' and connect to SOCKET for reading only.",
+        QmpError.Disconnected => "Connect the monitor again.",
+        QmpError.DifferentQemu => "Connect the monitor anew if you mean the new process.",
+        QmpError.EventTimeout => "Give a longer timeout. MIGRATION events need the capability 'events', set before the migration starts.",
+        QmpError.VMNotFound => "List the VMs of this host for their names.",
         QmpError.NoMonitor => "Start QEMU with -qmp unix:PATH,server=on,wait=off, or use the VM's manager.",
         QmpError.InvalidArgument => "Give a hashtable of texts, numbers, booleans, arrays and hashtables.",
         QmpError.NotSupported => "Use a QEMU that has it; 'query-qmp-schema' tells what this one has.",

@@ -94,7 +94,7 @@ public static class StreamRehearsal
             {
                 throw new RehearsalException(RehearsalError.NotSupported,
                     $"'{path}' has its memory beside the stream ({(contents.Channels.Count > 0 ? "multifd channels" : "mapped-ram")}).",
-                    action: "Rehearse it without memory (-SkipMemory).");
+                    action: "Rehearse it without memory.");
             }
 
             if (options.SkipMemory)

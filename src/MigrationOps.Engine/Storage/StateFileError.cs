@@ -72,7 +72,7 @@ public sealed class StateFileException : MigrationOpsException
     {
         StateFileError.NotFound => "Check the path.",
         StateFileError.NotAFile => "Give the path of a regular file; a pipe or socket that is open is read as fd:N.",
-        StateFileError.NotAStateFile => "Give a file that Start-VhostStateSave or another cmdlet of this module wrote; use -Raw for bare bytes.",
+        StateFileError.NotAStateFile => "Give a file that this module wrote, or say that it holds bare bytes.",
         StateFileError.UnsupportedVersion => "Use the version of MigrationOps that wrote it, or a later one.",
         StateFileError.WrongKind => "Give the state of the same kind of device.",
         StateFileError.Truncated or StateFileError.Damaged or StateFileError.Malformed =>
@@ -82,6 +82,6 @@ public sealed class StateFileException : MigrationOpsException
         StateFileError.ManifestInvalid => "Take the manifest from the source again.",
         StateFileError.ManifestForeign => "Put the manifest that was written with this state file beside it.",
         StateFileError.DigestMismatch => "Find out which of the two is the state that you mean; load neither before that.",
-        _ => "Leave -Raw out on both sides, so that the end of the state can be told from a broken connection.",
+        _ => "Use no raw bytes on either side, so that the end of the state can be told from a broken connection.",
     };
 }

@@ -87,8 +87,8 @@ public sealed class VfioException : MigrationOpsException
     private static string ActionOf(VfioError reason) => reason switch
     {
         VfioError.DeviceNotInMigration =>
-            "The source was not told that its state was taken: let its guest go on there if it is stopped (cont). Give the name of a section that the migration has, or keep all of it with -Archive.",
-        VfioError.NoDestination => "Give -Destination, -Archive or -VfioDevice.",
+            "The source was not told that its state was taken: let its guest go on there if it is stopped (cont). Give the name of a section that the migration has, or keep all of it in an archive.",
+        VfioError.NoDestination => "Give a folder, an archive or a device to load.",
         VfioError.TooManyDevices => "Raise the limit if the source really has so many devices.",
         VfioError.TooManyOutOfOrder => "Raise the memory budget.",
         VfioError.SpillFailed => "Free space in the destination's directory, or raise the memory budget.",
@@ -100,6 +100,6 @@ public sealed class VfioException : MigrationOpsException
         VfioError.DeviceInError => "Reset the device. Its state is lost; restore it from the last good one.",
         VfioError.DataTransferFailed => "Look at the kernel log. The device's state was not moved completely.",
         VfioError.UnknownDevice => "Do not trust this migration: the source sends state of a device that it did not announce.",
-        _ => "The source broke the protocol of VFIO device state. Do not trust this migration: repeat it, and report it with an -Archive of it.",
+        _ => "The source broke the protocol of VFIO device state. Do not trust this migration: repeat it, and report it with an archive of it.",
     };
 }

@@ -89,7 +89,7 @@ public static partial class VfioStateReceiver
         {
             throw new VfioException(VfioError.NoDestination,
                 $"The state of '{options.IdStr}' is asked for, and no device is given that takes it.",
-                action: "Give -VfioDevice together with -IdStr, or leave -IdStr out.");
+                action: "Give a device together with the name of its section, or leave the name out.");
         }
 
         if (options.Destination is { } folder && !Directory.Exists(folder))
@@ -114,7 +114,7 @@ public static partial class VfioStateReceiver
         if (names.Count == 0 && (options.Device is not null || options.Archive is null))
         {
             throw new VfioException(VfioError.DeviceNotInMigration,
-                $"Expected the state of a VFIO device in the migration; {has}, and no -Archive is to keep the rest.");
+                $"Expected the state of a VFIO device in the migration; {has}, and no archive is to keep the rest.");
         }
     }
 
@@ -140,7 +140,7 @@ public static partial class VfioStateReceiver
                 {
                     throw new VfioException(VfioError.TooManyDevices,
                         $"The migration has '{_loaded}' and '{idStr}', and there is one device to load.",
-                        action: "Name the section that is to be loaded with -IdStr.");
+                        action: "Name the section that is to be loaded.");
                 }
 
                 _loaded = idStr;

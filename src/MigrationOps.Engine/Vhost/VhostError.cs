@@ -93,7 +93,7 @@ public sealed class VhostException : MigrationOpsException
     private static string ActionOf(VhostError reason) => reason switch
     {
         VhostError.Timeout or VhostError.TransferStalled =>
-            "Look at the back-end: it is connected but does not go on. If it is only slow, give a longer -Timeout. Start it anew before the next try.",
+            "Look at the back-end: it is connected but does not go on. If it is only slow, give a longer timeout. Start it anew before the next try.",
         VhostError.Disconnected or VhostError.TransferFailed =>
             "Look at the back-end's log for why it ended the connection, and start it anew before the next try.",
         VhostError.NoProtocolFeatures => "Use a back-end that offers VHOST_USER_F_PROTOCOL_FEATURES (feature bit 30).",
@@ -108,6 +108,6 @@ public sealed class VhostException : MigrationOpsException
         VhostError.UnknownDirection => "Use Save or Load.",
         VhostError.UnknownPhase => "Use Stopped: it is the only phase that the protocol has so far.",
         VhostError.OutOfOrder => "Negotiate first, transfer once, then check.",
-        _ => "Report it to the authors of the back-end together with the transcript (-Verbose): it breaks the vhost-user protocol.",
+        _ => "Report it to the authors of the back-end together with the transcript: it breaks the vhost-user protocol.",
     };
 }

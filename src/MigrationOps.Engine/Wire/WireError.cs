@@ -93,7 +93,7 @@ public sealed class WireException : MigrationOpsException
             "Check that the peer runs and listens there. Many back-ends serve one connection and then stop listening.",
         WireError.ListenFailed =>
             "Check that the address is local and free. Remove a socket file that an ended process left behind.",
-        WireError.Timeout => "Look at the peer: it is alive but does not answer. A longer -Timeout helps only a slow peer.",
+        WireError.Timeout => "Look at the peer: it is alive but does not answer. A longer timeout helps only a slow peer.",
         WireError.Disconnected => "Look at the log of the peer: it ended the connection.",
         WireError.UnexpectedEnd => "Transfer it again; what arrived is incomplete.",
         WireError.DescriptorsLost or WireError.TooManyDescriptors =>
@@ -101,7 +101,7 @@ public sealed class WireException : MigrationOpsException
         WireError.AccessDenied => "Run as a user who may use it, or change its owner or mode.",
         WireError.NoSpace => "Free space on the destination, or choose another one. The previous file is as it was.",
         WireError.PlaintextRefused =>
-            "Give -TlsCredential with QEMU's x509 directory, or -AllowPlaintext if the network is trusted.",
+            "Give credentials in QEMU's x509 layout, or allow plain text if the network is trusted.",
         WireError.TlsFailed => "Check the certificates on both sides: issuer, host name and validity.",
         _ => "Look at the cause; the operating system reported it.",
     };

@@ -15,7 +15,7 @@ internal static class ErrorMap
         return new ErrorRecord(known, known.ErrorId, CategoryOf(known.Kind), known.Target ?? target)
         {
             // PowerShell prints the recommendation below the message by itself.
-            ErrorDetails = new ErrorDetails(known.Message) { RecommendedAction = known.RecommendedAction },
+            ErrorDetails = new ErrorDetails(known.Message) { RecommendedAction = CmdletWords.Of(known.RecommendedAction) },
         };
     }
 

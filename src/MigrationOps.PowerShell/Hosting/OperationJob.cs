@@ -40,7 +40,7 @@ internal sealed class OperationJob : Job, IOperationHost
 
     ILogger IOperationHost.Logger => _logger;
 
-    void IOperationHost.WriteObject(object value) => Output.Add(PSObject.AsPSObject(value));
+    void IOperationHost.WriteObject(object value) => Output.Add(PSObject.AsPSObject(CmdletWords.In(value)));
 
     void IOperationHost.WriteError(ErrorRecord error)
     {

@@ -21,7 +21,7 @@ internal sealed class PipelineHost(PSCmdlet cmdlet, JsonLinesLog.Logger? fileLog
 
     public ILogger Logger => field ??= new StreamLogger(action => Post(action), cmdlet.WriteVerbose, cmdlet.WriteDebug, cmdlet.WriteWarning, fileLog);
 
-    public void WriteObject(object value) => Post(() => cmdlet.WriteObject(value));
+    public void WriteObject(object value) => Post(() => cmdlet.WriteObject(CmdletWords.In(value)));
 
     public void WriteError(ErrorRecord error)
     {

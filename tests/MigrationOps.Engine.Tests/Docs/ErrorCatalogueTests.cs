@@ -4,6 +4,7 @@ using System.Text;
 using System.Xml.Linq;
 using MigrationOps.Engine.Wire;
 using MigrationOps.Engine.Tests.Support;
+using MigrationOps.PowerShell.Hosting;
 
 namespace MigrationOps.Engine.Tests.Docs;
 
@@ -79,7 +80,7 @@ public sealed class ErrorCatalogueTests
             {
                 var failure = Create(type, reason);
                 text.Append(CultureInfo.InvariantCulture,
-                    $"| `{failure.ErrorId}` | {failure.Kind} | {Cell(Summary(reason))} | {Cell(failure.RecommendedAction)} |\n");
+                    $"| `{failure.ErrorId}` | {failure.Kind} | {Cell(Summary(reason))} | {Cell(CmdletWords.Of(failure.RecommendedAction))} |\n");
             }
 
             text.Append('\n');

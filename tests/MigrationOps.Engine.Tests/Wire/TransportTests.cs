@@ -188,7 +188,7 @@ public class TransportTests
         Assert.Equal(WireError.PlaintextRefused, e.Reason);
         Assert.Equal(FailureKind.Security, e.Kind);
         Assert.Contains("-AllowPlaintext", e.RecommendedAction);
-        Assert.Contains("-TlsCredential", e.RecommendedAction);
+        Assert.Contains("credentials", e.RecommendedAction);
     }
 
     [Fact]

@@ -60,8 +60,8 @@ public sealed class DirectoryException : MigrationOpsException
         DirectoryError.NotADirectory => "Give the path of a directory.",
         DirectoryError.DestinationNotEmpty => "Give a directory that is empty or not there yet.",
         DirectoryError.UnsafePath => "Do not trust this stream if it was received; rename the file if it is the source's.",
-        DirectoryError.UnsupportedFile => "Remove it, or leave it out with -Include.",
-        DirectoryError.ChangedAfterStop => "Have -StopDevice stop everything that writes into the directory, and migrate again.",
+        DirectoryError.UnsupportedFile => "Remove it, or leave it out of what is sent.",
+        DirectoryError.ChangedAfterStop => "Have the device's stop end everything that writes into the directory, and migrate again.",
         DirectoryError.TooManyEntries => "Move parts of the directory as devices of their own.",
         _ => "Nothing of it is in the destination. Migrate again, with the same version on both sides.",
     };

@@ -178,7 +178,7 @@ public sealed class StreamException : MigrationOpsException
 
     private static string ActionOf(StreamError reason) => reason switch
     {
-        StreamError.NotAStream => "Give a file that QEMU's migrate wrote, a libvirt save image, or the folder of a multifd archive. If a peer sent it, check what connects to this address: a migration with TLS needs -TlsCredential here, one without must not have it.",
+        StreamError.NotAStream => "Give a file that QEMU's migrate wrote, a libvirt save image, or the folder of a multifd archive. If a peer sent it, check what connects to this address: a migration with TLS needs credentials here, one without must not have it.",
         StreamError.UnsupportedVersion => "Write the stream again with a supported QEMU.",
         StreamError.Truncated => "The rest of the stream is missing, and QEMU fails where it ends. Look for another copy, save the VM again or migrate again; check that the disk was not full, and look at the source: it may have stopped sending.",
         StreamError.InvalidDescription or StreamError.DescriptionMismatch =>
@@ -190,11 +190,11 @@ public sealed class StreamException : MigrationOpsException
         StreamError.InvalidPacketMagic or StreamError.InvalidRamPacket or StreamError.EmptyDevicePacket or StreamError.InvalidDeviceFlags
             or StreamError.InvalidIdStr or StreamError.ShortPacket or StreamError.InvalidIndex or StreamError.DuplicateIndex or StreamError.IndexBehind
             or StreamError.DuplicateConfig or StreamError.ConfigTooEarly or StreamError.PacketAfterConfig or StreamError.InvalidMarker
-            => "The source broke the protocol of multifd channels or VFIO device state. Do not trust this migration: repeat it, and report it with an -Archive of it.",
+            => "The source broke the protocol of multifd channels or VFIO device state. Do not trust this migration: repeat it, and report it with an archive of it.",
         StreamError.InvalidCommand or StreamError.InvalidReturnPath => "The peer broke the migration protocol there. Check its version.",
         StreamError.InvalidPackage => "Send less state without iterating, or check the version of the source.",
         StreamError.LimitExceeded => "If the stream is trusted, allow more memory.",
-        StreamError.NotFound => "List what the stream holds with Get-MigrationStream.",
+        StreamError.NotFound => "List what the stream holds.",
         StreamError.NoDescription => "Export the section raw, or save with a machine type that writes a description.",
         StreamError.Decompression => "Install the program that the message names.",
         StreamError.NotSupported => "Use a stream of another kind for this.",

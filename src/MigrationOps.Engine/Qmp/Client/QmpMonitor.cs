@@ -113,7 +113,7 @@ internal sealed partial class QmpMonitor : IAsyncDisposable
     {
         if (Options.ReadOnly && commands.FirstOrDefault(command => !command.IsQuery) is { } forbidden)
         {
-            throw new QmpException(QmpError.ReadOnly, $"{Name}: '{forbidden.Name}' can change something, and this monitor was connected with -ReadOnly.")
+            throw new QmpException(QmpError.ReadOnly, $"{Name}: '{forbidden.Name}' can change something, and this monitor was connected for reading only.")
             {
                 Section = forbidden.Name,
                 Target = Name,
@@ -180,7 +180,7 @@ internal sealed partial class QmpMonitor : IAsyncDisposable
     {
         if (Options.Lease)
         {
-            throw new QmpException(QmpError.LeaseOnly, $"{Name}: there are no events on a monitor that was connected with -Lease.") { Target = Name };
+            throw new QmpException(QmpError.LeaseOnly, $"{Name}: there are no events on a monitor that is connected for each command alone.") { Target = Name };
         }
 
         using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);

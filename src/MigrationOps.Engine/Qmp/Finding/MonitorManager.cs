@@ -25,7 +25,7 @@ internal static class MonitorManager
                 };
             case VMManager.Proxmox when !lease:
                 throw new QmpException(QmpError.ManagedMonitor, $"Proxmox connects to '{path}' for every command, and fails while another client stays connected.",
-                    action: "Connect with -Lease.")
+                    action: "Connect with a lease.")
                 { Target = path };
         }
     }

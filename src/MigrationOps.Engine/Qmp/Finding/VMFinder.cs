@@ -124,7 +124,7 @@ internal static class VMFinder
         => monitors.Length == 0 ? "It has no QMP monitor."
             : monitors.Any(monitor => monitor.IsUsable) ? null
             : monitors.FirstOrDefault(monitor => monitor.Manager == VMManager.Libvirt) is not null
-                ? "libvirt holds its monitor: start 'virt-qemu-qmp-proxy -c URI DOMAIN SOCKET' and connect to SOCKET with -ReadOnly."
+                ? "libvirt holds its monitor: start 'virt-qemu-qmp-proxy -c URI DOMAIN SOCKET' and connect to SOCKET for reading only."
             : monitors.FirstOrDefault(monitor => monitor.Holder is not null) is { } held ? $"{held.Holder} is connected to its monitor."
             : "Its monitor is not a socket that listens.";
 

@@ -27,7 +27,7 @@ internal static class DirtyRateMeasurement
             if (!knowsMilliseconds && window.Ticks % TimeSpan.TicksPerSecond != 0)
             {
                 throw new QmpException(QmpError.NotSupported, $"{monitor.Name}: QEMU {monitor.Version.Number} measures whole seconds only, and a window of {window.TotalSeconds:0.###} s was asked for.",
-                    action: "Give windows of whole seconds, such as -Window 1,2,5.");
+                    action: "Give windows of whole seconds, such as 1, 2 and 5.");
             }
 
             progress?.Invoke(measured.Count, window);
@@ -106,7 +106,7 @@ internal static class DirtyRateMeasurement
         if (MigrationStatusReader.PhaseOf(status) is not (QemuMigrationPhase.None or QemuMigrationPhase.Completed or QemuMigrationPhase.Failed or QemuMigrationPhase.Cancelled))
         {
             throw new QmpException(QmpError.MigrationRunning, $"{monitor.Name}: a migration is running ('{status}'); its own numbers say how fast the guest writes.",
-                action: "Use Get-QemuMigration -Watch: DirtyBytesPerSecond.")
+                action: "Watch the migration: DirtyBytesPerSecond.")
             { Target = monitor.Name };
         }
     }

@@ -102,7 +102,7 @@ internal sealed class SaveVmTarget : MigrationDriver<SaveVmTargetOptions, Target
 
     private static SaveVmException Paused(Exception failure) => new(SaveVmError.PostcopyPaused,
         $"{failure.Message} The VM runs here and lacks what has not come; the migration is paused.", failure,
-        "Bring the connection back, then resume: Receive-MigrationStream -Resume here, and Send-MigrationStream -Resume on the source. Do not start the device on the source.")
+        "Bring the connection back, then resume here first, and then on the source. Do not start the device on the source.")
     {
         Section = (failure as MigrationOpsException)?.Section,
         ByteOffset = (failure as MigrationOpsException)?.ByteOffset,

@@ -48,12 +48,12 @@ internal static class ForeignFile
         }
 
         return IdentifyElf(start) ?? IdentifyQcow2(start) ?? IdentifyText(start) ?? IdentifyTail(length, file) ?? IdentifyDisk(start, file)
-            ?? ("of a kind that is not known here", "Give a file that QEMU's migrate wrote, a libvirt save image, or the folder of a multifd archive. If the stream starts further on, give -Offset.");
+            ?? ("of a kind that is not known here", "Give a file that QEMU's migrate wrote, a libvirt save image, or the folder of a multifd archive. If the stream starts further on, give its offset.");
     }
 
     private static (string, string?) IdentifyZeros(long length, FileInput? file)
     {
-        const string Action = "Nothing was saved here, or the stream starts further on: give -Offset then.";
+        const string Action = "Nothing was saved here, or the stream starts further on: give its offset then.";
         if (file is null)
         {
             return ("a start of zeros only", Action);
@@ -68,7 +68,7 @@ internal static class ForeignFile
         int got = file.Read(0, piece);
         int other = piece.AsSpan(0, got).IndexOfAnyExcept((byte)0);
         int stream = piece.AsSpan(0, got).IndexOf(StreamFormat.HeaderBytes);
-        return stream >= 0 ? ($"{stream:N0} zero bytes with a migration stream behind them", $"Give -Offset {file.Start + stream}.")
+        return stream >= 0 ? ($"{stream:N0} zero bytes with a migration stream behind them", $"Give the offset {file.Start + stream}.")
             : other >= 0 ? ("zeros in its first bytes and other data behind them", Action)
             : got == length ? ($"{length:N0} zero bytes only", Action)
             : ($"zeros only in its first {got:N0} of {length:N0} bytes", Action);
@@ -124,7 +124,7 @@ internal static class ForeignFile
 
     private static (string, string?) IdentifyJson(string text)
         => text.Contains("\"vmschkmachine\"", StringComparison.Ordinal)
-            ? ("a device description of QEMU (-dump-vmstate)", "Give it to Compare-MigrationStream as -DifferencePath, with a stream as -ReferencePath.")
+            ? ("a device description of QEMU (-dump-vmstate)", "Give it as what a stream is compared with.")
         : text.Contains("\"snapshot_data\"", StringComparison.Ordinal) || text.Contains("\"snapshots\"", StringComparison.Ordinal)
             ? ("the state of a Cloud Hypervisor snapshot (state.json)", "Restore its folder with cloud-hypervisor --restore; QEMU cannot load it.")
         : text.Contains("\"page_size\"", StringComparison.Ordinal) && text.Contains("\"devices\"", StringComparison.Ordinal)
@@ -132,7 +132,7 @@ internal static class ForeignFile
         : text.Contains("\"section sizes\"", StringComparison.Ordinal)
             ? ("what analyze-migration.py prints for a stream (JSON)", "Give the stream that it was made from.")
         : text.Contains("\"schemaVersion\"", StringComparison.OrdinalIgnoreCase) && text.Contains("\"kind\"", StringComparison.OrdinalIgnoreCase)
-            ? ("the manifest of a device state file (JSON)", "Give the state file beside it to Test-DeviceState.")
+            ? ("the manifest of a device state file (JSON)", "Check the state file beside it.")
         : ("a text of JSON", null);
 
     // A fixed VHD, some disk images of macOS and all of UDIF are told by their last bytes.
