@@ -157,7 +157,8 @@ if ($failure) {
     $record.ErrorDetails = [Management.Automation.ErrorDetails]::new($record.Exception.Message)
     $record.ErrorDetails.RecommendedAction = $failure.ErrorDetails.RecommendedAction
     $PSCmdlet.WriteError($record)
-    return
+    # As a program (pwsh -File) it says so with its exit code too.
+    exit 1
 }
 
 [pscustomobject]@{

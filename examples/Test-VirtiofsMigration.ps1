@@ -1,4 +1,3 @@
-#requires -Version 7.6
 <#
 .SYNOPSIS
     Finds out whether a VM's virtiofs state would load on this host, before anything is migrated.
@@ -7,7 +6,12 @@
     every virtiofsd out of it, loads each into a scratch virtiofsd that shares the destination's directory, and asks
     that virtiofsd whether it accepted everything. The VM runs on afterwards; the scratch virtiofsd is gone.
 
+    A virtiofsd with --migration-on-error guest-error says that it has loaded a state of which files are missing. So each state is
+    loaded as with abort, and only if that fails once more with guest-error, to name all that is missing.
+
     While it is saved the VM stands still. Its memory goes into the file as well: keep the folder private.
+
+    As a program (pwsh -File) it ends with 1 if a state would not load whole.
 .EXAMPLE
     ./Test-VirtiofsMigration.ps1 -MonitorPath /run/vm0.qmp -Virtiofsd /usr/libexec/virtiofsd -SharedDirectory /srv/share
 
@@ -16,7 +20,11 @@
     ./Test-VirtiofsMigration.ps1 -StreamPath ./vm0.stream -Virtiofsd /usr/libexec/virtiofsd -SharedDirectory /srv/share
 
     The same with a stream that was saved on another host.
+.OUTPUTS
+    An object per virtiofsd with Passed, Device, Bytes, Sha256, Detail, and Missing: what virtiofsd says of each file that is not there.
 #>
+
+#Requires -Version 7.6
 [CmdletBinding(DefaultParameterSetName = 'Monitor')]
 param(
     # The VM's QMP socket. Nobody else may be connected to it.
@@ -44,71 +52,141 @@ param(
     # Where the stream and the states go; a new folder that is removed in the end, if left out.
     [string] $Folder,
 
-    # The longest wait for the save.
-    [timespan] $Timeout = '00:05:00'
+    # The longest wait for the save, in seconds or as a TimeSpan.
+    [ValidateNotNull()]
+    [object] $Timeout = 300
 )
 
 Set-StrictMode -Version 3
 $ErrorActionPreference = 'Stop'
 if (-not (Get-Module -Name MigrationOps)) { Import-Module -Name MigrationOps }
 
-# Saves the VM by QMP, and lets it run on if it ran before.
-function Save-Vm([string] $Monitor, [string] $Path) {
+# A number is seconds, as in the cmdlets.
+[double] $seconds = $Timeout -is [timespan] ? $Timeout.TotalSeconds : ($Timeout -as [double]) ?? ([timespan] $Timeout).TotalSeconds
+if ($seconds -le 0) { throw "-Timeout is '$Timeout'; it must be a positive time." }
+
+# The next line of a monitor, in pieces that Ctrl-C can end.
+function Read-Monitor($Connection) {
+    $Connection.Line ??= $Connection.Reader.ReadLineAsync()
+    $clock = [Diagnostics.Stopwatch]::StartNew()
+    while (-not $Connection.Line.Wait(50)) {
+        if ($clock.Elapsed.TotalSeconds -gt $seconds) { throw [TimeoutException]::new("The monitor '$MonitorPath' has said nothing for $seconds s.") }
+    }
+    $line = $Connection.Line.Result
+    $Connection.Line = $null
+    $line ?? $(throw "The monitor '$MonitorPath' has closed: its QEMU has ended.")
+}
+
+function Invoke-Monitor($Connection, [string] $Command, [hashtable] $Arguments = @{}) {
+    $id = ++$Connection.Sent
+    $null = $Connection.Socket.Send([Text.Encoding]::UTF8.GetBytes((@{ execute = $Command; arguments = $Arguments; id = $id } | ConvertTo-Json -Depth 5 -Compress) + "`n"))
+    do { $reply = Read-Monitor $Connection | ConvertFrom-Json -AsHashtable } until ($reply['id'] -eq $id)
+    if ($reply.ContainsKey('error')) { throw "${Command}: $($reply.error.desc)" }
+    $reply.return
+}
+
+# A monitor that answers commands. QEMU serves one client at a time: a second one gets its greeting when the first has left.
+function Connect-Monitor([string] $Path) {
+    if ($Path -match '/libvirt/qemu/') { throw "The monitor '$Path' is held by libvirt, which loses the VM if another client takes it. Save the VM with virsh save, and give the image with -StreamPath." }
+    if (-not (Test-Path -LiteralPath $Path)) { throw "There is no monitor socket '$Path'. Give the path of the VM's -qmp unix:PATH,server=on,wait=off." }
     $socket = [Net.Sockets.Socket]::new('Unix', 'Stream', 'Unspecified')
-    try {
-        $socket.ReceiveTimeout = $Timeout.TotalMilliseconds
-        $socket.Connect([Net.Sockets.UnixDomainSocketEndPoint]::new($Monitor))
-        $reader = [IO.StreamReader]::new([Net.Sockets.NetworkStream]::new($socket))
-        $next = { $reader.ReadLine() ?? $(throw "The monitor '$Monitor' closed.") | ConvertFrom-Json -AsHashtable }
-        $run = {
-            param($Name, $Argument = @{})
-            $null = $socket.Send([Text.Encoding]::UTF8.GetBytes((@{ execute = $Name; arguments = $Argument } | ConvertTo-Json -Depth 5 -Compress) + "`n"))
-            do { $reply = & $next } until ($reply.ContainsKey('return') -or $reply.ContainsKey('error'))
-            if ($reply.ContainsKey('error')) { throw "${Name}: $($reply.error.desc)" }
-            $reply.return
-        }
-        $null = & $next
-        $null = & $run 'qmp_capabilities'
-        $ran = (& $run 'query-status').running
-        $null = & $run 'migrate-set-capabilities' @{ capabilities = @(@{ capability = 'events'; state = $true }) }
-        $null = & $run 'migrate' @{ uri = "file:$Path" }
-        do {
-            $message = & $next
-            $status = if ($message['event'] -eq 'MIGRATION') { $message.data.status } else { '' }
-        } until ($status -in 'completed', 'failed', 'cancelled')
-        if ($status -ne 'completed') { throw "The VM could not be saved: $((& $run 'query-migrate')['error-desc'])" }
-        if ($ran) { $null = & $run 'cont' }
-    } finally {
+    try { $socket.Connect([Net.Sockets.UnixDomainSocketEndPoint]::new($Path)) }
+    catch { $socket.Dispose(); throw "Nobody listens on the monitor socket '$Path': $($_.Exception.GetBaseException().Message)" }
+    $connection = [pscustomobject]@{ Socket = $socket; Reader = [IO.StreamReader]::new([Net.Sockets.NetworkStream]::new($socket)); Line = $null; Sent = 0 }
+    try { $null = Read-Monitor $connection }
+    catch [TimeoutException] {
         $socket.Dispose()
+        throw "The monitor '$Path' has sent no greeting within $seconds s: another client holds it. Close that client, or give the VM a second -qmp."
+    }
+    $null = Invoke-Monitor $connection qmp_capabilities
+    $connection
+}
+
+# Saves the VM by QMP, and lets it run on if it ran before, whatever becomes of the save.
+function Save-Vm([string] $Monitor, [string] $Path) {
+    $connection = Connect-Monitor $Monitor
+    $ran = $saving = $false
+    try {
+        $ran = (Invoke-Monitor $connection query-status).running
+        $saving = $true
+        $null = Invoke-Monitor $connection migrate @{ uri = "file:$Path" }
+        $clock = [Diagnostics.Stopwatch]::StartNew()
+        while (($state = Invoke-Monitor $connection query-migrate)['status'] -notin 'completed', 'failed', 'cancelled') {
+            if ($clock.Elapsed.TotalSeconds -gt $seconds) { throw "The VM is not saved after $seconds s ($($state.status))." }
+            Start-Sleep -Milliseconds 50
+        }
+        if ($state.status -ne 'completed') { throw "The VM could not be saved: $($state['error-desc'])" }
+    } finally {
+        if ($saving) {
+            if ((Invoke-Monitor $connection query-migrate)['status'] -notin $null, 'none', 'completed', 'failed', 'cancelled') {
+                $null = Invoke-Monitor $connection migrate_cancel
+                while ((Invoke-Monitor $connection query-migrate)['status'] -eq 'cancelling') { Start-Sleep -Milliseconds 20 }
+            }
+            if ($ran -and -not (Invoke-Monitor $connection query-status).running) { $null = Invoke-Monitor $connection cont }
+        }
+        $connection.Socket.Dispose()
+    }
+}
+
+# virtiofsd's arguments without those of an option, in both of its forms.
+function Remove-Option([string[]] $Arguments, [string] $Name) {
+    for ($i = 0; $i -lt $Arguments.Count; $i++) {
+        if ($Arguments[$i] -eq $Name) { $i++ } elseif ($Arguments[$i] -notlike "$Name=*") { $Arguments[$i] }
     }
 }
 
 # Loads one state into a virtiofsd of its own; that ends by itself when its front-end leaves.
-function Test-State($Export) {
+function Invoke-Load($Export, [string] $OnError) {
     $socket = Join-Path -Path $Folder -ChildPath 'scratch.sock'
-    $arguments = @('--socket-path', $socket, '--shared-dir', $SharedDirectory) + $VirtiofsdArgument
     $log = Join-Path -Path $Folder -ChildPath 'virtiofsd.log'
-    $process = Start-Process -FilePath $Virtiofsd -ArgumentList $arguments -PassThru -RedirectStandardError $log
+    $more = Remove-Option (Remove-Option $VirtiofsdArgument '--migration-on-error') '--log-level'
+    $arguments = @('--socket-path', $socket, '--shared-dir', $SharedDirectory) + @($more) + @('--log-level', 'info')
+    # A virtiofsd before 1.11 does not know the option, and has no other way than abort.
+    if ($OnError -ne 'abort') { $arguments += '--migration-on-error', $OnError }
+    $start = [Diagnostics.ProcessStartInfo]::new('bash')
+    @('-c', 'log=$1; shift; exec "$@" </dev/null >"$log" 2>&1', 'bash', $log, $Virtiofsd) + $arguments | ForEach-Object { $start.ArgumentList.Add($_) }
+    $process = [Diagnostics.Process]::Start($start)
     try {
         $clock = [Diagnostics.Stopwatch]::StartNew()
         while (-not (Test-Path -LiteralPath $socket)) {
             if ($process.WaitForExit(20) -or $clock.Elapsed.TotalSeconds -gt 10) { throw "virtiofsd does not listen: $(Get-Content -LiteralPath $log -Raw)" }
         }
-        $failure = ''
+        $problems = $null
         $transfer = $Export | Start-VhostStateRestore -SocketPath $socket -ErrorAction SilentlyContinue -ErrorVariable problems
-        if ($problems) { $failure = "$($problems[0].Exception.Message) $(Get-Content -LiteralPath $log -Tail 1)" }
-        [pscustomobject]@{
-            PSTypeName = 'VirtiofsMigrationTest'
-            Passed     = [bool]($transfer -and $transfer.Checked)
-            Device     = $Export.Device
-            Bytes      = $Export.Bytes
-            Sha256     = $Export.Sha256
-            Detail     = if ($failure) { $failure } else { 'virtiofsd loaded the state and found every file' }
+        # What it has to say is written when it has ended.
+        $null = $process.WaitForExit(5000)
+        $said = foreach ($line in Get-Content -LiteralPath $log) {
+            if ($line -match '^\[\S+ (?<Level>ERROR|WARN) +(?<Module>\S+)\] (?<Text>.*)$' -and ($Matches.Level -eq 'ERROR' -or $Matches.Module -match 'device_state|vhost_user')) { $Matches.Text }
         }
+        [pscustomobject]@{ Loaded = [bool]($transfer -and $transfer.Checked); Problem = "$($problems | Select-Object -First 1 | ForEach-Object { $_.Exception.Message })"; Said = @($said) }
     } finally {
         if (-not $process.HasExited) { $process.Kill() }
         $process.WaitForExit()
         Remove-Item -LiteralPath $socket, "$socket.pid" -ErrorAction Ignore
+    }
+}
+
+function Test-State($Export) {
+    $load = Invoke-Load $Export abort
+    $whole = $load.Loaded -and $load.Said.Count -eq 0
+    $missing = @($whole ? @() : $load.Said)
+    $detail = 'virtiofsd loaded the state and found every file'
+    if (-not $whole) {
+        $detail = "$($load.Problem) $($missing | Select-Object -First 1)".Trim()
+        $guest = Invoke-Load $Export guest-error
+        if ($guest.Loaded) {
+            $missing = $guest.Said
+            $detail += " With --migration-on-error guest-error it would load without $($missing.Count) of its files and handles, and the guest would get errors for them."
+        }
+    }
+    [pscustomobject]@{
+        PSTypeName = 'VirtiofsMigrationTest'
+        Passed     = $whole
+        Device     = $Export.Device
+        Bytes      = $Export.Bytes
+        Sha256     = $Export.Sha256
+        Detail     = $detail
+        Missing    = [string[]] $missing
     }
 }
 
@@ -126,9 +204,11 @@ try {
         throw "The stream '$StreamPath' is not whole: $($failed.Detail) $($failed.RecommendedAction)"
     }
 
-    foreach ($export in Export-MigrationDeviceState -Path $StreamPath -Device $Device -Destination $Folder) {
-        Test-State -Export $export
-    }
+    $results = @(foreach ($export in Export-MigrationDeviceState -Path $StreamPath -Device $Device -Destination $Folder) { Test-State -Export $export })
+    $results
 } finally {
     if ($own) { Remove-Item -LiteralPath $Folder -Recurse -Force }
 }
+
+# As a program it says so with its exit code too.
+if ($results.Where({ -not $_.Passed })) { exit 1 }

@@ -1,5 +1,3 @@
-#Requires -Version 7.6
-#Requires -Modules MigrationOps
 <#
 .SYNOPSIS
     Replaces the QEMU under a running guest by a new one on the same host, with a look at what is handed over in between.
@@ -8,7 +6,11 @@
     them with the RAM blocks that the old QEMU says it has, shows them, lets you say no, and only then passes them on. QEMU's
     target by itself makes fresh memory for whatever is missing, and the guest's content would be lost without a word.
 
-    Until the last step the guest runs on in the old QEMU, and every failure leaves it there.
+    Until the last step the guest runs on in the old QEMU, and every failure, and Ctrl-C, leaves it there.
+
+    The new QEMU gets a session of its own: it outlives this shell, its terminal and its pipes. Its standard input is empty, and
+    what it prints goes to -LogPath. That is what -daemonize is for, so -daemonize is left out of its arguments. Where logind ends a
+    user's processes at the logout (KillUserProcesses=yes), run the script in a unit of its own: systemd-run --pty --scope pwsh.
 
     The old QEMU must be of version 10.0 or later and have been started for this: guest RAM in a memory-backend-memfd or
     memory-backend-file with share=on, and -machine aux-ram-share=on. What a memory-backend-file has is not handed over: the
@@ -21,18 +23,25 @@
 .OUTPUTS
     An object that says which process has the guest now, what was handed over and how long the guest stood still.
 #>
+
+#Requires -Version 7.6
+#Requires -Modules MigrationOps
 [CmdletBinding(SupportsShouldProcess, ConfirmImpact = 'High')]
+[OutputType([pscustomobject])]
 param(
     # The monitor (QMP, a UNIX socket) of the QEMU that runs the guest.
     [Parameter(Mandatory)]
+    [ValidateNotNullOrEmpty()]
     [string] $Monitor,
 
     # Where the new QEMU shall have its monitor.
     [Parameter(Mandatory)]
+    [ValidateNotNullOrEmpty()]
     [string] $NewMonitor,
 
     # The new QEMU.
     [Parameter(Mandatory)]
+    [ValidateNotNullOrEmpty()]
     [string] $Program,
 
     # Its arguments: those of the old one. -qmp and -incoming are added here.
@@ -49,37 +58,68 @@ param(
     # Where the description of this hand-over goes.
     [string] $DescriptionPath,
 
-    # How long one step may take, in seconds.
-    [double] $Timeout = 30
+    # Where the new QEMU's messages go. Without it: beside its monitor, as NEWMONITOR.log.
+    [string] $LogPath,
+
+    # How long one step may take, in seconds or as a TimeSpan.
+    [ValidateNotNull()]
+    [object] $Timeout = 30
 )
 
 Set-StrictMode -Version 3
 $ErrorActionPreference = 'Stop'
 
-# QEMU and the kernel know nothing of PowerShell's current location.
-$Monitor, $NewMonitor = $Monitor, $NewMonitor | ForEach-Object { $PSCmdlet.GetUnresolvedProviderPathFromPSPath($_) }
+# A number is seconds, as in the cmdlets.
+[double] $seconds = $Timeout -is [timespan] ? $Timeout.TotalSeconds : ($Timeout -as [double]) ?? ([timespan] $Timeout).TotalSeconds
+if ($seconds -le 0) { throw "-Timeout is '$Timeout'; it must be a positive time." }
 
-# A monitor that answers commands.
+# QEMU and the kernel know nothing of PowerShell's current location.
+$Monitor, $NewMonitor, $LogPath = $Monitor, $NewMonitor, ($LogPath ? $LogPath : "$NewMonitor.log") |
+    ForEach-Object { $PSCmdlet.GetUnresolvedProviderPathFromPSPath($_) }
+
+# A monitor that answers commands. QEMU serves one client at a time: a second one gets its greeting when the first has left.
 function Connect-Monitor([string] $Path) {
+    if ($Path -match '/libvirt/qemu/') { throw "The monitor '$Path' is held by libvirt, which loses the VM if another client takes it. Update this VM with libvirt." }
+    if (-not (Test-Path -LiteralPath $Path)) { throw "There is no monitor socket '$Path'. Give the path of the VM's -qmp unix:PATH,server=on,wait=off." }
     $socket = [Net.Sockets.Socket]::new('Unix', 'Stream', 'Unspecified')
-    $socket.ReceiveTimeout = $Timeout * 1000
-    $socket.Connect([Net.Sockets.UnixDomainSocketEndPoint]::new($Path))
+    try { $socket.Connect([Net.Sockets.UnixDomainSocketEndPoint]::new($Path)) }
+    catch { $socket.Dispose(); throw "Nobody listens on the monitor socket '$Path': $($_.Exception.GetBaseException().Message)" }
     $stream = [Net.Sockets.NetworkStream]::new($socket, $true)
-    $connection = [pscustomobject]@{ Stream = $stream; Reader = [IO.StreamReader]::new($stream) }
-    $null = $connection.Reader.ReadLine()
+    $connection = [pscustomobject]@{ Path = $Path; Socket = $socket; Stream = $stream; Reader = [IO.StreamReader]::new($stream); Line = $null; Sent = 0 }
+    try { $null = Read-Monitor $connection }
+    catch [TimeoutException] {
+        $stream.Dispose()
+        throw "The monitor '$Path' has sent no greeting within $seconds s: another client holds it. Close that client, or give the VM a second -qmp."
+    }
     $null = Invoke-Monitor $connection qmp_capabilities
     $connection
 }
 
-function Invoke-Monitor($Connection, [string] $Command, [hashtable] $Arguments = @{}) {
-    $Connection.Stream.Write([Text.Encoding]::UTF8.GetBytes((@{ execute = $Command; arguments = $Arguments } | ConvertTo-Json -Depth 9 -Compress) + "`n"))
-    while ($line = $Connection.Reader.ReadLine()) {
-        $reply = $line | ConvertFrom-Json -AsHashtable
-        if ($reply.ContainsKey('error')) { throw "$Command`: $($reply.error.desc)" }
-        if ($reply.ContainsKey('return')) { return $reply.return }
+# The next line, in pieces that Ctrl-C can end. A line that was waited for in vain is the next one's.
+function Read-Monitor($Connection) {
+    $Connection.Line ??= $Connection.Reader.ReadLineAsync()
+    $clock = [Diagnostics.Stopwatch]::StartNew()
+    while (-not $Connection.Line.Wait(50)) {
+        if ($clock.Elapsed.TotalSeconds -gt $seconds) { throw [TimeoutException]::new("The monitor '$($Connection.Path)' has said nothing for $seconds s.") }
     }
+    $line = $Connection.Line.Result
+    $Connection.Line = $null
+    $line ?? $(throw "The monitor '$($Connection.Path)' has closed: its QEMU has ended.")
+}
 
-    throw "The monitor closed during $Command."
+function Invoke-Monitor($Connection, [string] $Command, [hashtable] $Arguments = @{}) {
+    $id = ++$Connection.Sent
+    $Connection.Stream.Write([Text.Encoding]::UTF8.GetBytes((@{ execute = $Command; arguments = $Arguments; id = $id } | ConvertTo-Json -Depth 9 -Compress) + "`n"))
+    do { $reply = Read-Monitor $Connection | ConvertFrom-Json -AsHashtable } until ($reply['id'] -eq $id)
+    if ($reply.ContainsKey('error')) { throw "$Command`: $($reply.error.desc)" }
+    $reply.return
+}
+
+# The process that listens at the other end (SO_PEERCRED).
+function Get-MonitorProcess($Connection) {
+    $credentials = [byte[]]::new(12)
+    $null = $Connection.Socket.GetRawSocketOption(1, 17, $credentials)
+    [BitConverter]::ToInt32($credentials, 0)
 }
 
 # Only a clear yes moves a guest: "no", "y", 1 and every other thing that PowerShell takes for true do not.
@@ -90,7 +130,7 @@ function Test-Consent($Answer) {
 function Wait-For([scriptblock] $Condition, [string] $What) {
     $clock = [Diagnostics.Stopwatch]::StartNew()
     while (-not (& $Condition)) {
-        if ($clock.Elapsed.TotalSeconds -gt $Timeout) { throw "Not within $Timeout s: $What." }
+        if ($clock.Elapsed.TotalSeconds -gt $seconds) { throw "Not within $seconds s: $What." }
         Start-Sleep -Milliseconds 20
     }
 }
@@ -115,20 +155,69 @@ function Get-Channel([string] $Type, [string] $Path) {
     @{ 'channel-type' = $Type; addr = @{ transport = 'socket'; type = 'unix'; path = $Path } }
 }
 
-$folder = [IO.Directory]::CreateTempSubdirectory('update-qemu-').FullName
-$sockets = @{ In = "$folder/in"; Out = "$folder/out"; Main = "$folder/main" }
-$old = $new = $process = $job = $null
-$handedOver = $false
+# What the arguments ask for and a second QEMU beside the first cannot have. It is named before anything is touched.
+function Test-Argument([string[]] $Arguments) {
+    for ($i = 0; $i -lt $Arguments.Count; $i++) {
+        $next = $i + 1 -lt $Arguments.Count ? $Arguments[$i + 1] : ''
+        switch -Regex ($Arguments[$i]) {
+            '^--?pidfile$' {
+                $file = $PSCmdlet.GetUnresolvedProviderPathFromPSPath($next)
+                $owner = (Test-Path -LiteralPath $file) ? (Get-Content -LiteralPath $file -Raw).Trim() : ''
+                if ($owner -and (Test-Path -LiteralPath "/proc/$owner")) { throw "-pidfile '$next': process $owner has this file, and locks it until it ends. Leave -pidfile out or give the new QEMU another file." }
+            }
+            '^--?(qmp|qmp-pretty)$' { if ($next -like "unix:$Monitor,*" -or $next -eq "unix:$Monitor") { throw "-qmp '$next' is the old QEMU's monitor. Leave it out: the new one gets -NewMonitor." } }
+            '^--?incoming$' { throw "-incoming '$next': leave it out, it is added here." }
+            '(^|[,:])(fd|fds|vhostfd|vhostfds)=\d' { throw "'$($Arguments[$i])' names a descriptor that only the process that started the old QEMU had. Let the new QEMU open it by name." }
+        }
+    }
+}
+
+# The user as which a QEMU with these arguments runs.
+function Get-RunAs([string[]] $Arguments) {
+    $user = for ($i = 0; $i -lt $Arguments.Count - 1; $i++) {
+        if ($Arguments[$i] -match '^--?runas$') { $Arguments[$i + 1] }
+        if ($Arguments[$i] -match '^--?run-with$' -and $Arguments[$i + 1] -match '(?:^|,)user=([^,]+)') { $Matches[1] }
+    }
+    $user = "$($user | Select-Object -Last 1)" -replace ':.*$'
+    if (-not $user) { return [uint] (id -u) }
+    if ($user -match '^\d+$') { return [uint] $user }
+    $number = id -u -- $user 2>&1
+    if ($LASTEXITCODE) { throw "The new QEMU is to run as '$user': $number" }
+    [uint] $number
+}
+
+$programPath = (Get-Command -Name $Program -CommandType Application -ErrorAction Ignore | Select-Object -First 1).Path
+if (-not $programPath) { throw "There is no program '$Program'." }
+foreach ($tool in 'bash', 'setsid') {
+    if (-not (Get-Command -Name $tool -CommandType Application -ErrorAction Ignore)) { throw "This script needs '$tool', which gives the new QEMU a session of its own." }
+}
+Test-Argument $ArgumentList
+if (Test-Listening $NewMonitor) { throw "Somebody listens on '$NewMonitor' already. Give the new QEMU another monitor." }
+
+$folder = $old = $new = $process = $job = $null
+$touched = $handedOver = $false
 try {
     $old = Connect-Monitor $Monitor
     $status = (Invoke-Monitor $old query-status).status
     if ($status -ne 'running') { throw "The guest is '$status', not running." }
     $version = (Invoke-Monitor $old query-version).qemu
     $blocks = @(Get-RamBlock $old)
+    [uint] $self = id -u
+    [uint] $oldUser = ((Get-Content -LiteralPath "/proc/$(Get-MonitorProcess $old)/status") -match '^Uid:')[0].Split("`t")[2]
+    [uint] $newUser = Get-RunAs $ArgumentList
+    $others = @($oldUser, $newUser | Where-Object { $_ -ne $self } | Select-Object -Unique)
+    if ($others -and $self -ne 0) { throw "The old QEMU runs as user $oldUser, the new one as $newUser, and this is user ${self}: run the script as root." }
+    if ($others.Count -gt 1) { throw "The old QEMU runs as user $oldUser and the new one as user ${newUser}: they cannot meet. Let the new one run as $oldUser." }
     if (-not $PSCmdlet.ShouldProcess("the guest of QEMU $($version.major).$($version.minor).$($version.micro) at $Monitor", "Hand over to $Program")) { return }
 
+    # Root reaches what the other user owns; the other user would not reach what root owns.
+    $folder = [IO.Directory]::CreateTempSubdirectory('update-qemu-').FullName
+    $sockets = @{ In = "$folder/in"; Out = "$folder/out"; Main = "$folder/main" }
+    if ($others) { chown -- $others[0] $folder; if ($LASTEXITCODE) { throw "'$folder' cannot be given to user $($others[0])." } }
+
     # 1. Receive the set. The old QEMU waits until we close the channel.
-    $job = Restore-CprState -Uri "unix:$($sockets.In)" -Timeout $Timeout -AsJob
+    $job = Restore-CprState -Uri "unix:$($sockets.In)" -AllowUid (@($self, $oldUser) | Select-Object -Unique) -Timeout $seconds -AsJob
+    $touched = $true
     $null = Invoke-Monitor $old migrate-set-parameters @{ mode = 'cpr-transfer' }
     $null = Invoke-Monitor $old migrate @{ channels = @((Get-Channel main $sockets.Main), (Get-Channel cpr $sockets.In)) }
     $set = @($job | Receive-Job -Wait)
@@ -150,14 +239,28 @@ try {
 
     if ($DescriptionPath) { $null = $set | Save-CprState -Path $DescriptionPath -Confirm:$false }
 
-    # 3. Start the new QEMU, and pass the set on. It has no monitor before it has taken it.
+    # 3. Start the new QEMU, and pass the set on. It has no monitor before it has taken it. It keeps nothing of ours: no descriptor,
+    #    no terminal, no process group - the end of this shell must not be the guest's.
     $incoming = 'cpr', 'main' | ForEach-Object { '-incoming'; Get-Channel $_ $sockets[$_ -eq 'cpr' ? 'Out' : 'Main'] | ConvertTo-Json -Compress }
-    $start = [Diagnostics.ProcessStartInfo]::new($Program)
-    @($ArgumentList) + $incoming + @('-qmp', "unix:$NewMonitor,server=on,wait=off") | ForEach-Object { $start.ArgumentList.Add($_) }
+    $start = [Diagnostics.ProcessStartInfo]::new('bash')
+    $start.WorkingDirectory = (Get-Location -PSProvider FileSystem).ProviderPath
+    $detach = 'for f in /proc/self/fd/*; do f=${f##*/}; if [ "$f" -gt 2 ]; then eval "exec $f>&-"; fi; done; log=$1; shift; exec setsid -- "$@" </dev/null >>"$log" 2>&1'
+    $wanted = @($ArgumentList | Where-Object { $_ -notmatch '^--?daemonize$' })
+    if ($wanted.Count -lt $ArgumentList.Count) { Write-Verbose '-daemonize is left out: the new QEMU has a session of its own, and this script waits until it is ready.' }
+    @('-c', $detach, 'bash', $LogPath, $programPath) + $wanted + $incoming + @('-qmp', "unix:$NewMonitor,server=on,wait=off") | ForEach-Object { $start.ArgumentList.Add($_) }
+    $logged = (Test-Path -LiteralPath $LogPath) ? (Get-Item -LiteralPath $LogPath).Length : 0
     $process = [Diagnostics.Process]::Start($start)
-    Wait-For { if ($process.HasExited) { throw "The new QEMU ended at once with exit code $($process.ExitCode)." }; Test-Listening $sockets.Out } 'the new QEMU listens'
-    $transfer = $set | Save-CprState -Uri "unix:$($sockets.Out)" -Timeout $Timeout -Confirm:$false
-    Wait-For { Test-Listening $NewMonitor } 'the new QEMU has its monitor'
+    $alive = {
+        if ($process.HasExited) {
+            $log = [IO.File]::OpenRead($LogPath)
+            try { $log.Position = $logged; $said = [IO.StreamReader]::new($log).ReadToEnd().Trim() } finally { $log.Dispose() }
+            throw "The new QEMU ended at once with exit code $($process.ExitCode): $said"
+        }
+    }
+    Wait-For { & $alive; Test-Listening $sockets.Out } 'the new QEMU listens'
+    $transfer = $set | Save-CprState -Uri "unix:$($sockets.Out)" -Timeout $seconds -Confirm:$false
+    Wait-For { & $alive; (Test-Listening $NewMonitor) -and (Test-Listening $sockets.Main) } 'the new QEMU has its monitor'
+    if ($oldUser -ne $self) { chown -- $oldUser $sockets.Main; if ($LASTEXITCODE) { throw "'$($sockets.Main)' cannot be given to user $oldUser." } }
     $new = Connect-Monitor $NewMonitor
 
     # 4. Let the old QEMU go on with its main channel: now the guest moves.
@@ -172,6 +275,7 @@ try {
     [pscustomobject]@{
         ProcessId    = $process.Id
         Monitor      = $NewMonitor
+        LogPath      = $LogPath
         FromVersion  = "$($version.major).$($version.minor).$($version.micro)"
         ToVersion    = "$($now.major).$($now.minor).$($now.micro)"
         Descriptors  = $transfer.Entries
@@ -179,20 +283,28 @@ try {
         Downtime     = [TimeSpan]::FromMilliseconds($migration.downtime)
     }
 }
-catch {
-    if ($old -and -not $handedOver) {
-        # The guest is still in the old QEMU: stop the migration there, let go of everything, and see that it runs.
-        $null = Invoke-Monitor $old migrate_cancel
-        Close-CprState -Confirm:$false
-        if ($process -and -not $process.HasExited) { $process.Kill() }
-        Wait-For { (Invoke-Monitor $old query-migrate).status -in 'cancelled', 'failed' } 'the old QEMU has given the migration up'
-        if ((Invoke-Monitor $old query-status).status -in 'paused', 'postmigrate', 'finish-migrate') { $null = Invoke-Monitor $old cont }
-    }
-
-    throw
-}
 finally {
-    if ($job) { Remove-Job -Job $job -Force }
-    foreach ($connection in $old, $new) { if ($connection) { $connection.Stream.Dispose() } }
-    Remove-Item -LiteralPath $folder -Recurse -Force -WhatIf:$false -Confirm:$false
+    # Not in a catch: Ctrl-C at the review comes by here only.
+    try {
+        if ($touched -and -not $handedOver) {
+            # The guest is still in the old QEMU: stop the migration there, let go of everything, and see that it runs.
+            $ended = { (Invoke-Monitor $old query-migrate)['status'] -in $null, 'none', 'completed', 'cancelled', 'failed' }
+            if (-not (& $ended)) { $null = Invoke-Monitor $old migrate_cancel }
+            Close-CprState -Confirm:$false
+            Wait-For $ended 'the old QEMU has given the migration up'
+            if ((Invoke-Monitor $old query-migrate)['status'] -eq 'completed') {
+                # It moved in the meantime: whoever ends the new QEMU now ends the guest.
+                Write-Warning "The guest is in the new QEMU (process $($process.Id), monitor $NewMonitor). The old one at $Monitor is stopped; end it with quit."
+            }
+            else {
+                if ($process -and -not $process.HasExited) { $process.Kill() }
+                if ((Invoke-Monitor $old query-status).status -in 'paused', 'postmigrate', 'finish-migrate') { $null = Invoke-Monitor $old cont }
+            }
+        }
+    }
+    finally {
+        if ($job) { Remove-Job -Job $job -Force }
+        foreach ($connection in $old, $new) { if ($connection) { $connection.Stream.Dispose() } }
+        if ($folder) { Remove-Item -LiteralPath $folder -Recurse -Force -WhatIf:$false -Confirm:$false }
+    }
 }

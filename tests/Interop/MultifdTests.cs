@@ -257,7 +257,7 @@ public sealed class MultifdTests : IDisposable
         File.Copy(Path.Combine(credentials, "ca-cert.pem"), Path.Combine(foreign, "ca-cert.pem"), overwrite: true);
         using var source = StartSource(2, "none", returnPath: false, Credentials(foreign, "client", ",sanity-check=no"));
         using var receiver = Receiver.Start(
-            NewReceipt("tcp:127.0.0.1:0", _folder.File("archive")) with { Security = new TransportSecurity(credentials) });
+            Brief(NewReceipt("tcp:127.0.0.1:0", _folder.File("archive"))) with { Security = new TransportSecurity(credentials) });
         source.SetParameters(new JsonObject { ["tls-creds"] = "tls0" });
         source.Migrate(receiver.Uri);
         var failure = Assert.Throws<WireException>(receiver.Finish);
@@ -272,7 +272,7 @@ public sealed class MultifdTests : IDisposable
         string credentials = authority.WriteBoth(_folder.File("pki"));
         using var source = StartSource(2, "none", returnPath: false);
         using var receiver = Receiver.Start(
-            NewReceipt("tcp:127.0.0.1:0", _folder.File("archive")) with { Security = new TransportSecurity(credentials) });
+            Brief(NewReceipt("tcp:127.0.0.1:0", _folder.File("archive"))) with { Security = new TransportSecurity(credentials) });
         source.Migrate(receiver.Uri);
         Assert.Equal(WireError.TlsFailed, Assert.Throws<WireException>(receiver.Finish).Reason);
     }
@@ -341,6 +341,10 @@ public sealed class MultifdTests : IDisposable
         Archive = archive,
         Receive = new ReceiveOptions { SwitchoverAck = switchoverAck },
     };
+
+    // Nobody who fails a handshake ends a receipt; it ends for lack of a source.
+    private static VfioReceiveOptions Brief(VfioReceiveOptions options)
+        => options with { Receive = options.Receive with { Timeout = TimeSpan.FromSeconds(4) } };
 
     private static string[] Credentials(string folder, string endpoint, string more = "")
         => ["-object", $"tls-creds-x509,id=tls0,dir={folder},endpoint={endpoint},verify-peer=yes{more}"];

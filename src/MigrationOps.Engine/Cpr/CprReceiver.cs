@@ -10,9 +10,12 @@ public sealed class CprListener : IDisposable
 
     private CprListener(Listener listener) => _listener = listener;
 
-    /// <summary>Listens on a UNIX socket, whose file goes away with the listener.</summary>
-    public static CprListener Listen(string path, TransferScope scope)
-        => new(Transport.Listen(new Endpoint.Unix(path), TransportSecurity.Default, scope));
+    /// <summary>Listens on a UNIX socket, whose file goes away with the listener. Its mode or owner lets the allowed users in.</summary>
+    /// <param name="path">The socket's path.</param>
+    /// <param name="scope">Bounds of the wait, and of the connection.</param>
+    /// <param name="allowedUsers">Who will be accepted; null for <see cref="DefaultUsers"/>.</param>
+    public static CprListener Listen(string path, TransferScope scope, IReadOnlyCollection<uint>? allowedUsers = null)
+        => new(Transport.Listen(new Endpoint.Unix(path), TransportSecurity.Default, scope, SocketAccess.For(allowedUsers ?? DefaultUsers)));
 
     /// <summary>This process's user and root.</summary>
     public static IReadOnlyList<uint> DefaultUsers { get; } = [ProcessCalls.GetEffectiveUserId(), 0];

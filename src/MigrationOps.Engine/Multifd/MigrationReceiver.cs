@@ -23,10 +23,17 @@ internal sealed class MigrationReceiver : IDisposable
     private readonly IMigrationRecorder? _recorder;
     private readonly ReceiveState _state;
     private readonly TransferScope _scope;
+    // Connections that have not said yet what they are: a source has all of its own at once, and each is a thread.
+    private const int MostUnknown = 2 * ReceiveState.MostChannels;
+
+    private static readonly TimeSpan LongestSilence = TimeSpan.FromSeconds(10);
+
     private readonly CancellationTokenSource _accepting = new();
     private readonly CancellationTokenSource _finished = new();
+    private readonly CancellationTokenSource _introduced = new();
     private readonly List<SideThread> _threads = [];
     private int _serving;
+    private WireException? _refused;
 
     private MigrationReceiver(
         ReceiveOptions options, IDeviceStateReceiver devices, IMigrationRecorder? recorder, TransferScope scope)
@@ -35,7 +42,7 @@ internal sealed class MigrationReceiver : IDisposable
         _devices = devices;
         _recorder = recorder;
         _scope = scope;
-        _state = new ReceiveState(options.Channels, scope.CancellationToken);
+        _state = new ReceiveState(options.Channels, scope.CancellationToken) { AllIntroduced = _introduced.Cancel };
     }
 
     /// <summary>Receives one migration.</summary>
@@ -80,7 +87,11 @@ internal sealed class MigrationReceiver : IDisposable
         _threads.ForEach(t => t.Dispose());
         _accepting.Dispose();
         _finished.Dispose();
+        _introduced.Dispose();
     }
+
+    // Half of the deadline, so that one who says nothing is gone before the receipt is given up for lack of progress.
+    private TimeSpan FirstBytePatience => _scope.Limit == Timeout.InfiniteTimeSpan || _scope.Limit / 2 > LongestSilence ? LongestSilence : _scope.Limit / 2;
 
     private MigrationSummary Run(Action open)
     {
@@ -103,27 +114,26 @@ internal sealed class MigrationReceiver : IDisposable
 
     private void AcceptAll(Listener listener)
     {
-        int left = (_options.Channels ?? ReceiveState.MostChannels) + 1;
-        using var accepting = _scope.Until(_accepting.Token);
+        using var enough = CancellationTokenSource.CreateLinkedTokenSource(_accepting.Token, _introduced.Token);
+        using var accepting = _scope.Until(enough.Token);
         try
         {
-            while (left > 0)
+            while (true)
             {
                 Accept(listener, accepting);
-                left--;
             }
         }
-        catch (OperationCanceledException) when (_accepting.IsCancellationRequested && !_scope.CancellationToken.IsCancellationRequested)
+        catch (OperationCanceledException) when (enough.IsCancellationRequested && !_scope.CancellationToken.IsCancellationRequested)
         {
             // Nothing is missing any more. What the source opened besides waits in the queue of the socket.
-            for (; left > 0 && listener.HasPending; left--)
+            while (!_introduced.IsCancellationRequested && listener.HasPending)
             {
                 Accept(listener, _scope);
             }
         }
 
         _state.AllConnected();
-        if (left == 0 && _options.Channels is not null)
+        if (_introduced.IsCancellationRequested)
         {
             RefuseMore(listener);
         }
@@ -136,9 +146,15 @@ internal sealed class MigrationReceiver : IDisposable
         using var receiving = _scope.Until(_finished.Token);
         try
         {
-            using var another = listener.AcceptUnprotected("a channel too many", _scope, receiving);
-            throw new MultifdException(MultifdError.ChannelIdOutOfRange,
-                $"A connection came besides the main channel and {_options.Channels} channels: the source has more channels.");
+            while (true)
+            {
+                using var another = listener.AcceptUnprotected("a channel too many", _scope, receiving);
+                if (another.HasBytesUntil(new Deadline(FirstBytePatience)) && Protect(listener, another) is not null)
+                {
+                    throw new MultifdException(MultifdError.ChannelIdOutOfRange,
+                        $"A connection came besides the main channel and {_options.Channels} channels: the source has more channels.");
+                }
+            }
         }
         catch (OperationCanceledException) when (_finished.IsCancellationRequested && !_scope.CancellationToken.IsCancellationRequested)
         {
@@ -149,23 +165,61 @@ internal sealed class MigrationReceiver : IDisposable
     private void Accept(Listener listener, TransferScope accepting)
     {
         var stream = listener.AcceptUnprotected("a migration channel", _scope, accepting);
-        Start(() => listener.Protect(stream));
+        if (_state.Unknown >= MostUnknown)
+        {
+            stream.Dispose();
+            return;
+        }
+
+        Start(() =>
+        {
+            if (stream.HasBytesUntil(new Deadline(FirstBytePatience)))
+            {
+                return Protect(listener, stream);
+            }
+
+            stream.Dispose();
+            return null;
+        });
     }
 
-    private void Start(Func<Stream> open)
+    // A source opens a connection and speaks at once. Who does not, or cannot do the handshake, is none: it must not end the receipt.
+    private Stream? Protect(Listener listener, FdStream stream)
+    {
+        try
+        {
+            return listener.Protect(stream);
+        }
+        catch (WireException e) when (e.Reason == WireError.TlsFailed)
+        {
+            _refused = e;
+            _state.Warn($"A connection was turned away. {e.Message}");
+            listener.TurnedAway?.Invoke(e);
+            return null;
+        }
+    }
+
+    private void Start(Func<Stream?> open)
     {
         _state.CountConnection();
         Interlocked.Increment(ref _serving);
         _threads.Add(SideThread.Start("migration channel", _scope, () => Serve(open)));
     }
 
-    private void Serve(Func<Stream> open)
+    private void Serve(Func<Stream?> open)
     {
         ChannelReader? reader = null;
         try
         {
-            reader = new ChannelReader(open(), "a new connection", _scope.Count);
-            ServeChannel(reader);
+            if (open() is { } stream)
+            {
+                reader = new ChannelReader(stream, "a new connection", _scope.Count);
+                ServeChannel(reader);
+            }
+            else
+            {
+                _state.ForgetConnection();
+            }
         }
         catch (Exception e)
         {
@@ -175,7 +229,7 @@ internal sealed class MigrationReceiver : IDisposable
         finally
         {
             reader?.Dispose();
-            if (Interlocked.Decrement(ref _serving) == 0)
+            if (Interlocked.Decrement(ref _serving) == 0 && _introduced.IsCancellationRequested)
             {
                 _finished.Cancel();
             }
@@ -212,6 +266,11 @@ internal sealed class MigrationReceiver : IDisposable
         catch (MigrationOpsException e)
         {
             return e;
+        }
+
+        if (_state.HasNobody && _refused is { } refused)
+        {
+            return refused;
         }
 
         return new MultifdException(MultifdError.NoProgress,

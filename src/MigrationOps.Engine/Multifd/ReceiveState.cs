@@ -43,7 +43,7 @@ internal sealed class ReceiveState
             }
 
             _hasMain = true;
-            _introduced++;
+            Introduce();
         }
     }
 
@@ -71,13 +71,28 @@ internal sealed class ReceiveState
                 throw MultifdException.At(MultifdError.DuplicateChannel, name, 24, $"there is a channel {init.Id} already");
             }
 
-            _introduced++;
-            Monitor.PulseAll(_lock);
+            Introduce();
             return counters;
         }
     }
 
     internal void CountConnection() => Interlocked.Increment(ref _connections);
+
+    /// <summary>A connection was none of the migration's.</summary>
+    internal void ForgetConnection()
+    {
+        Interlocked.Decrement(ref _connections);
+        Changed();
+    }
+
+    /// <summary>Connections that have not said yet what they are.</summary>
+    internal int Unknown => Volatile.Read(ref _connections) - Volatile.Read(ref _introduced);
+
+    /// <summary>True if no connection has said what it is.</summary>
+    internal bool HasNobody => Volatile.Read(ref _introduced) == 0;
+
+    /// <summary>Called once the main channel and all channels that were announced have introduced themselves.</summary>
+    internal Action? AllIntroduced { get; init; }
 
     /// <summary>A multifd channel has come to its end.</summary>
     internal void EndChannel()
@@ -191,6 +206,16 @@ internal sealed class ReceiveState
             return !_hasMain && _channels.Count == 0 ? "Nobody has connected."
                 : $"The main channel {(!_hasMain ? "has not connected" : MainHasEnded ? "has ended" : "is open")}; "
                     + $"{(channels.Length == 0 ? "no multifd channel has connected" : channels)}.";
+        }
+    }
+
+    private void Introduce()
+    {
+        _introduced++;
+        Monitor.PulseAll(_lock);
+        if (_introduced == _expected + 1)
+        {
+            AllIntroduced?.Invoke();
         }
     }
 

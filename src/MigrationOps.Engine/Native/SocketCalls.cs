@@ -14,6 +14,7 @@ internal static partial class SocketCalls
 {
     internal const int NoSignal = 0x4000;
     internal const int DontWait = 0x40;
+    internal const int LookOnly = 0x02;
     internal const int ControlTruncated = 0x08;
     internal const int CloseOnExecReceived = 0x40000000;
     internal const int SocketLevel = 1;
@@ -23,6 +24,7 @@ internal static partial class SocketCalls
     private const int ReceiveTimeoutOption = 20;
     private const int ShutReceiving = 0;
     private const int ShutSending = 1;
+    private const int ShutBoth = 2;
 
     [StructLayout(LayoutKind.Sequential)]
     internal unsafe struct IoVector
@@ -144,6 +146,9 @@ internal static partial class SocketCalls
 
     /// <summary>Ends the receiving direction: whoever waits for data of the socket wakes up and reads an end of stream.</summary>
     internal static void ShutdownRead(SafeHandle socket, string what) => Shutdown(socket, ShutReceiving, what);
+
+    /// <summary>Ends both directions.</summary>
+    internal static void Shutdown(SafeHandle socket, string what) => Shutdown(socket, ShutBoth, what);
 
     private static void Shutdown(SafeHandle socket, int how, string what)
     {

@@ -151,7 +151,7 @@ internal static class SaveVmTransfer
                     return Transport.OpenDescriptor(fd, scope);
                 default:
                     _listener ??= Transport.Listen(endpoint, security, scope);
-                    var connection = _listener.Accept("the source of the migration");
+                    var connection = _listener.AcceptSpeaking("the source of the migration");
                     if (--_left == 0)
                     {
                         _listener.Dispose();

@@ -11,6 +11,15 @@ namespace MigrationOps.Engine.Storage;
 /// </summary>
 public sealed class AtomicFile : IDisposable
 {
+    private const string Prefix = ".migrationops.";
+    private const string Suffix = ".part";
+
+    // A file name has 255 bytes at most.
+    private const int LongestOwnName = 200;
+
+    // What is younger may belong to somebody who has not locked it yet.
+    private static readonly TimeSpan s_ageOfLeftover = TimeSpan.FromMinutes(1);
+
     private readonly string _temporary;
     private bool _exists = true;
 
@@ -43,9 +52,12 @@ public sealed class AtomicFile : IDisposable
         }
 
         string directory = System.IO.Path.GetDirectoryName(path)!;
-        string suffix = RandomNumberGenerator.GetHexString(8, lowercase: true);
-        // Without the file's own name, which may be as long as a name can be.
-        string temporary = System.IO.Path.Combine(directory, $".migrationops.{suffix}.part");
+        // A process that is killed leaves the file: the name says what it was to become and who wrote it.
+        string name = System.IO.Path.GetFileName(path);
+        string own = System.Text.Encoding.UTF8.GetByteCount(name) <= LongestOwnName ? name + "." : "";
+        string temporary = System.IO.Path.Combine(directory,
+            $"{Prefix}{own}{Environment.ProcessId}.{RandomNumberGenerator.GetHexString(8, lowercase: true)}{Suffix}");
+        RemoveLeftovers(directory);
         SafeFileHandle handle;
         try
         {
@@ -53,6 +65,8 @@ public sealed class AtomicFile : IDisposable
             {
                 Mode = FileMode.CreateNew,
                 Access = FileAccess.ReadWrite,
+                // Holds a lock while it is written, which ends with the process, on whatever host that is.
+                Share = FileShare.None,
                 BufferSize = 0,
                 UnixCreateMode = UnixFileMode.UserRead | UnixFileMode.UserWrite,
             }).SafeFileHandle;
@@ -106,6 +120,26 @@ public sealed class AtomicFile : IDisposable
         {
             File.Delete(_temporary);
             _exists = false;
+        }
+    }
+
+    // Files of writers that were killed: nobody holds their lock any more.
+    private static void RemoveLeftovers(string directory)
+    {
+        try
+        {
+            foreach (string file in Directory.EnumerateFiles(directory, $"{Prefix}*{Suffix}"))
+            {
+                if (DateTime.UtcNow - File.GetLastWriteTimeUtc(file) > s_ageOfLeftover)
+                {
+                    using var abandoned = new FileStream(file, FileMode.Open, FileAccess.ReadWrite, FileShare.None);
+                    File.Delete(file);
+                }
+            }
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            // It is being written, or another user's; or the directory cannot be read, of which the caller's own file will tell.
         }
     }
 

@@ -28,7 +28,8 @@ public sealed partial class VhostBackend : IDisposable
         _scope = new TransferScope(Timeout.InfiniteTimeSpan, _stop.Token);
         try
         {
-            _listener = Transport.Listen(new Endpoint.Unix(options.SocketPath), TransportSecurity.Default, _scope);
+            var access = new SocketAccess(options.SocketMode, Group: options.SocketGroup is { } group ? SocketAccess.FindGroup(group) : null);
+            _listener = Transport.Listen(new Endpoint.Unix(options.SocketPath), TransportSecurity.Default, _scope, access);
         }
         catch
         {

@@ -6,6 +6,12 @@ public sealed record VhostBackendOptions
     /// <summary>Where it listens.</summary>
     public required string SocketPath { get; init; }
 
+    /// <summary>Mode of the socket's file; null for what the umask leaves. A front-end needs the right to write to it.</summary>
+    public UnixFileMode? SocketMode { get; init; }
+
+    /// <summary>Group of the socket's file, by name or number; null for this process's group.</summary>
+    public string? SocketGroup { get; init; }
+
     /// <summary>Its internal state.</summary>
     public required BackendState State { get; init; }
 

@@ -167,6 +167,35 @@ public sealed class FdStream : Stream
 
     internal Deadline StartDeadline() => _scope.StartDeadline();
 
+    /// <summary>The longest time without progress, on this connection or on the whole transfer; infinite if there is none.</summary>
+    internal TimeSpan Limit => _scope.Limit;
+
+    /// <summary>Ends both directions of a socket from another thread, which wakes every wait in it.</summary>
+    internal void Interrupt()
+    {
+        try
+        {
+            SocketCalls.Shutdown(Handle, Name);
+        }
+        catch (Exception e) when (e is WireException or ObjectDisposedException)
+        {
+            // The connection has ended by itself.
+        }
+    }
+
+    /// <summary>Waits for the first byte of a peer, which stays in the socket.</summary>
+    /// <returns>False if the peer has closed without one, or the moment has passed.</returns>
+    internal bool HasBytesUntil(Deadline moment)
+    {
+        if (!IsReadableUntil(moment))
+        {
+            return false;
+        }
+
+        Span<byte> first = stackalloc byte[1];
+        return SocketCalls.Receive(Handle, first, default, SocketCalls.DontWait | SocketCalls.LookOnly) > 0;
+    }
+
     internal void ThrowIfCancelled() => _scope.CancellationToken.ThrowIfCancellationRequested();
 
     /// <summary>Reads what there is, at least one byte unless the stream has ended.</summary>

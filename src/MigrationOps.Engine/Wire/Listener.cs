@@ -7,6 +7,8 @@ namespace MigrationOps.Engine.Wire;
 /// <summary>A listening socket. Disposing it closes it and removes its socket file.</summary>
 public sealed class Listener : IDisposable
 {
+    private const int MostSilent = 64;
+
     private readonly Socket _socket;
     private readonly TlsFiles? _tls;
     private readonly TransferScope _scope;
@@ -24,13 +26,66 @@ public sealed class Listener : IDisposable
     /// <summary>Where it listens; with port 0 the port that the system chose.</summary>
     public Endpoint Endpoint { get; }
 
-    /// <summary>Accepts one connection, and does the TLS handshake if there are credentials.</summary>
+    /// <summary>Told of every connection that was turned away because its TLS handshake failed. Any thread may call it.</summary>
+    internal Action<WireException>? TurnedAway { get; set; }
+
+    /// <summary>Accepts one connection, and does the TLS handshake if there are credentials, as <see cref="AcceptSpeaking"/> does.</summary>
     /// <param name="waitingFor">What the error names.</param>
     /// <returns>A stream that the caller disposes.</returns>
     public Stream Accept(string waitingFor)
+        => _tls is null ? FdStream.Over(AcceptSocket(waitingFor, _scope), _scope, Endpoint.ToString()) : AcceptSpeaking(waitingFor);
+
+    /// <summary>
+    /// Accepts the first connection that says something, and does the TLS handshake if there are credentials. Whoever connects and
+    /// says nothing, closes again or fails the handshake - a port scan, a health check - does not stand in the way of the peer.
+    /// </summary>
+    /// <param name="waitingFor">What the error names.</param>
+    /// <returns>A stream that the caller disposes.</returns>
+    /// <exception cref="WireException">Within the deadline nobody came: <see cref="WireError.Timeout"/>, or the last failed handshake.</exception>
+    public Stream AcceptSpeaking(string waitingFor)
     {
-        var stream = FdStream.Over(AcceptSocket(waitingFor, _scope), _scope, Endpoint.ToString());
-        return _tls is null ? stream : _tls.Authenticate(stream, "");
+        var deadline = _scope.StartDeadline();
+        var silent = new List<FdStream>();
+        WireException? refused = null;
+        try
+        {
+            while (true)
+            {
+                int ready = _scope.TryWaitAny([_socket.SafeHandle, .. silent.Select(s => s.Handle)], deadline);
+                if (ready < 0)
+                {
+                    throw refused ?? _scope.Expired($"{waitingFor} on {Endpoint}");
+                }
+
+                if (ready == 0)
+                {
+                    TakeIn(silent, waitingFor);
+                    continue;
+                }
+
+                var stream = silent[ready - 1];
+                silent.RemoveAt(ready - 1);
+                if (!stream.HasBytesUntil(new Deadline(TimeSpan.Zero)))
+                {
+                    stream.Dispose();
+                    continue;
+                }
+
+                try
+                {
+                    return Protect(stream);
+                }
+                catch (WireException e) when (e.Reason == WireError.TlsFailed)
+                {
+                    refused = e;
+                    TurnedAway?.Invoke(e);
+                }
+            }
+        }
+        finally
+        {
+            silent.ForEach(s => s.Dispose());
+        }
     }
 
     /// <summary>
@@ -62,6 +117,18 @@ public sealed class Listener : IDisposable
         {
             File.Delete(_socketFile);
         }
+    }
+
+    // Of too many that say nothing the oldest has to go.
+    private void TakeIn(List<FdStream> silent, string waitingFor)
+    {
+        if (silent.Count == MostSilent)
+        {
+            silent[0].Dispose();
+            silent.RemoveAt(0);
+        }
+
+        silent.Add(FdStream.Over(AcceptSocket(waitingFor, _scope), _scope, Endpoint.ToString()));
     }
 
     private Socket AcceptSocket(string waitingFor, TransferScope scope)

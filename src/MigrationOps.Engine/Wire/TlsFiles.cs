@@ -1,3 +1,4 @@
+using System.Formats.Asn1;
 using System.Net.Security;
 using System.Security.Authentication;
 using System.Security.Cryptography;
@@ -7,62 +8,72 @@ namespace MigrationOps.Engine.Wire;
 
 /// <summary>
 /// Mutual TLS from a directory in the layout of QEMU's <c>tls-creds-x509</c>: ca-cert.pem, and server-cert.pem with
-/// server-key.pem or client-cert.pem with client-key.pem. Everything is read and checked when it is loaded, before
+/// server-key.pem or client-cert.pem with client-key.pem; a certificate file may hold the certificates up to the authority behind its
+/// own, and ca-crl.pem, if it is there, says which are revoked. Everything is read and checked when it is loaded, before
 /// anybody listens or connects.
 /// </summary>
 public sealed class TlsFiles : IDisposable
 {
-    private readonly X509Certificate2 _own;
+    private readonly X509Certificate2Collection _chain;
     private readonly X509Certificate2Collection _authorities;
+    private readonly TlsRevocation? _revocation;
+    private readonly SslStreamCertificateContext _context;
     private readonly bool _isServer;
 
-    private TlsFiles(X509Certificate2 own, X509Certificate2Collection authorities, bool isServer)
+    private TlsFiles(X509Certificate2Collection chain, X509Certificate2Collection authorities, TlsRevocation? revocation, bool isServer)
     {
-        _own = own;
+        _chain = chain;
         _authorities = authorities;
+        _revocation = revocation;
         _isServer = isServer;
+        _context = SslStreamCertificateContext.Create(chain[0], [.. chain.Skip(1)], offline: true);
     }
 
     /// <summary>Loads one side's credentials.</summary>
-    /// <param name="directory">The directory with the PEM files.</param>
+    /// <param name="security">Names the directory with the PEM files, and the passphrase of the key if it has one.</param>
     /// <param name="isServer">True for the listening side.</param>
     /// <exception cref="WireException"><see cref="WireError.TlsFailed"/> naming the file and what is wrong with it.</exception>
-    public static TlsFiles Load(string directory, bool isServer)
+    public static TlsFiles Load(TransportSecurity security, bool isServer)
     {
-        ArgumentNullException.ThrowIfNull(directory);
+        ArgumentNullException.ThrowIfNull(security);
+        string directory = security.TlsDirectory ?? throw new ArgumentException("There is no directory.", nameof(security));
         string side = isServer ? "server" : "client";
+        RefusePreSharedKeys(directory);
         string authorityFile = Existing(directory, "ca-cert.pem");
         string certificateFile = Existing(directory, side + "-cert.pem");
         string keyFile = Existing(directory, side + "-key.pem");
+        string revocationFile = Path.Combine(directory, "ca-crl.pem");
 
         var authorities = new X509Certificate2Collection();
-        X509Certificate2? own = null;
+        X509Certificate2Collection chain = [];
         try
         {
             Read(authorityFile, () => authorities.ImportFromPemFile(authorityFile));
-            own = Read(certificateFile, () => X509Certificate2.CreateFromPemFile(certificateFile, keyFile));
+            chain = Read(certificateFile, () => TlsKeys.Read(File.ReadAllText(certificateFile), File.ReadAllText(keyFile), security.TlsPassphrase, keyFile));
+            var revocation = File.Exists(revocationFile) ? Read(revocationFile, () => TlsRevocation.Read(File.ReadAllText(revocationFile), authorities)) : null;
+            var own = chain[0];
             var now = DateTime.Now;
             if (now < own.NotBefore || now > own.NotAfter)
             {
                 throw Failed($"The certificate '{certificateFile}' is valid from {own.NotBefore:u} to {own.NotAfter:u} only.");
             }
 
-            if (!ChainsTo(authorities, own, out string why))
+            if (RejectChain(authorities, chain, revocation, own) is { } why)
             {
-                throw Failed($"The certificate '{certificateFile}' is not signed by '{authorityFile}': {why}.");
+                throw Failed($"The certificate '{certificateFile}' is not accepted by '{authorityFile}': {why}.");
             }
 
-            return new TlsFiles(own, authorities, isServer);
+            return new TlsFiles(chain, authorities, revocation, isServer);
         }
         catch
         {
-            own?.Dispose();
+            DisposeAll(chain);
             DisposeAll(authorities);
             throw;
         }
     }
 
-    /// <summary>Does the handshake on a connected stream.</summary>
+    /// <summary>Does the handshake on a connected stream, which is bounded as a whole by the stream's limit.</summary>
     /// <param name="inner">The connection; the result owns it, also when the handshake fails.</param>
     /// <param name="peerName">The host name that the server's certificate must carry (client side).</param>
     /// <returns>The protected stream.</returns>
@@ -71,20 +82,24 @@ public sealed class TlsFiles : IDisposable
     {
         ArgumentNullException.ThrowIfNull(inner);
         string? rejected = null;
-        bool Accept(object _, X509Certificate? certificate, X509Chain? __, SslPolicyErrors errors)
+        bool Accept(object _, X509Certificate? certificate, X509Chain? chain, SslPolicyErrors errors)
         {
-            rejected = Reject(certificate, errors);
+            rejected = Reject(certificate, chain, errors);
             return rejected is null;
         }
 
-        var ssl = new SslStream(inner, leaveInnerStreamOpen: false, Accept);
+        var tickets = _isServer ? new TlsTickets(inner) : null;
+        var ssl = new SslStream((Stream?)tickets ?? inner, leaveInnerStreamOpen: false, Accept);
+        // Each read has the deadline of the stream, so that a peer that sends byte after byte would hold the handshake for hours.
+        var deadline = new Deadline(inner.Limit);
+        using var ended = new Timer(static state => ((FdStream)state!).Interrupt(), inner, inner.Limit, Timeout.InfiniteTimeSpan);
         try
         {
             if (_isServer)
             {
                 ssl.AuthenticateAsServer(new SslServerAuthenticationOptions
                 {
-                    ServerCertificate = _own,
+                    ServerCertificateContext = _context,
                     ClientCertificateRequired = true,
                     CertificateRevocationCheckMode = X509RevocationMode.NoCheck,
                 });
@@ -94,11 +109,12 @@ public sealed class TlsFiles : IDisposable
                 ssl.AuthenticateAsClient(new SslClientAuthenticationOptions
                 {
                     TargetHost = peerName,
-                    ClientCertificates = [_own],
+                    ClientCertificateContext = _context,
                     CertificateRevocationCheckMode = X509RevocationMode.NoCheck,
                 });
             }
 
+            tickets?.EndHandshake();
             return new TlsStream(ssl, inner);
         }
         catch (Exception e) when (e is AuthenticationException or IOException
@@ -106,7 +122,7 @@ public sealed class TlsFiles : IDisposable
         {
             ssl.Dispose();
             throw new WireException(WireError.TlsFailed,
-                $"{inner.Name}: the TLS handshake failed: {rejected ?? Innermost(e).Message.TrimEnd('.')}.", e);
+                $"{inner.Name}: the TLS handshake failed: {(deadline.HasPassed ? $"it has not ended within {inner.Limit.TotalSeconds:0.###} s" : rejected ?? Innermost(e).Message.TrimEnd('.'))}.", e);
         }
         catch
         {
@@ -118,11 +134,11 @@ public sealed class TlsFiles : IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
-        _own.Dispose();
+        DisposeAll(_chain);
         DisposeAll(_authorities);
     }
 
-    private string? Reject(X509Certificate? certificate, SslPolicyErrors errors)
+    private string? Reject(X509Certificate? certificate, X509Chain? chain, SslPolicyErrors errors)
     {
         if (certificate is null || errors.HasFlag(SslPolicyErrors.RemoteCertificateNotAvailable))
         {
@@ -130,21 +146,40 @@ public sealed class TlsFiles : IDisposable
         }
 
         using var peer = new X509Certificate2(certificate);
-        return errors.HasFlag(SslPolicyErrors.RemoteCertificateNameMismatch)
-            ? $"the peer's certificate '{peer.Subject}' is for another host name"
-            : ChainsTo(_authorities, peer, out string why) ? null : $"the peer's certificate '{peer.Subject}' is not accepted: {why}";
+        if (errors.HasFlag(SslPolicyErrors.RemoteCertificateNameMismatch))
+        {
+            return $"the peer's certificate '{peer.Subject}' is for another host name; -TlsHostName says which one to expect";
+        }
+
+        return RejectChain(_authorities, chain?.ChainPolicy.ExtraStore ?? [], _revocation, peer) is { } why
+            ? $"the peer's certificate '{peer.Subject}' is not accepted: {why}" : null;
     }
 
-    private static bool ChainsTo(X509Certificate2Collection authorities, X509Certificate2 certificate, out string why)
+    private static string? RejectChain(
+        X509Certificate2Collection authorities, X509Certificate2Collection between, TlsRevocation? revocation, X509Certificate2 certificate)
     {
         using var chain = new X509Chain();
         chain.ChainPolicy.TrustMode = X509ChainTrustMode.CustomRootTrust;
         chain.ChainPolicy.CustomTrustStore.AddRange(authorities);
+        chain.ChainPolicy.ExtraStore.AddRange(between);
         chain.ChainPolicy.RevocationMode = X509RevocationMode.NoCheck;
         chain.ChainPolicy.DisableCertificateDownloads = true;
-        bool ok = chain.Build(certificate);
-        why = string.Join(", ", chain.ChainStatus.Select(s => s.StatusInformation.Trim().TrimEnd('.')).Distinct());
-        return ok;
+        if (!chain.Build(certificate))
+        {
+            return string.Join(", ", chain.ChainStatus.Select(s => s.StatusInformation.Trim().TrimEnd('.')).Distinct());
+        }
+
+        return revocation is null ? null : chain.ChainElements.Select(e => revocation.Reject(e.Certificate)).FirstOrDefault(why => why is not null);
+    }
+
+    private static void RefusePreSharedKeys(string directory)
+    {
+        string keys = Path.Combine(directory, "keys.psk");
+        if (File.Exists(keys) && !File.Exists(Path.Combine(directory, "ca-cert.pem")))
+        {
+            throw new WireException(WireError.TlsFailed, $"'{keys}' holds pre-shared keys (QEMU's tls-creds-psk), which are not supported.",
+                action: "Use certificates on both sides: a directory of tls-creds-x509 with ca-cert.pem, and certificate and key of this side.");
+        }
     }
 
     private static string Existing(string directory, string name)
@@ -165,7 +200,7 @@ public sealed class TlsFiles : IDisposable
         {
             return read();
         }
-        catch (Exception e) when (e is CryptographicException or ArgumentException or IOException or UnauthorizedAccessException)
+        catch (Exception e) when (e is CryptographicException or AsnContentException or FormatException or ArgumentException or IOException or UnauthorizedAccessException)
         {
             throw Failed($"'{file}' (or its key) cannot be used: {e.Message.TrimEnd('.')}.", e);
         }

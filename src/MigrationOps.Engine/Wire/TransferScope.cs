@@ -216,6 +216,30 @@ public sealed class TransferScope : IDisposable
         }
     }
 
+    /// <summary>Waits until one of the descriptors can be read, or has an error or a hang-up.</summary>
+    /// <returns>Its place in the list; -1 when the deadline has passed.</returns>
+    internal int TryWaitAny(IReadOnlyList<SafeHandle> handles, Deadline deadline)
+    {
+        var fds = new Poll.PollFd[handles.Count + 1];
+        for (int i = 0; i < handles.Count; i++)
+        {
+            // The owner of the list keeps them open.
+            fds[i] = new Poll.PollFd { Fd = (int)handles[i].DangerousGetHandle(), Events = PollEvents.Readable };
+        }
+
+        fds[^1] = new Poll.PollFd { Fd = (int)_cancelEvent.DangerousGetHandle(), Events = PollEvents.Readable };
+        while (true)
+        {
+            int ready = Poll.Wait(fds, deadline.RemainingMilliseconds);
+            CancellationToken.ThrowIfCancellationRequested();
+            int index = Array.FindIndex(fds, 0, handles.Count, fd => fd.Returned != PollEvents.None);
+            if (index >= 0 || (ready == 0 && deadline.HasPassed))
+            {
+                return index;
+            }
+        }
+    }
+
     /// <summary>The failure of a wait that has outlived its deadline.</summary>
     /// <param name="waitingFor">What was waited for.</param>
     /// <param name="target">What stands still.</param>

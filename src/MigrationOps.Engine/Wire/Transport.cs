@@ -1,6 +1,7 @@
 using System.Net;
 using System.Net.Sockets;
 using System.Runtime.InteropServices;
+using System.Security;
 using Microsoft.Win32.SafeHandles;
 using MigrationOps.Engine.Native;
 
@@ -9,7 +10,10 @@ namespace MigrationOps.Engine.Wire;
 /// <summary>How an endpoint may be reached: with TLS, or in the clear beyond this machine.</summary>
 /// <param name="TlsDirectory">Directory with QEMU's x509 layout, or null for no TLS.</param>
 /// <param name="AllowPlaintext">True to let bytes cross a network unprotected.</param>
-public sealed record TransportSecurity(string? TlsDirectory = null, bool AllowPlaintext = false)
+/// <param name="TlsHostName">The name that the server's certificate must carry, where it is not the endpoint's; null for the endpoint's.</param>
+/// <param name="TlsPassphrase">For the side's key, if it is encrypted; stays the caller's.</param>
+public sealed record TransportSecurity(
+    string? TlsDirectory = null, bool AllowPlaintext = false, string? TlsHostName = null, SecureString? TlsPassphrase = null)
 {
     /// <summary>No TLS, loopback only.</summary>
     public static TransportSecurity Default { get; } = new();
@@ -44,10 +48,10 @@ public static class Transport
         }
 
         using var tls = endpoint is Endpoint.Tcp && security.TlsDirectory is not null
-            ? TlsFiles.Load(security.TlsDirectory, isServer: false)
+            ? TlsFiles.Load(security, isServer: false)
             : null;
         var stream = FdStream.Over(ConnectSocket(endpoint, scope), scope, endpoint.ToString());
-        return tls is null ? stream : tls.Authenticate(stream, ((Endpoint.Tcp)endpoint).Host);
+        return tls is null ? stream : tls.Authenticate(stream, security.TlsHostName ?? ((Endpoint.Tcp)endpoint).Host);
     }
 
     /// <summary>Connects a UNIX socket for messages with descriptors.</summary>
@@ -66,7 +70,10 @@ public static class Transport
     }
 
     /// <summary>Listens on a socket endpoint; credentials are checked before the address is bound.</summary>
-    public static Listener Listen(Endpoint endpoint, TransportSecurity security, TransferScope scope)
+    public static Listener Listen(Endpoint endpoint, TransportSecurity security, TransferScope scope) => Listen(endpoint, security, scope, SocketAccess.Default);
+
+    // With the mode and the owner that the file of a UNIX socket gets.
+    internal static Listener Listen(Endpoint endpoint, TransportSecurity security, TransferScope scope, SocketAccess access)
     {
         ArgumentNullException.ThrowIfNull(endpoint);
         ArgumentNullException.ThrowIfNull(security);
@@ -77,11 +84,11 @@ public static class Transport
 
         security.Check(endpoint);
         var tls = endpoint is Endpoint.Tcp && security.TlsDirectory is not null
-            ? TlsFiles.Load(security.TlsDirectory, isServer: true)
+            ? TlsFiles.Load(security, isServer: true)
             : null;
         try
         {
-            return new Listener(endpoint, BindSocket(endpoint), tls, scope);
+            return new Listener(endpoint, BindSocket(endpoint, access), tls, scope);
         }
         catch
         {
@@ -94,7 +101,7 @@ public static class Transport
     internal static Socket OpenListener(Endpoint endpoint, TransportSecurity security)
     {
         security.Check(endpoint);
-        return BindSocket(endpoint);
+        return BindSocket(endpoint, SocketAccess.Default);
     }
 
     /// <summary>Takes a descriptor of this process by number. It is duplicated; the caller's stays open.</summary>
@@ -246,15 +253,26 @@ public static class Transport
         }
     }
 
-    private static Socket BindSocket(Endpoint endpoint)
+    private static Socket BindSocket(Endpoint endpoint, SocketAccess access)
     {
         var address = Resolve(endpoint, WireError.ListenFailed, CancellationToken.None)[0];
         var socket = NewSocket(address);
         try
         {
             socket.Bind(address);
+            if (endpoint is Endpoint.Unix { Path: not ['@', ..] and var path })
+            {
+                // Before it listens: until then nobody connects.
+                Restrict(path, access);
+            }
+
             socket.Listen(128);
             return socket;
+        }
+        catch (WireException)
+        {
+            socket.Dispose();
+            throw;
         }
         catch (SocketException e)
         {
@@ -263,6 +281,19 @@ public static class Transport
             {
                 Target = endpoint.ToString(),
             };
+        }
+    }
+
+    private static void Restrict(string path, SocketAccess access)
+    {
+        try
+        {
+            access.Apply(path);
+        }
+        catch
+        {
+            File.Delete(path);
+            throw;
         }
     }
 

@@ -1,5 +1,6 @@
 using System.Net.Security;
 using System.Net.Sockets;
+using System.Security.Cryptography.X509Certificates;
 using MigrationOps.Engine.Tests.Support;
 using MigrationOps.Engine.Wire;
 
@@ -9,11 +10,18 @@ public sealed class TlsTests : IDisposable
 {
     private readonly TestFolder _folder = new();
     private readonly TestCertificates _authority = new();
-    private readonly TransferScope _scope = new(TimeSpan.FromSeconds(60));
+    private readonly CancellationTokenSource _end = new();
+    private readonly List<Task> _accepting = [];
+    private readonly TransferScope _scope;
+
+    public TlsTests() => _scope = new TransferScope(TimeSpan.FromSeconds(60), _end.Token);
 
     public void Dispose()
     {
+        _end.Cancel();
+        _accepting.ForEach(a => a.Join("a listener"));
         _scope.Dispose();
+        _end.Dispose();
         _authority.Dispose();
         _folder.Dispose();
     }
@@ -74,7 +82,7 @@ public sealed class TlsTests : IDisposable
     public void A_client_without_a_certificate_is_not_accepted()
     {
         using var listener = Listen(_authority.WriteBoth(_folder["server"]));
-        var server = Waiting.OnThread(() => listener.Accept("a client"));
+        var server = Accepting(listener);
         using var socket = new TcpClient("127.0.0.1", ((Endpoint.Tcp)listener.Endpoint).Port);
         using var ssl = new SslStream(socket.GetStream(), false, (_, certificate, _, _) => certificate is not null);
         Record.Exception(() => ssl.AuthenticateAsClient("127.0.0.1"));
@@ -108,7 +116,7 @@ public sealed class TlsTests : IDisposable
     {
         string both = _authority.WriteBoth(_folder["x509"]);
         _authority.Write(both, side, fromDays: from, toDays: to);
-        var e = Assert.Throws<WireException>(() => TlsFiles.Load(both, side == "server"));
+        var e = Assert.Throws<WireException>(() => TlsFiles.Load(new TransportSecurity(both), side == "server"));
         Assert.Equal(WireError.TlsFailed, e.Reason);
         Assert.Contains($"{side}-cert.pem", e.Message);
         Assert.Contains("is valid from", e.Message);
@@ -135,9 +143,9 @@ public sealed class TlsTests : IDisposable
     {
         string both = _authority.WriteBoth(_folder["x509"]);
         File.WriteAllText(Path.Combine(both, name), "nonsense");
-        var e = Assert.Throws<WireException>(() => TlsFiles.Load(both, isServer: true));
+        var e = Assert.Throws<WireException>(() => TlsFiles.Load(new TransportSecurity(both), isServer: true));
         Assert.Equal(WireError.TlsFailed, e.Reason);
-        Assert.Contains(name == "ca-cert.pem" ? "ca-cert.pem" : "server-cert.pem", e.Message);
+        Assert.Contains(name, e.Message);
     }
 
     [Fact]
@@ -145,7 +153,7 @@ public sealed class TlsTests : IDisposable
     {
         string both = _authority.WriteBoth(_folder["x509"]);
         File.Copy(Path.Combine(both, "client-key.pem"), Path.Combine(both, "server-key.pem"), overwrite: true);
-        var e = Assert.Throws<WireException>(() => TlsFiles.Load(both, isServer: true));
+        var e = Assert.Throws<WireException>(() => TlsFiles.Load(new TransportSecurity(both), isServer: true));
         Assert.Equal(WireError.TlsFailed, e.Reason);
     }
 
@@ -156,15 +164,15 @@ public sealed class TlsTests : IDisposable
         string both = _authority.WriteBoth(_folder["x509"]);
         other.Write(_folder["other"], "server");
         File.Copy(Path.Combine(_folder["other"], "ca-cert.pem"), Path.Combine(both, "ca-cert.pem"), overwrite: true);
-        var e = Assert.Throws<WireException>(() => TlsFiles.Load(both, isServer: true));
-        Assert.Contains("is not signed by", e.Message);
+        var e = Assert.Throws<WireException>(() => TlsFiles.Load(new TransportSecurity(both), isServer: true));
+        Assert.Contains("is not accepted by", e.Message);
     }
 
     [Fact]
     public void A_peer_that_speaks_no_tls_is_a_failed_handshake()
     {
         using var listener = Listen(_authority.WriteBoth(_folder["server"]));
-        var server = Waiting.OnThread(() => listener.Accept("a client"));
+        var server = Accepting(listener);
         using var plain = Transport.Connect(listener.Endpoint, TransportSecurity.Default, _scope);
         plain.Write("GET / HTTP/1.0\r\n\r\n"u8);
         TlsFailure(server);
@@ -174,9 +182,87 @@ public sealed class TlsTests : IDisposable
     public void A_peer_that_leaves_during_the_handshake_is_a_failed_handshake()
     {
         using var listener = Listen(_authority.WriteBoth(_folder["server"]));
-        var server = Waiting.OnThread(() => listener.Accept("a client"));
-        Transport.Connect(listener.Endpoint, TransportSecurity.Default, _scope).Dispose();
+        var server = Accepting(listener);
+        using (var half = Transport.Connect(listener.Endpoint, TransportSecurity.Default, _scope))
+        {
+            half.Write([22, 3, 1, 2, 0, 1]);
+        }
+
         TlsFailure(server);
+    }
+
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void Strangers_do_not_stand_in_the_way_of_the_peer(bool tls)
+    {
+        var security = tls ? new TransportSecurity(_authority.WriteBoth(_folder["x509"])) : TransportSecurity.Default;
+        using var listener = Transport.Listen(Endpoint.Parse("tcp:127.0.0.1:0"), security, _scope);
+        var refused = new List<string>();
+        listener.TurnedAway = e => refused.Add(e.Message);
+        var server = Waiting.OnThread(() => listener.AcceptSpeaking("a client"));
+        Transport.Connect(listener.Endpoint, TransportSecurity.Default, _scope).Dispose();
+        using var silent = Transport.Connect(listener.Endpoint, TransportSecurity.Default, _scope);
+        if (tls)
+        {
+            using var stray = Transport.Connect(listener.Endpoint, TransportSecurity.Default, _scope);
+            stray.Write("GET / HTTP/1.0\r\n\r\n"u8);
+            Waiting.Until(() => refused.Count == 1, "the stranger is turned away");
+        }
+
+        using var client = Transport.Connect(listener.Endpoint, security, _scope);
+        client.WriteByte(7);
+        using var connection = server.Result("the server");
+        Assert.Equal(7, connection.ReadByte());
+    }
+
+    [Fact]
+    public void A_handshake_that_trickles_is_bounded_as_a_whole()
+    {
+        string both = _authority.WriteBoth(_folder["server"]);
+        using var scope = new TransferScope(TimeSpan.FromSeconds(1));
+        using var listener = Transport.Listen(Endpoint.Parse("tcp:127.0.0.1:0"), new TransportSecurity(both), scope);
+        using var slow = Transport.Connect(listener.Endpoint, TransportSecurity.Default, _scope);
+        // The head of a record that promises more than will ever come; each byte of it begins a new wait.
+        slow.Write([22, 3, 1, 0x3f, 0]);
+        using var stop = new CancellationTokenSource();
+        var trickling = Waiting.OnThread(() =>
+        {
+            while (!stop.Token.WaitHandle.WaitOne(100))
+            {
+                Record.Exception(() => slow.WriteByte(1));
+            }
+        });
+        var e = Assert.Throws<WireException>(() => listener.Protect(listener.AcceptUnprotected("a client", scope, scope)));
+        stop.Cancel();
+        trickling.Join("the peer");
+        Assert.Equal(WireError.TlsFailed, e.Reason);
+        Assert.Contains("has not ended within 1 s", e.Message);
+    }
+
+    [Fact]
+    public void A_server_sends_nothing_after_the_handshake_before_it_has_something_to_say()
+    {
+        string both = _authority.WriteBoth(_folder["x509"]);
+        using var listener = Listen(both);
+        var accepting = Accepting(listener);
+        using var socket = new TcpClient("127.0.0.1", ((Endpoint.Tcp)listener.Endpoint).Port);
+        using var certificate = X509Certificate2.CreateFromPemFile(Path.Combine(both, "client-cert.pem"), Path.Combine(both, "client-key.pem"));
+        using var ssl = new SslStream(socket.GetStream(), false, (_, _, _, _) => true);
+        ssl.AuthenticateAsClient(new SslClientAuthenticationOptions
+        {
+            TargetHost = "127.0.0.1",
+            ClientCertificateContext = SslStreamCertificateContext.Create(certificate, null, offline: true),
+        });
+        Assert.Equal(System.Security.Authentication.SslProtocols.Tls13, ssl.SslProtocol);
+        using var server = accepting.Result("the server");
+        ssl.WriteByte(1);
+        Assert.Equal(1, server.ReadByte());
+        Assert.Equal(0, socket.Available);
+
+        // What was held back goes out before the first word, which is understood.
+        server.WriteByte(2);
+        Assert.Equal(2, ssl.ReadByte());
     }
 
     [Fact]
@@ -195,11 +281,11 @@ public sealed class TlsTests : IDisposable
     {
         string both = _authority.WriteBoth(_folder["x509"]);
         using var listener = Listen(both);
-        var accepting = Waiting.OnThread(() => listener.Accept("a client"));
+        var accepting = Accepting(listener);
         using var relay = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
         relay.Connect("127.0.0.1", ((Endpoint.Tcp)listener.Endpoint).Port);
         using var raw = new NetworkStream(relay);
-        using var files = TlsFiles.Load(both, isServer: false);
+        using var files = TlsFiles.Load(new TransportSecurity(both), isServer: false);
         using var client = files.Authenticate(FdStream.Over(relay, _scope, "relay"), "127.0.0.1");
         using var server = accepting.Result("the server");
         client.WriteByte(1);
@@ -217,7 +303,7 @@ public sealed class TlsTests : IDisposable
         using var cancel = new CancellationTokenSource();
         using var scope = new TransferScope(TimeSpan.FromMilliseconds(300), cancel.Token);
         using var listener = Listen(both);
-        var accepting = Waiting.OnThread(() => listener.Accept("a client"));
+        var accepting = Accepting(listener);
         using var client = Transport.Connect(listener.Endpoint, new TransportSecurity(both), scope);
         using var server = accepting.Result("the server");
         Assert.Equal(WireError.Timeout, Assert.Throws<WireException>(() => client.ReadByte()).Reason);
@@ -232,16 +318,36 @@ public sealed class TlsTests : IDisposable
     private (Task<Stream> Client, Task<Stream> Server) Handshake(string clientDirectory, string serverDirectory)
     {
         var listener = Listen(serverDirectory);
-        var server = Waiting.OnThread(() =>
-        {
-            using (listener)
-            {
-                return listener.Accept("a client");
-            }
-        });
+        var server = Accepting(listener, owned: true);
         var client = Waiting.OnThread(
             () => Transport.Connect(listener.Endpoint, new TransportSecurity(clientDirectory), _scope));
         return (client, server);
+    }
+
+    // A listener goes on after a failed handshake; here the first one is the result.
+    private Task<Stream> Accepting(Listener listener, bool owned = false)
+    {
+        var outcome = new TaskCompletionSource<Stream>();
+        listener.TurnedAway = e => outcome.TrySetException(e);
+        _accepting.Add(Waiting.OnThread(() =>
+        {
+            try
+            {
+                outcome.TrySetResult(listener.Accept("a client"));
+            }
+            catch (Exception e)
+            {
+                outcome.TrySetException(e);
+            }
+            finally
+            {
+                if (owned)
+                {
+                    listener.Dispose();
+                }
+            }
+        }));
+        return outcome.Task;
     }
 
     private static WireException TlsFailure(Task<Stream> side)

@@ -30,6 +30,8 @@ internal sealed class Convergence(
     private long _movedAt = Stopwatch.GetTimestamp();
     private long? _readyAt;
     private bool _late;
+    private long _lowest = long.MaxValue;
+    private TimeSpan _lowestAt;
 
     // Below the largest number: that stands for more than can be counted, and never fits.
     private long Threshold => Math.Min((long)Math.Min(_bandwidth * options.DowntimeLimit.TotalSeconds, long.MaxValue), long.MaxValue - 1);
@@ -243,8 +245,15 @@ internal sealed class Convergence(
 
     private void GiveUpIfHopeless(PendingBytes pending)
     {
+        if (pending.Total < _lowest)
+        {
+            (_lowest, _lowestAt) = (pending.Total, tally.Elapsed);
+        }
+
         string? reason = options.MaxRounds is { } rounds && _rounds >= rounds ? $"after {_rounds:N0} rounds"
             : options.MaxDuration is { } duration && tally.Elapsed >= duration ? $"within {duration.TotalSeconds:0.###} s"
+            : options.MaxStall is { } stall && tally.Elapsed - _lowestAt >= stall
+                ? $"and is no nearer to its end than {stall.TotalSeconds:0.###} s ago, when {_lowest:N0} bytes were pending"
             : null;
         if (reason is null)
         {

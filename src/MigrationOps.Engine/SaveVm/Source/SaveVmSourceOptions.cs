@@ -45,6 +45,12 @@ public sealed record SaveVmSourceOptions
     /// <summary>Time after which a migration that has not converged is given up; null for no limit.</summary>
     public TimeSpan? MaxDuration { get; init; }
 
+    /// <summary>
+    /// Time after which a migration is given up whose pending bytes have not fallen below their lowest number; null for no limit. A
+    /// device that is large falls with every byte that is sent; one that changes faster than it is sent does not.
+    /// </summary>
+    public TimeSpan? MaxStall { get; init; }
+
     /// <summary>How long one turn of iterations lasts: the time over which bandwidth is limited and measured.</summary>
     public TimeSpan Turn { get; init; } = TimeSpan.FromMilliseconds(100);
 

@@ -53,7 +53,7 @@ public sealed class RestoreCprState : TransferCmdlet
         try
         {
             using var scope = NewScope(host);
-            using var listener = CprListener.Listen(path, scope);
+            using var listener = CprListener.Listen(path, scope, AllowUid);
             _listening.Set();
             WriteEntries(host, CprTransfers.Receive(session, listener, AllowUid, host.Logger));
         }

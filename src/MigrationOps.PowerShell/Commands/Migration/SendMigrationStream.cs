@@ -52,6 +52,13 @@ public sealed class SendMigrationStream : MigrationDriverCmdlet
     [Parameter(ParameterSetName = ResumeSet)]
     public SwitchParameter PassThru { get; set; }
 
+    [Parameter(ParameterSetName = StartSet)]
+    [Parameter(ParameterSetName = ResumeSet)]
+    [ValidateNotNullOrEmpty]
+    public string? TlsHostName { get; set; }
+
+    private protected override string? ExpectedHostName => TlsHostName;
+
     protected override bool InvokesScripts => base.InvokesScripts || (StopDevice ?? ResumeDevice) is not null;
 
     protected override Action<IOperationHost>? Prepare()
@@ -104,6 +111,9 @@ public sealed class SendMigrationStream : MigrationDriverCmdlet
             MultifdChannels = MultifdChannels,
             MaxRounds = MaxRounds,
             MaxDuration = MaxDuration,
+            // Nobody watches a file grow, and it would fill the disk.
+            MaxStall = endpoint is Engine.Wire.Endpoint.File && MaxRounds is null && MaxDuration is null
+                && Timeout != System.Threading.Timeout.InfiniteTimeSpan ? Timeout : null,
             Description = !NoDescription,
         };
         var log = new RelayLogger();

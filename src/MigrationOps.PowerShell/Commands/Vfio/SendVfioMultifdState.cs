@@ -50,7 +50,13 @@ public sealed class SendVfioMultifdState : VfioTransferCmdlet
     [ValidateRange(1, VfioSendOptions.MaxPacketSize)]
     public int PacketSize { get; set; } = 1024 * 1024;
 
+    [Parameter]
+    [ValidateNotNullOrEmpty]
+    public string? TlsHostName { get; set; }
+
     protected override object Target => Uri;
+
+    private protected override string? ExpectedHostName => TlsHostName;
 
     protected override Action<IOperationHost>? Prepare()
     {

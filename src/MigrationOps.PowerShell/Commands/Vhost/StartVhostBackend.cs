@@ -29,6 +29,14 @@ public sealed class StartVhostBackend : PSCmdlet
     public byte[] State { get; set; } = [];
 
     [Parameter]
+    [ValidatePattern("^[0-7]{3,4}$")]
+    public string? SocketMode { get; set; }
+
+    [Parameter]
+    [ValidateNotNullOrEmpty]
+    public string? SocketGroup { get; set; }
+
+    [Parameter]
     public VhostBackendFaultKind Fault { get; set; }
 
     [Parameter]
@@ -63,6 +71,8 @@ public sealed class StartVhostBackend : PSCmdlet
             {
                 Features = NoProtocolFeatures ? defaults.Features & ~VhostFeatures.ProtocolFeatures : defaults.Features,
                 ProtocolFeatures = NoDeviceState ? defaults.ProtocolFeatures & ~VhostFeatures.DeviceState : defaults.ProtocolFeatures,
+                SocketMode = SocketMode is null ? null : (UnixFileMode)Convert.ToInt32(SocketMode, 8),
+                SocketGroup = SocketGroup,
                 OwnDescriptor = OwnDescriptor,
                 Fault = new VhostBackendFault(Fault, FaultByte, FaultRequest),
             });

@@ -19,7 +19,13 @@ public sealed class StartVhostStateSave : VhostTransferCmdlet
     [Parameter]
     public SwitchParameter NoHash { get; set; }
 
+    [Parameter(ParameterSetName = UriSet)]
+    [ValidateNotNullOrEmpty]
+    public string? TlsHostName { get; set; }
+
     protected override object Target => SocketPath;
+
+    private protected override string? ExpectedHostName => TlsHostName;
 
     protected override Action<IOperationHost>? Prepare()
     {

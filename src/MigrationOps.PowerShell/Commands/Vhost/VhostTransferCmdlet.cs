@@ -1,4 +1,5 @@
 using System.Management.Automation;
+using System.Security;
 using Microsoft.Extensions.Logging;
 using MigrationOps.Engine.Vhost;
 using MigrationOps.Engine.Wire;
@@ -22,6 +23,10 @@ public abstract class VhostTransferCmdlet : NetworkTransferCmdlet
 
     [Parameter(ParameterSetName = UriSet)]
     public override SwitchParameter AllowPlaintext { get; set; }
+
+    [Parameter(ParameterSetName = UriSet)]
+    [ValidateNotNull]
+    public override SecureString? TlsPassphrase { get; set; }
 
     [Parameter]
     public SwitchParameter Raw { get; set; }
