@@ -87,6 +87,28 @@ Describe 'Restore-CprState' {
         (Get-CprFd).Name | Should -Be mine
     }
 
+    It 'makes a socket that lets the users of -AllowUid in, and nobody more than it must' -ForEach @(
+        @{ Users = @(); Mode = '600'; Owner = $null }
+        @{ Users = @(54321); Mode = '600'; Owner = 54321 }
+        @{ Users = @(54321, 54322); Mode = '666'; Owner = $null }
+    ) {
+        $self = [uint](id -u)
+        $socket = "$TestDrive/allowed"
+        $allow = @{}
+        if ($Users) { $allow.AllowUid = [uint[]]$Users }
+        $job = Restore-CprState "unix:$socket" -AsJob @allow
+        try {
+            Wait-Until { Test-Path -LiteralPath $socket } 'the socket'
+            # Only root can give a file away.
+            $shared = $Users.Count -eq 1 -and $self -ne 0
+            stat -c %a -- $socket | Should -Be ($shared ? '666' : $Mode)
+            [uint](stat -c %u -- $socket) | Should -Be ($Owner -and $self -eq 0 ? $Owner : $self)
+        }
+        finally {
+            $job | Remove-Job -Force
+        }
+    }
+
     It 'turns away a user that is not allowed' {
         $job = Restore-CprState "unix:$socket" -AsJob -AllowUid 54321
         Send-Raw $socket

@@ -40,6 +40,20 @@ Describe 'Start-VhostBackend' {
         Get-ChildItem -LiteralPath $TestDrive -Force -Filter '*.part' | Should -BeNullOrEmpty
     }
 
+    It 'lets in the users that -SocketMode and -SocketGroup say' {
+        $group = (Get-Content -LiteralPath /etc/group | Where-Object { $_ -match ":$(id -g):" } | Select-Object -First 1).Split(':')[0]
+        $backend = Start-Backend -SocketMode 0660 -SocketGroup $group
+        stat -c %a -- $backend.SocketPath | Should -Be 660
+        stat -c %G -- $backend.SocketPath | Should -Be $group
+        stat -c %a -- (Start-Backend -SocketMode 0666).SocketPath | Should -Be 666
+    }
+
+    It 'names a group that is not there, and leaves nothing' {
+        $path = New-SocketPath
+        (Get-Failure { Start-VhostBackend $path -SocketGroup no-such-group }).Exception.ErrorId | Should -Be 'WireNotFound'
+        $path | Should -Not -Exist
+    }
+
     It 'takes a path relative to the current location' {
         Push-Location -LiteralPath $TestDrive
         try {

@@ -18,7 +18,7 @@ function New-SocketPath {
 # An embedded back-end that ends with its test (Stop-StartedBackend in AfterEach).
 function Start-Backend {
     param([long] $Size, [byte[]] $State, [string] $StatePath, $Fault, [long] $FaultByte, $FaultRequest,
-        [switch] $OwnDescriptor, [switch] $NoDeviceState, [switch] $NoProtocolFeatures)
+        [switch] $OwnDescriptor, [switch] $NoDeviceState, [switch] $NoProtocolFeatures, [string] $SocketMode, [string] $SocketGroup)
     $backend = Start-VhostBackend -SocketPath (New-SocketPath) @PSBoundParameters
     $script:started.Add($backend)
     $backend

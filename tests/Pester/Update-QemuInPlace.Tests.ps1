@@ -132,6 +132,57 @@ Describe 'Update-QemuInPlace.ps1 with <Name>' -ForEach $qemus -Skip:$_.Skip {
         Wait-Until { (Get-Counter $oldMonitor) -gt $counter } 'the guest counts on'
     }
 
+    It 'gives the new process a session of its own and nothing of this one' {
+        $result = & $example @options
+        $stat = (Get-Content -LiteralPath "/proc/$($result.ProcessId)/stat") -replace '^.*\) ' -split ' '
+        $stat[3] | Should -Be $result.ProcessId -Because 'it leads its session'
+        $stat[4] | Should -Be 0 -Because 'it has no terminal'
+        (Get-Item -LiteralPath "/proc/$($result.ProcessId)/fd/0").LinkTarget | Should -Be '/dev/null'
+        1, 2 | ForEach-Object { (Get-Item -LiteralPath "/proc/$($result.ProcessId)/fd/$_").LinkTarget | Should -Be $result.LogPath }
+        $ours = Get-ChildItem -LiteralPath /proc/self/fd | ForEach-Object LinkTarget | Where-Object { $_ -match '^(pipe|socket):' }
+        Get-ChildItem -LiteralPath "/proc/$($result.ProcessId)/fd" | ForEach-Object LinkTarget | Should -Not -BeIn $ours
+    }
+
+    It 'tells the process that has the guest when it was asked to -daemonize' {
+        $options.ArgumentList = $arguments + '-daemonize'
+        $result = & $example @options
+        (Get-Process -Id $result.ProcessId).CommandLine | Should -BeLike "*$newMonitor*"
+        (Get-Process -Id $result.ProcessId).CommandLine | Should -Not -BeLike '*-daemonize*'
+    }
+
+    It 'leaves nothing half done in the old process when it is stopped at the review' {
+        $shell = [PowerShell]::Create()
+        $shell.AddScript({ param($Module, $Example, $Options, $Reached) Import-Module $Module; & $Example @Options -Review { [IO.File]::WriteAllText($Reached, ''); while ($true) { Start-Sleep 1 } } }).
+            AddArgument((Get-Module MigrationOps).Path).AddArgument($example).AddArgument($options).AddArgument("$folder/reached") | Out-Null
+        $running = $shell.BeginInvoke()
+        Wait-Until { (Test-Path -LiteralPath "$folder/reached") -or $running.IsCompleted } 'the review'
+        $shell.Stop()
+        $shell.Dispose()
+        (Invoke-Qmp $oldMonitor query-migrate).status | Should -BeIn 'cancelled', 'failed'
+        $newMonitor | Should -Not -Exist
+        $counter = Get-Counter $oldMonitor
+        Wait-Until { (Get-Counter $oldMonitor) -gt $counter } 'the guest counts on'
+    }
+
+    It 'names <Name> before anything is touched' -ForEach @(
+        @{ Name = 'a locked pidfile'; More = '-pidfile', 'PIDFILE'; Message = '*process * has this file*' }
+        @{ Name = 'a descriptor of the old process'; More = '-netdev', 'tap,id=n,fd=25'; Message = '*names a descriptor*' }
+        @{ Name = 'an -incoming'; More = '-incoming', 'defer'; Message = '*leave it out*' }
+    ) {
+        [IO.File]::WriteAllText("$folder/pid", "$($old.Id)`n")
+        $options.ArgumentList = $arguments + ($More -creplace 'PIDFILE', "$folder/pid")
+        { & $example @options } | Should -Throw $Message
+        (Invoke-Qmp $oldMonitor query-migrate).Count | Should -Be 0
+    }
+
+    It 'says what is wrong with the monitor <Socket>' -ForEach @(
+        @{ Socket = '/nonexistent/monitor'; Message = "There is no monitor socket '/nonexistent/monitor'*" }
+        @{ Socket = '/var/lib/libvirt/qemu/domain-1-a/monitor.sock'; Message = '*is held by libvirt*' }
+    ) {
+        $options.Monitor = $Socket
+        { & $example @options } | Should -Throw $Message
+    }
+
     It 'does nothing with -WhatIf' {
         $temporary = (Get-ChildItem ([IO.Path]::GetTempPath()) -Filter 'update-qemu-*').Count
         & $example @options -WhatIf

@@ -105,7 +105,17 @@ internal sealed class MigrationReceiver : IDisposable
         }
 
         _threads.ForEach(t => t.Join());
-        _scope.ThrowIfFailed(DescribeSilence);
+        try
+        {
+            _scope.ThrowIfFailed(DescribeSilence);
+        }
+        catch (WireException e) when (e.Reason == WireError.Disconnected)
+        {
+            throw new WireException(e.Reason, e.Message, e,
+                "Look at the source. If it says completed, its guest is stopped: let it go on there with cont. Then migrate again, with return-path on: then a source gives its guest up only when all has arrived.")
+            { Peer = e.Peer, Target = e.Target };
+        }
+
         _state.CheckChannels();
         _devices.EndPreCopy(allAnnounced: true);
         _devices.Complete();

@@ -119,7 +119,7 @@ public sealed class SaveVmException : MigrationOpsException
         SaveVmError.SwitchoverAckTimeout => "Look at the target: a device there has not approved the switchover.",
         SaveVmError.ReturnPathMissing => "Turn the return path on at the source; in QEMU it is the capability return-path.",
         SaveVmError.TargetFailed => "Look at the target for the reason. The source's device goes on.",
-        SaveVmError.ConnectionLost => "Look at the other side: it ended the connection. Migrate again.",
+        SaveVmError.ConnectionLost => "Look at the other side: it ended the connection. A source that says completed has its guest stopped: let it go on there with cont. Then migrate again, with return-path on.",
         SaveVmError.PeerSilent => "Look at the other side: it is alive but does not move. A longer timeout helps only a slow peer.",
         SaveVmError.PostcopyPaused =>
             "Bring the connection back, then resume on the target first, and then on the source. Do not start the device on the source.",
