@@ -257,7 +257,7 @@ public sealed class MultifdTests : IDisposable
         File.Copy(Path.Combine(credentials, "ca-cert.pem"), Path.Combine(foreign, "ca-cert.pem"), overwrite: true);
         using var source = StartSource(2, "none", returnPath: false, Credentials(foreign, "client", ",sanity-check=no"));
         using var receiver = Receiver.Start(
-            Brief(NewReceipt("tcp:127.0.0.1:0", _folder.File("archive"))) with { Security = new TransportSecurity(credentials) });
+            NewReceipt("tcp:127.0.0.1:0", _folder.File("archive")) with { Security = new TransportSecurity(credentials) }, limit: Brief);
         source.SetParameters(new JsonObject { ["tls-creds"] = "tls0" });
         source.Migrate(receiver.Uri);
         var failure = Assert.Throws<WireException>(receiver.Finish);
@@ -272,7 +272,7 @@ public sealed class MultifdTests : IDisposable
         string credentials = authority.WriteBoth(_folder.File("pki"));
         using var source = StartSource(2, "none", returnPath: false);
         using var receiver = Receiver.Start(
-            Brief(NewReceipt("tcp:127.0.0.1:0", _folder.File("archive"))) with { Security = new TransportSecurity(credentials) });
+            NewReceipt("tcp:127.0.0.1:0", _folder.File("archive")) with { Security = new TransportSecurity(credentials) }, limit: Brief);
         source.Migrate(receiver.Uri);
         Assert.Equal(WireError.TlsFailed, Assert.Throws<WireException>(receiver.Finish).Reason);
     }
@@ -343,8 +343,7 @@ public sealed class MultifdTests : IDisposable
     };
 
     // Nobody who fails a handshake ends a receipt; it ends for lack of a source.
-    private static VfioReceiveOptions Brief(VfioReceiveOptions options)
-        => options with { Receive = options.Receive with { Timeout = TimeSpan.FromSeconds(4) } };
+    private static readonly TimeSpan Brief = TimeSpan.FromSeconds(4);
 
     private static string[] Credentials(string folder, string endpoint, string more = "")
         => ["-object", $"tls-creds-x509,id=tls0,dir={folder},endpoint={endpoint},verify-peer=yes{more}"];
@@ -426,7 +425,7 @@ public sealed class MultifdTests : IDisposable
 
         internal long Moved => Interlocked.Read(ref _moved);
 
-        internal static Receiver Start(VfioReceiveOptions options, CancellationToken? cancelled = null)
+        internal static Receiver Start(VfioReceiveOptions options, CancellationToken? cancelled = null, TimeSpan? limit = null)
         {
             var receiver = new Receiver(cancelled ?? Cancelled);
             receiver._task = Task.Factory.StartNew(() => receiver.Receive(options with
@@ -436,15 +435,15 @@ public sealed class MultifdTests : IDisposable
                     receiver.Uri = endpoint.ToString();
                     receiver._listening.Set();
                 },
-            }), TaskCreationOptions.LongRunning);
+            }, limit ?? TimeSpan.FromSeconds(60)), TaskCreationOptions.LongRunning);
             receiver._task.ContinueWith(_ => receiver._listening.Set(), TaskScheduler.Default);
             receiver._listening.Wait(Cancelled);
             return receiver;
         }
 
-        private IReadOnlyList<VfioStateTransfer> Receive(VfioReceiveOptions options)
+        private IReadOnlyList<VfioStateTransfer> Receive(VfioReceiveOptions options, TimeSpan limit)
         {
-            using var scope = new TransferScope(TimeSpan.FromSeconds(60), ProgressRule.WholeTransfer, _cancel.Token)
+            using var scope = new TransferScope(limit, ProgressRule.WholeTransfer, _cancel.Token)
             {
                 Progress = bytes => Interlocked.Exchange(ref _moved, bytes),
             };

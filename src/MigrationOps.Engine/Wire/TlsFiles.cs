@@ -148,7 +148,7 @@ public sealed class TlsFiles : IDisposable
         using var peer = new X509Certificate2(certificate);
         if (errors.HasFlag(SslPolicyErrors.RemoteCertificateNameMismatch))
         {
-            return $"the peer's certificate '{peer.Subject}' is for another host name; -TlsHostName says which one to expect";
+            return $"the peer's certificate '{peer.Subject}' is for another host name";
         }
 
         return RejectChain(_authorities, chain?.ChainPolicy.ExtraStore ?? [], _revocation, peer) is { } why

@@ -66,7 +66,7 @@ internal static class TlsKeys
         {
             if (label == "ENCRYPTED PRIVATE KEY" && passphrase is null)
             {
-                throw Failed($"The key '{keyFile}' is encrypted.", "Give its passphrase with -TlsPassphrase (QEMU's passwordid), or write the key without one: openssl pkey -in KEY -out NEW.");
+                throw Failed($"The key '{keyFile}' is encrypted.", "Give its passphrase (QEMU's passwordid), or write the key without one: openssl pkey -in KEY -out NEW.");
             }
 
             if (label == "PRIVATE KEY")
@@ -109,7 +109,7 @@ internal static class TlsKeys
         catch (CryptographicException e) when (label == "ENCRYPTED PRIVATE KEY")
         {
             throw Failed($"The key '{keyFile}' cannot be read with this passphrase: {e.Message.TrimEnd('.')}.",
-                "Check -TlsPassphrase. If it is right, write the key without one: openssl pkey -in KEY -out NEW.", e);
+                "Check the passphrase. If it is right, write the key without one: openssl pkey -in KEY -out NEW.", e);
         }
     }
 

@@ -102,7 +102,7 @@ public sealed class WireException : MigrationOpsException
         WireError.NoSpace => "Free space on the destination, or choose another one. The previous file is as it was.",
         WireError.PlaintextRefused =>
             "Give credentials in QEMU's x509 layout, or allow plain text if the network is trusted.",
-        WireError.TlsFailed => "Check the certificates on both sides: issuer, host name and validity.",
+        WireError.TlsFailed => "Check the certificates on both sides: issuer, host name and validity. Say which host name to expect where it is not that of the address.",
         _ => "Look at the cause; the operating system reported it.",
     };
 }

@@ -69,6 +69,9 @@ internal static class CmdletWords
         ("Check the stream; if it is whole,", "Check the stream (Test-MigrationStream); if it is whole,"),
         ("check that it is whole.", "check that it is whole (Test-MigrationStream)."),
         ("Rehearse it without memory.", "Rehearse it without memory (-SkipMemory)."),
+        ("Give its passphrase (QEMU's passwordid), or", "Give its passphrase with -TlsPassphrase (QEMU's passwordid), or"),
+        ("Check the passphrase. If it is right,", "Check -TlsPassphrase. If it is right,"),
+        ("Say which host name to expect where it is not that of the address.", "Say with -TlsHostName which host name to expect where it is not that of the address."),
     ];
 
     /// <summary>The advice as an operator reads it.</summary>
