@@ -16,13 +16,20 @@
     CmdletsToExport      = @(
         'Close-CprState'
         'Compare-MigrationStream'
+        'Connect-QemuMonitor'
         'ConvertFrom-QemuLog'
+        'Disconnect-QemuMonitor'
         'Export-MigrationDeviceState'
+        'Find-QemuVM'
         'Get-CprFd'
         'Get-MigrationStream'
+        'Get-QemuHost'
+        'Get-QemuMigration'
         'Get-SaveVMHandler'
         'Get-VfioDevice'
         'Get-VhostBackend'
+        'Invoke-QemuMonitorCommand'
+        'Measure-QemuDirtyRate'
         'Receive-MigrationStream'
         'Receive-VfioMultifdState'
         'Register-CprFd'
@@ -41,6 +48,7 @@
         'Test-MigrationStream'
         'Unregister-CprFd'
         'Unregister-SaveVMHandler'
+        'Wait-QemuEvent'
     )
     PrivateData          = @{
         PSData = @{

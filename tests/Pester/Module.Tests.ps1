@@ -75,7 +75,7 @@ Describe 'The module' {
         }
 
         It 'asks before it changes anything, and does not where it changes nothing' {
-            $Command.Parameters.ContainsKey('WhatIf') | Should -Be ($Command.Verb -notin 'Get', 'Test', 'Compare')
+            $Command.Parameters.ContainsKey('WhatIf') | Should -Be ($Command.Verb -notin 'Get', 'Test', 'Compare', 'Find', 'Connect', 'Disconnect', 'Wait', 'Measure')
         }
 
         It 'says what it puts on the pipeline' {
@@ -103,7 +103,8 @@ Describe 'The module' {
             foreach ($property in ([type]$Type).GetProperties()) {
                 $element = $property.PropertyType.IsArray ? $property.PropertyType.GetElementType() : $property.PropertyType
                 $element = [Nullable]::GetUnderlyingType($element) ?? $element
-                $element -in $simple -or $element.IsEnum -or $element.Assembly.GetName().Name -eq 'MigrationOps.Shared' | Should -BeTrue -Because $property.Name
+                # What a QEMU sent has no fixed type: it is made of simple things, which the cmdlet's own suite sends through.
+                $element -eq [object] -or $element -in $simple -or $element.IsEnum -or $element.Assembly.GetName().Name -eq 'MigrationOps.Shared' | Should -BeTrue -Because $property.Name
             }
         }
     }

@@ -24,6 +24,11 @@ internal sealed class JsonLinesLog(string path) : IDisposable
         {
             _file.Append(line);
         }
+        catch (ObjectDisposedException)
+        {
+            // A connection that outlives its cmdlet may have had a last word to say.
+            _broken = true;
+        }
         catch (IOException e)
         {
             _broken = true;

@@ -5,10 +5,15 @@ using MigrationOps.Engine.Wire;
 namespace MigrationOps.PowerShell.Hosting;
 
 /// <summary>A connected monitor as the pipeline sees it. The runspace's session owns it.</summary>
-internal sealed class LiveMonitor(QmpMonitor engine, RunspaceSession session, IDisposable? helper) : QemuMonitor
+internal sealed class LiveMonitor(QmpMonitor engine, RelayLogger log, RunspaceSession session, IDisposable? helper) : QemuMonitor
 {
+    private IDisposable? _helper = helper;
+
     /// <summary>The engine's session.</summary>
     internal QmpMonitor Engine => engine;
+
+    /// <summary>The log of the cmdlet that uses it; nobody's in between.</summary>
+    internal RelayLogger Log => log;
 
     /// <summary>The number of the last event that Wait-QemuEvent has given away.</summary>
     internal long LastEvent { get; set; }
@@ -43,6 +48,6 @@ internal sealed class LiveMonitor(QmpMonitor engine, RunspaceSession session, ID
     {
         session.Release(this);
         engine.DisposeAsync().AsTask().GetAwaiter().GetResult();
-        helper?.Dispose();
+        Interlocked.Exchange(ref _helper, null)?.Dispose();
     }
 }

@@ -1,4 +1,5 @@
 using System.Management.Automation;
+using Microsoft.Extensions.Logging.Abstractions;
 using MigrationOps.Engine.Qmp;
 using MigrationOps.Engine.Wire;
 
@@ -32,7 +33,16 @@ public abstract class MonitorCmdlet : OperationCmdlet
     {
         if (monitor is LiveMonitor live)
         {
-            await use(new MonitorUse(live.Engine, live.Name, live, host)).ConfigureAwait(false);
+            live.Log.Target = host.Logger;
+            try
+            {
+                await use(new MonitorUse(live.Engine, live.Name, live, host)).ConfigureAwait(false);
+            }
+            finally
+            {
+                live.Log.Target = NullLogger.Instance;
+            }
+
             return;
         }
 

@@ -25,7 +25,7 @@ internal static class QmpObjects
         JsonValueKind.Object => FromObject(value),
         JsonValueKind.Array => value.EnumerateArray().Select(FromJson).ToArray(),
         JsonValueKind.String => value.GetString(),
-        JsonValueKind.Number => value.TryGetInt64(out long whole) ? whole : value.TryGetUInt64(out ulong large) ? large : value.GetDouble(),
+        JsonValueKind.Number => value.TryGetInt64(out long whole) ? (object)whole : value.TryGetUInt64(out ulong large) ? large : value.GetDouble(),
         JsonValueKind.True => true,
         JsonValueKind.False => false,
         _ => null,

@@ -43,9 +43,14 @@ internal sealed partial class QmpClient
             End(_greeting.Task.IsCompleted || e.Reason == QmpError.MessageTooLarge ? Named(e)
                 : new QmpException(QmpError.NotAMonitor, $"{Name}: what was sent is not the greeting of a QEMU monitor: {e.Message}", e) { Target = Name });
         }
-        catch (Exception e) when (IsConnectionFailure(e))
+        catch (Exception e)
         {
+            // Whatever it was, nobody reads any more: who waits must learn it. Ours are faults of this program, and go on.
             End(Lost(e.Message, e));
+            if (!IsConnectionFailure(e))
+            {
+                throw;
+            }
         }
         finally
         {
@@ -149,7 +154,6 @@ internal sealed partial class QmpClient
             _pending.Clear();
         }
 
-        LogEnded(_logger, Name, reason.Message);
         _link.Abort();
         if (_greeting.TrySetException(reason))
         {
@@ -165,6 +169,7 @@ internal sealed partial class QmpClient
         }
 
         _ended.TrySetResult(reason);
+        LogEnded(_logger, Name, reason.Message);
     }
 
     private QmpException EndDuring(QmpCommand command, QmpException reason, bool wasSent)

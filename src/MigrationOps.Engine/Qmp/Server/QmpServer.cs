@@ -40,6 +40,23 @@ internal sealed class QmpServer : IAsyncDisposable
     /// <summary>Starts to listen.</summary>
     internal static QmpServer Start(QmpServerOptions options) => new(options);
 
+    /// <summary>
+    /// Starts one on a UNIX socket that answers from a table: JSON is what a command returns; a text after <c>error:</c> is a
+    /// failure; <c>nothing</c> is no answer; <c>hangup</c> closes the connection.
+    /// </summary>
+    internal static QmpServer StartTable(string path, IReadOnlyDictionary<string, string> answers) => Start(new QmpServerOptions
+    {
+        Endpoint = new Endpoint.Unix(path),
+        Answer = command => ValueTask.FromResult(answers.GetValueOrDefault(command.Name) switch
+        {
+            null => null,
+            "nothing" => new QmpServerAnswer.Nothing(),
+            "hangup" => new QmpServerAnswer.Hangup(),
+            var text when text.StartsWith("error:", StringComparison.Ordinal) => new QmpServerAnswer.Error(text["error:".Length..].Trim()),
+            var json => (QmpServerAnswer?)QmpServerAnswer.Json(json),
+        }),
+    });
+
     /// <summary>Sends an event to the client that is connected and has negotiated; without one it is lost, as QEMU's are.</summary>
     internal ValueTask SendEventAsync(string name, JsonNode? data = null)
     {
@@ -56,6 +73,9 @@ internal sealed class QmpServer : IAsyncDisposable
 
         return _session is { HasNegotiated: true } session ? session.SendAsync(Encoding.UTF8.GetBytes(message.ToJsonString() + "\r\n")) : default;
     }
+
+    /// <summary>The same with the data as JSON text.</summary>
+    internal ValueTask SendEventTextAsync(string name, string data) => SendEventAsync(name, data.Length == 0 ? null : JsonNode.Parse(data));
 
     /// <summary>Sends bytes as they are to the client that is connected.</summary>
     internal ValueTask SendRawAsync(ReadOnlyMemory<byte> bytes) => _session?.SendAsync(bytes) ?? default;

@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Management.Automation;
+using Microsoft.Extensions.Logging.Abstractions;
 using MigrationOps.Engine.Qmp;
 using MigrationOps.Engine.Wire;
 using MigrationOps.PowerShell.Hosting;
@@ -74,7 +75,7 @@ public sealed class ConnectQemuMonitor : OperationCmdlet
             _ => MonitorAddress.Of(Path, ResolvePath) with { Security = new TransportSecurity(TlsCredential is null ? null : ResolvePath(TlsCredential), AllowPlaintext) },
         };
         var options = Complete(address);
-        return host => Write(host, session, QmpMonitor.ConnectAsync(options, host.Logger, host.CancellationToken), null);
+        return host => Write(host, session, log => QmpMonitor.ConnectAsync(options, log, host.CancellationToken), null);
     }
 
     private QmpMonitorOptions Complete(QmpMonitorOptions address) => address with
@@ -92,7 +93,7 @@ public sealed class ConnectQemuMonitor : OperationCmdlet
         try
         {
             var options = Complete(new QmpMonitorOptions { Endpoint = new Endpoint.Unix(proxy.SocketPath) }) with { ReadOnly = true };
-            Write(host, session, proxy.ConnectAsync(options, host.Logger, host.CancellationToken), proxy);
+            Write(host, session, log => proxy.ConnectAsync(options, log, host.CancellationToken), proxy);
         }
         catch
         {
@@ -101,6 +102,11 @@ public sealed class ConnectQemuMonitor : OperationCmdlet
         }
     }
 
-    private static void Write(IOperationHost host, RunspaceSession session, Task<QmpMonitor> connecting, IDisposable? helper)
-        => host.WriteObject(session.Own(new LiveMonitor(connecting.GetAwaiter().GetResult(), session, helper)));
+    private static void Write(IOperationHost host, RunspaceSession session, Func<RelayLogger, Task<QmpMonitor>> connect, IDisposable? helper)
+    {
+        var log = new RelayLogger { Target = host.Logger };
+        var engine = connect(log).GetAwaiter().GetResult();
+        log.Target = NullLogger.Instance;
+        host.WriteObject(session.Own(new LiveMonitor(engine, log, session, helper)));
+    }
 }
