@@ -36,6 +36,7 @@
         'Register-SaveVMHandler'
         'Restore-CprState'
         'Restore-VfioState'
+        'Resume-VfioDevice'
         'Save-CprState'
         'Save-VfioState'
         'Send-MigrationStream'

@@ -112,3 +112,23 @@ function New-TlsFolder {
 
     $folder.FullName
 }
+
+# A machine with VFIO devices for the commands of this process, until its Dispose: folders of sysfs, /dev and /proc below a folder of
+# its own - Pester follows links when it clears the test's, and those of sysfs go round - and devices that keep the kernel's rules in the place of the kernel's ioctls.
+function New-MadeMachine {
+    param([switch] $WithoutIommufd)
+    $context = [Runtime.Loader.AssemblyLoadContext]::GetLoadContext((Get-Command -Name Get-VfioDevice).ImplementingType.Assembly)
+    $double = $context.LoadFromAssemblyPath("$repository/output/TestDevices/MigrationOps.TestDevices.dll")
+    $type = $double.GetType('MigrationOps.TestDevices.MadeMachine', $true)
+    $machine = $type::new([IO.Directory]::CreateTempSubdirectory('machine-').FullName, -not $WithoutIommufd)
+    $machine.Install()
+    $machine
+}
+
+# Bytes that do not repeat soon.
+function New-StateBytes {
+    param([int] $Length = 300000)
+    $bytes = [byte[]]::new($Length)
+    [Random]::new(13).NextBytes($bytes)
+    , $bytes
+}

@@ -11,11 +11,11 @@ namespace MigrationOps.Engine.Devices;
 /// </summary>
 /// <remarks>
 /// <code>
-/// source: RUNNING → [PRE_COPY: PART sections] → STOP_COPY: END section, or packets → STOP; after a failure → RUNNING
+/// source: RUNNING → [PRE_COPY: PART sections] → STOP_COPY: END section, or packets → STOP; after a failure back to where it was
 /// target: RESUMING at setup → STOP when all has come → RUNNING once the migration has succeeded; after a failure reset
 /// </code>
-/// What a VMM keeps of the device, its PCI configuration space, is not the device's own: it is sent empty, and what comes is
-/// checked and not loaded.
+/// What a VMM keeps of the device, its PCI configuration space, is not the device's own: what comes is checked and not loaded, and what
+/// is sent is what a VMM has before a guest has touched the device (<see cref="PciConfigState"/>).
 /// </remarks>
 public sealed class VfioSectionDevice : ISaveVmHandlers, IDisposable
 {
@@ -25,6 +25,7 @@ public sealed class VfioSectionDevice : ISaveVmHandlers, IDisposable
     private readonly ReassemblyOptions _bounds;
     private readonly ManualResetEvent _complete = new(false);
     private VfioDevice? _device;
+    private VfioState _rest;
     private TransferScope? _scope;
     private DeviceStateReceiver? _receiver;
     private SectionReader? _sections;
@@ -42,7 +43,20 @@ public sealed class VfioSectionDevice : ISaveVmHandlers, IDisposable
     }
 
     /// <inheritdoc/>
-    public void SavePrepare(SaveVmContext context) => Open(context);
+    public void SavePrepare(SaveVmContext context)
+    {
+        Open(context);
+        try
+        {
+            _rest = _device!.RestState;
+        }
+        catch
+        {
+            // It holds nothing that could be sent, and stays as it was found.
+            Close();
+            throw;
+        }
+    }
 
     /// <inheritdoc/>
     public void SaveSetup(SaveVmSaveStream stream, SaveVmContext context)
@@ -85,7 +99,7 @@ public sealed class VfioSectionDevice : ISaveVmHandlers, IDisposable
         uint index = 0;
         byte[] packet = new byte[VfioPacketHeader.Size + BlockSize];
         ReadAll(data => Send(data, isConfig: false));
-        Send(ConfigState.Empty(), isConfig: true);
+        Send(_device!.ReadConfigState(), isConfig: true);
 
         void Send(ReadOnlyMemory<byte> data, bool isConfig)
         {
@@ -102,7 +116,7 @@ public sealed class VfioSectionDevice : ISaveVmHandlers, IDisposable
         var writer = new MarkerWriter(stream);
         if (context.MultifdChannels == 0)
         {
-            writer.WriteConfig(ConfigState.Empty());
+            writer.WriteConfig(_device!.ReadConfigState());
         }
         else
         {
@@ -116,7 +130,7 @@ public sealed class VfioSectionDevice : ISaveVmHandlers, IDisposable
         ArgumentNullException.ThrowIfNull(context);
         try
         {
-            _device?.Enter(context.Owner == MigrationOwner.Source ? VfioState.Running : VfioState.Stop);
+            _device?.Enter(context.Owner == MigrationOwner.Source ? _rest : VfioState.Stop);
         }
         finally
         {

@@ -14,6 +14,8 @@ internal static class NativeError
     internal const int EBADF = 9;
     internal const int EAGAIN = 11;
     internal const int EACCES = 13;
+    internal const int EBUSY = 16;
+    internal const int ENODEV = 19;
     internal const int ENOTDIR = 20;
     internal const int EMFILE = 24;
     internal const int EFBIG = 27;

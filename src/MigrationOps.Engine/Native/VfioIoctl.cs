@@ -2,6 +2,17 @@ using System.Runtime.InteropServices;
 
 namespace MigrationOps.Engine.Native;
 
+/// <summary>What VFIO_GROUP_GET_STATUS says.</summary>
+[Flags]
+internal enum VfioGroupStatus : uint
+{
+    /// <summary>No driver of the host uses a device of the group.</summary>
+    Viable = 1,
+
+    /// <summary>The group is in a container.</summary>
+    ContainerSet = 2,
+}
+
 /// <summary>The ioctls of linux/vfio.h that a migration needs. Results below zero are returned with errno, not thrown.</summary>
 internal static partial class VfioIoctl
 {
@@ -11,7 +22,17 @@ internal static partial class VfioIoctl
     internal const uint FeatureDeviceState = 2;
     internal const uint FeatureDataSize = 9;
 
+    internal const int Type1Iommu = 1;
+    internal const int Type1Version2Iommu = 3;
+    internal const int NoIommu = 8;
+
     private const nuint Base = ';' << 8;
+    private const nuint ApiVersionRequest = Base + 100;
+    private const nuint CheckExtensionRequest = Base + 101;
+    private const nuint SetIommuRequest = Base + 102;
+    private const nuint GroupStatusRequest = Base + 103;
+    private const nuint SetContainerRequest = Base + 104;
+    private const nuint GetDeviceFdRequest = Base + 106;
     private const nuint RegionInfoRequest = Base + 108;
     private const nuint ResetRequest = Base + 111;
     private const nuint FeatureRequest = Base + 117;
@@ -34,6 +55,13 @@ internal static partial class VfioIoctl
         public uint Flags;
         public int IommuFd;
         public uint DeviceId;
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
+    private struct Status
+    {
+        public uint Size;
+        public uint Flags;
     }
 
     [StructLayout(LayoutKind.Sequential)]
@@ -82,6 +110,55 @@ internal static partial class VfioIoctl
         using var iommuFd = new BorrowedFd(iommu);
         var bind = new Bind { Size = (uint)sizeof(Bind), IommuFd = iommuFd.Number };
         return IoctlNative(fd.Number, BindRequest, &bind);
+    }
+
+    internal static unsafe int GetApiVersion(SafeHandle container)
+    {
+        using var fd = new BorrowedFd(container);
+        return IoctlNative(fd.Number, ApiVersionRequest, null);
+    }
+
+    /// <summary>VFIO_CHECK_EXTENSION, whose argument is the number itself.</summary>
+    internal static unsafe int CheckExtension(SafeHandle container, int extension)
+    {
+        using var fd = new BorrowedFd(container);
+        return IoctlNative(fd.Number, CheckExtensionRequest, (void*)extension);
+    }
+
+    /// <summary>VFIO_SET_IOMMU, whose argument is the number itself.</summary>
+    internal static unsafe int SetIommu(SafeHandle container, int kind)
+    {
+        using var fd = new BorrowedFd(container);
+        return IoctlNative(fd.Number, SetIommuRequest, (void*)kind);
+    }
+
+    internal static unsafe int GetGroupStatus(SafeHandle group, out VfioGroupStatus flags)
+    {
+        using var fd = new BorrowedFd(group);
+        var status = new Status { Size = (uint)sizeof(Status) };
+        int result = IoctlNative(fd.Number, GroupStatusRequest, &status);
+        flags = (VfioGroupStatus)status.Flags;
+        return result;
+    }
+
+    internal static unsafe int SetContainer(SafeHandle group, SafeHandle container)
+    {
+        using var fd = new BorrowedFd(group);
+        using var containerFd = new BorrowedFd(container);
+        int number = containerFd.Number;
+        return IoctlNative(fd.Number, SetContainerRequest, &number);
+    }
+
+    /// <summary>VFIO_GROUP_GET_DEVICE_FD. The kernel makes the descriptor close-on-exec.</summary>
+    /// <returns>The descriptor, which the caller owns, or -1.</returns>
+    internal static unsafe int GetDeviceFd(SafeHandle group, string name)
+    {
+        using var fd = new BorrowedFd(group);
+        byte[] text = [.. System.Text.Encoding.UTF8.GetBytes(name), 0];
+        fixed (byte* p = text)
+        {
+            return IoctlNative(fd.Number, GetDeviceFdRequest, p);
+        }
     }
 
     /// <summary>VFIO_DEVICE_GET_REGION_INFO of the PCI configuration space.</summary>

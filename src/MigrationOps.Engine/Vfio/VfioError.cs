@@ -26,8 +26,38 @@ public enum VfioError
     /// <summary>The spill file cannot be written or read.</summary>
     SpillFailed,
 
-    /// <summary>No device at the path, or none that VFIO has opened.</summary>
+    /// <summary>No device of this name on this host.</summary>
     DeviceNotFound,
+
+    /// <summary>The kernel does not open the device, for a reason that has no name of its own here.</summary>
+    DeviceNotOpened,
+
+    /// <summary>A device of the host that is bound to another driver, or to none.</summary>
+    NotBound,
+
+    /// <summary>A device of VFIO without a node that leads to it.</summary>
+    NoInterface,
+
+    /// <summary>A character device on a host without <c>/dev/iommu</c>.</summary>
+    NoIommufd,
+
+    /// <summary>A container that knows neither type1 nor no-IOMMU.</summary>
+    IommuNotSupported,
+
+    /// <summary>A node that this user may not open.</summary>
+    AccessDenied,
+
+    /// <summary>Another process holds the device or its group.</summary>
+    DeviceBusy,
+
+    /// <summary>A group with a device that a driver of the host uses.</summary>
+    GroupNotViable,
+
+    /// <summary>A group of several devices where one is to be named.</summary>
+    SeveralDevices,
+
+    /// <summary>A device in RESUMING whose load was not ended: what it holds is no state.</summary>
+    LoadInterrupted,
 
     /// <summary>The device or its driver cannot migrate.</summary>
     NotMigratable,
@@ -77,10 +107,12 @@ public sealed class VfioException : MigrationOpsException
         VfioError.NotMigratable or VfioError.StateNotSupported => FailureKind.NotSupported,
         VfioError.TooManyDevices or VfioError.TooManyOutOfOrder => FailureKind.LimitExceeded,
         VfioError.SpillFailed or VfioError.DataTransferFailed => FailureKind.Storage,
-        VfioError.DeviceNotFound or VfioError.DeviceNotInMigration => FailureKind.NotFound,
-        VfioError.NoDestination => FailureKind.InvalidArgument,
-        VfioError.TransitionFailed or VfioError.WrongDevice => FailureKind.Refused,
-        VfioError.DeviceInError => FailureKind.InvalidState,
+        VfioError.DeviceNotFound or VfioError.NotBound or VfioError.NoInterface or VfioError.DeviceNotInMigration => FailureKind.NotFound,
+        VfioError.NoIommufd or VfioError.IommuNotSupported => FailureKind.NotSupported,
+        VfioError.AccessDenied => FailureKind.Permission,
+        VfioError.SeveralDevices or VfioError.NoDestination => FailureKind.InvalidArgument,
+        VfioError.TransitionFailed or VfioError.WrongDevice or VfioError.DeviceNotOpened => FailureKind.Refused,
+        VfioError.DeviceInError or VfioError.LoadInterrupted or VfioError.DeviceBusy or VfioError.GroupNotViable => FailureKind.InvalidState,
         _ => FailureKind.Protocol,
     };
 
@@ -92,12 +124,22 @@ public sealed class VfioException : MigrationOpsException
         VfioError.TooManyDevices => "Raise the limit if the source really has so many devices.",
         VfioError.TooManyOutOfOrder => "Raise the memory budget.",
         VfioError.SpillFailed => "Free space in the destination's directory, or raise the memory budget.",
-        VfioError.DeviceNotFound => "Check the path, that the device is bound to its vfio driver, and that nobody else has it open.",
+        VfioError.DeviceNotFound => "Check the name: Get-VfioDevice lists the VFIO devices of this host.",
+        VfioError.DeviceNotOpened => "Look at the kernel log.",
+        VfioError.NotBound => "Bind the device to its vfio driver (driverctl set-override, or driver_override in sysfs), with a driver that can migrate it.",
+        VfioError.NoInterface => "Load the modules vfio and vfio_iommu_type1. In a container, hand /dev/vfio/vfio and the node of the device's group in.",
+        VfioError.NoIommufd => "Load the module iommufd. A kernel without it (CONFIG_IOMMUFD) has the device's group instead: /dev/vfio/N.",
+        VfioError.IommuNotSupported => "Load the module vfio_iommu_type1.",
+        VfioError.AccessDenied => "Run as root, or give this user the node: chown, or a udev rule. A group without an IOMMU needs CAP_SYS_RAWIO besides.",
+        VfioError.DeviceBusy => "Let the virtual machine or process that holds it end, or migrate it from there: a device has one user at a time.",
+        VfioError.GroupNotViable => "Bind every device of the group to a vfio driver, or to none.",
+        VfioError.SeveralDevices => "Name one device by its PCI address or UUID.",
+        VfioError.LoadInterrupted => "Load a whole state with Restore-VfioState, or run Resume-VfioDevice -Reset.",
         VfioError.NotMigratable => "Use a vfio variant driver that supports migration for this device.",
         VfioError.StateNotSupported => "The device lacks the feature for this state; use the states without it.",
         VfioError.WrongDevice => "Load the state into a device of the same vendor, model and revision. This one was not changed, or has been reset.",
-        VfioError.TransitionFailed => "Look at the kernel log. The data descriptor was dropped; save or restore again.",
-        VfioError.DeviceInError => "Reset the device. Its state is lost; restore it from the last good one.",
+        VfioError.TransitionFailed => "Look at the kernel log. The data descriptor was dropped; save or restore again, or run Resume-VfioDevice.",
+        VfioError.DeviceInError => "Its state is lost. Run Resume-VfioDevice -Reset, or load the last good state with Restore-VfioState, which resets it.",
         VfioError.DataTransferFailed => "Look at the kernel log. The device's state was not moved completely.",
         VfioError.UnknownDevice => "Do not trust this migration: the source sends state of a device that it did not announce.",
         _ => "The source broke the protocol of VFIO device state. Do not trust this migration: repeat it, and report it with an archive of it.",

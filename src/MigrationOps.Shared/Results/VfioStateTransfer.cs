@@ -42,6 +42,9 @@ public sealed record VfioStateTransfer
     /// <summary>The other side: a URI or a device.</summary>
     public string? Peer { get; init; }
 
+    /// <summary>The state that the device of this host was left in, by the kernel's name; null where none took part.</summary>
+    public string? DeviceState { get; init; }
+
     /// <summary>The folder with the whole migration, if it was kept.</summary>
     public string? Archive { get; init; }
 

@@ -51,6 +51,26 @@ public sealed class DeviceSource : IDeviceStateSource
     public byte[] WriteTo(Stream target)
     {
         ArgumentNullException.ThrowIfNull(target);
+        var rest = _device.RestState;
+        try
+        {
+            return CopyTo(target);
+        }
+        catch
+        {
+            // What was written is not the whole state, so nothing can come of it elsewhere: the device goes on here as it was.
+            _device.ReturnTo(rest);
+            throw;
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+    }
+
+    private byte[] CopyTo(Stream target)
+    {
         using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
         byte[] buffer = new byte[BlockSize];
         if (PreCopies && _device.Flags.HasFlag(VfioMigrationFlags.PreCopy) && _device.State == VfioState.Running)
@@ -69,12 +89,7 @@ public sealed class DeviceSource : IDeviceStateSource
 
         _device.Enter(VfioState.Stop);
         Sha256 = Convert.ToHexStringLower(hash.GetHashAndReset());
-        return ConfigState.Empty();
-    }
-
-    /// <inheritdoc/>
-    public void Dispose()
-    {
+        return _device.ReadConfigState();
     }
 
     // Until the initial part is out and the rest fits into one block. A device that changes its state as fast as it is read
@@ -82,29 +97,20 @@ public sealed class DeviceSource : IDeviceStateSource
     private void CopyWhileRunning(byte[] buffer, Stream target, IncrementalHash hash)
     {
         _device.Enter(VfioState.PreCopy);
-        try
+        using var data = _device.OpenData(FileAccess.Read, _scope);
+        var left = _device.GetPreCopyInfo();
+        decimal most = BlockSize + 2 * ((decimal)left.InitialBytes + left.DirtyBytes);
+        bool initialSent = false;
+        do
         {
-            using var data = _device.OpenData(FileAccess.Read, _scope);
-            var left = _device.GetPreCopyInfo();
-            decimal most = BlockSize + 2 * ((decimal)left.InitialBytes + left.DirtyBytes);
-            bool initialSent = false;
-            do
-            {
-                int count = left.IsEmpty ? 0 : CopyBlock(data, buffer, target, hash, inPreCopy: true);
-                PrecopyBytes += count;
-                left = count == 0 ? default : _device.GetPreCopyInfo();
-                bool completesInitial = !initialSent && left.InitialBytes == 0;
-                initialSent |= completesInitial;
-                Iterated?.Invoke(completesInitial);
-            }
-            while (PrecopyBytes < most && (!initialSent || left.DirtyBytes > BlockSize));
+            int count = left.IsEmpty ? 0 : CopyBlock(data, buffer, target, hash, inPreCopy: true);
+            PrecopyBytes += count;
+            left = count == 0 ? default : _device.GetPreCopyInfo();
+            bool completesInitial = !initialSent && left.InitialBytes == 0;
+            initialSent |= completesInitial;
+            Iterated?.Invoke(completesInitial);
         }
-        catch
-        {
-            // Nothing has happened to the device yet: it goes on as before.
-            _device.Enter(VfioState.Running);
-            throw;
-        }
+        while (PrecopyBytes < most && (!initialSent || left.DirtyBytes > BlockSize));
     }
 
     private int CopyBlock(FdStream data, byte[] buffer, Stream target, IncrementalHash hash, bool inPreCopy)

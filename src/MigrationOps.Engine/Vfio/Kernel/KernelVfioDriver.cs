@@ -4,72 +4,16 @@ using MigrationOps.Engine.Native;
 
 namespace MigrationOps.Engine.Vfio;
 
-/// <summary>A device node of the kernel, <c>/dev/vfio/devices/vfioN</c>, bound to an I/O address space of its own.</summary>
-public sealed class KernelVfioDriver : IVfioDriver
+/// <summary>An open device of the kernel, whichever interface it was opened through.</summary>
+/// <param name="path">The device in messages.</param>
+/// <param name="device">Its descriptor; this class owns it and the rest.</param>
+/// <param name="kept">What has to stay open as long as the device: /dev/iommu, or group and container. Closed after it, in this order.</param>
+internal sealed class KernelVfioDriver(string path, SafeFileHandle device, params SafeFileHandle[] kept) : IVfioDriver
 {
-    private const string NodeFolder = "/dev/vfio/devices";
-    private const string PciFolder = "/sys/bus/pci/devices";
-    private const string IommuNode = "/dev/iommu";
-
-    private readonly SafeFileHandle _device;
-    private readonly SafeFileHandle _iommu;
-
-    private KernelVfioDriver(string path, SafeFileHandle device, SafeFileHandle iommu)
-    {
-        Path = path;
-        _device = device;
-        _iommu = iommu;
-    }
+    private readonly SafeFileHandle _device = device;
 
     /// <inheritdoc/>
-    public string Path { get; }
-
-    /// <summary>The device nodes of this machine.</summary>
-    public static IReadOnlyList<string> FindAll()
-        => Directory.Exists(NodeFolder) ? [.. Directory.EnumerateFiles(NodeFolder).Order(StringComparer.Ordinal)] : [];
-
-    /// <summary>The device node for what a user may name: the node itself, or a PCI address such as 0000:00:04.0.</summary>
-    /// <exception cref="VfioException"><see cref="VfioError.DeviceNotFound"/>.</exception>
-    public static string Resolve(string device)
-    {
-        ArgumentNullException.ThrowIfNull(device);
-        if (!device.Contains('/', StringComparison.Ordinal))
-        {
-            string folder = System.IO.Path.Combine(PciFolder, device, "vfio-dev");
-            string? name = Directory.Exists(folder) ? Directory.EnumerateDirectories(folder).Select(System.IO.Path.GetFileName).FirstOrDefault() : null;
-            return name is not null ? System.IO.Path.Combine(NodeFolder, name)
-                : throw NotFound(device, "no PCI device of this address is bound to a vfio driver", null);
-        }
-
-        return device;
-    }
-
-    /// <summary>Opens a device.</summary>
-    /// <param name="path">The device node.</param>
-    /// <exception cref="VfioException"><see cref="VfioError.DeviceNotFound"/>.</exception>
-    public static KernelVfioDriver Open(string path)
-    {
-        SafeFileHandle? device = null, iommu = null;
-        try
-        {
-            device = File.OpenHandle(path, FileMode.Open, FileAccess.ReadWrite, FileShare.ReadWrite);
-            iommu = File.OpenHandle(IommuNode, FileMode.Open, FileAccess.ReadWrite, FileShare.ReadWrite);
-            return VfioIoctl.BindIommu(device, iommu) >= 0
-                ? new KernelVfioDriver(path, device, iommu)
-                : throw NotFound(path, $"it cannot be bound to {IommuNode}: {NativeError.Describe(NativeError.Last)}", null);
-        }
-        catch (Exception e)
-        {
-            device?.Dispose();
-            iommu?.Dispose();
-            if (e is IOException or UnauthorizedAccessException)
-            {
-                throw NotFound(path, e.Message.TrimEnd('.'), e);
-            }
-
-            throw;
-        }
-    }
+    public string Path => path;
 
     /// <inheritdoc/>
     public VfioMigrationFlags? GetFlags()
@@ -147,9 +91,9 @@ public sealed class KernelVfioDriver : IVfioDriver
     public void Dispose()
     {
         _device.Dispose();
-        _iommu.Dispose();
+        foreach (var handle in kept)
+        {
+            handle.Dispose();
+        }
     }
-
-    private static VfioException NotFound(string path, string why, Exception? inner)
-        => new(VfioError.DeviceNotFound, $"'{path}' cannot be used: {why}.", inner) { Target = path };
 }

@@ -15,13 +15,16 @@ public sealed class VfioDevice(IVfioDriver driver) : IDisposable
     /// <summary>The device's path.</summary>
     public string Path => driver.Path;
 
+    /// <summary>Hears what is done to the device after a failure, so that an operator knows what it was left in.</summary>
+    internal Action<string>? Notice { get; init; }
+
     /// <summary>What the device can do.</summary>
     /// <exception cref="VfioException"><see cref="VfioError.NotMigratable"/>.</exception>
-    public VfioMigrationFlags Flags => driver.GetFlags()
-        ?? throw new VfioException(VfioError.NotMigratable, $"'{Path}' cannot migrate: its driver does not offer it.") { Target = Path };
+    public VfioMigrationFlags Flags => driver.GetFlags() ?? throw NotMigratable();
 
     /// <summary>The state it is in.</summary>
-    public VfioState State => driver.GetState();
+    /// <exception cref="VfioException"><see cref="VfioError.NotMigratable"/>.</exception>
+    public VfioState State => driver.GetFlags() is null ? throw NotMigratable() : driver.GetState();
 
     /// <summary>Bytes that STOP_COPY would give now, about; null if the driver does not say.</summary>
     public long? StopCopySize => driver.GetStopCopySize();
@@ -29,16 +32,21 @@ public sealed class VfioDevice(IVfioDriver driver) : IDisposable
     /// <summary>The descriptor to read state from or write it to; null in states without one. It stays the device's.</summary>
     public SafeFileHandle? Data => _data;
 
-    /// <summary>Takes the device into a state.</summary>
-    /// <exception cref="VfioException"><see cref="VfioError.DeviceInError"/>, <see cref="VfioError.StateNotSupported"/>,
-    /// <see cref="VfioError.TransitionFailed"/>.</exception>
+    /// <summary>Takes the device into a state, from whatever state it is in.</summary>
+    /// <remarks>
+    /// A device that is in a state with data, and whose data descriptor is not here, was left there by a process that ended: that state
+    /// is left first. What a device in STOP_COPY or pre-copy has is still in it, and is given again from the start.
+    /// </remarks>
+    /// <exception cref="VfioException"><see cref="VfioError.DeviceInError"/>, <see cref="VfioError.LoadInterrupted"/>,
+    /// <see cref="VfioError.StateNotSupported"/>, <see cref="VfioError.TransitionFailed"/>.</exception>
     public void Enter(VfioState target)
     {
-        var from = State;
-        if (from == VfioState.Error)
+        var from = RequireWhole();
+        if (_data is null && VfioStateMachine.MovesData(from))
         {
-            DropData();
-            throw new VfioException(VfioError.DeviceInError, $"'{Path}' is in the ERROR state.") { Target = Path };
+            var rest = RestOf(from);
+            Step(from, rest);
+            from = rest;
         }
 
         var path = VfioStateMachine.Has(target, Flags) ? VfioStateMachine.ShortestPath(from, target, Flags) : null;
@@ -53,6 +61,57 @@ public sealed class VfioDevice(IVfioDriver driver) : IDisposable
         {
             Step(from, next);
             from = next;
+        }
+    }
+
+    /// <summary>The state without data next to the one that the device is in: where it goes back to after a failure.</summary>
+    /// <exception cref="VfioException"><see cref="VfioError.DeviceInError"/>, <see cref="VfioError.LoadInterrupted"/>.</exception>
+    internal VfioState RestState => RestOf(RequireWhole());
+
+    /// <summary>True if the device holds no state that could run or be saved: ERROR, or a load that was not ended.</summary>
+    internal bool IsLost => State is VfioState.Error || (State == VfioState.Resuming && _data is null);
+
+    /// <summary>Brings the device back to RUNNING: with the state that it has, or, with a reset, without.</summary>
+    /// <exception cref="VfioException"><see cref="VfioError.DeviceInError"/> and <see cref="VfioError.LoadInterrupted"/> without a reset:
+    /// from there only a reset leads back.</exception>
+    internal VfioStateChange Resume(bool reset)
+    {
+        var before = State;
+        if (reset)
+        {
+            Reset();
+        }
+
+        // After a reset too: some drivers keep their migration state over it.
+        Enter(VfioState.Running);
+        return new VfioStateChange { Path = Path, Before = Name(before), After = Name(State), WasReset = reset };
+    }
+
+    /// <summary>After a failure: takes the device back to where it was, and says where it is. Never fails itself.</summary>
+    internal void ReturnTo(VfioState rest)
+    {
+        try
+        {
+            Enter(rest);
+            Notice?.Invoke($"'{Path}' is back in {Name(rest)} and has lost nothing.");
+        }
+        catch (MigrationOpsException e)
+        {
+            Notice?.Invoke($"'{Path}' did not go back to {Name(rest)}: {e.Message} {e.RecommendedAction}");
+        }
+    }
+
+    /// <summary>After a failed load: resets the device, and says so. Never fails itself.</summary>
+    internal void DropLoad()
+    {
+        try
+        {
+            Reset();
+            Notice?.Invoke($"'{Path}' was reset, because half a state must not run: it is in {Name(State)} and holds no state.");
+        }
+        catch (MigrationOpsException e)
+        {
+            Notice?.Invoke($"'{Path}' holds half a state, and {e.Message} {e.RecommendedAction}");
         }
     }
 
@@ -84,9 +143,12 @@ public sealed class VfioDevice(IVfioDriver driver) : IDisposable
         _ => state.ToString().ToUpperInvariant(),
     };
 
+    internal VfioException NotMigratable()
+        => new(VfioError.NotMigratable, $"'{Path}' cannot migrate: its driver does not offer it.") { Target = Path };
+
     /// <summary>Opens the data descriptor as a stream; the stream does not own it.</summary>
     internal FdStream OpenData(FileAccess access, TransferScope scope)
-        => new(Fcntl.Duplicate(_data!, Path), access, scope, Path);
+        => new(Fcntl.Duplicate(OwnData, Path), access, scope, Path);
 
     /// <summary>Reads from the data descriptor.</summary>
     /// <param name="bounds">A stream over it, for deadline and cancellation.</param>
@@ -104,7 +166,7 @@ public sealed class VfioDevice(IVfioDriver driver) : IDisposable
                 bounds.WaitFor(PollEvents.Readable, bounds.StartDeadline());
             }
 
-            int count = driver.Read(_data!, buffer);
+            int count = driver.Read(OwnData, buffer);
             switch (-count)
             {
                 case NativeError.EAGAIN or NativeError.EINTR:
@@ -124,10 +186,17 @@ public sealed class VfioDevice(IVfioDriver driver) : IDisposable
     /// <summary>What is left in pre-copy.</summary>
     internal PreCopyInfo GetPreCopyInfo()
     {
-        int error = driver.GetPreCopyInfo(_data!, out var info);
+        int error = driver.GetPreCopyInfo(OwnData, out var info);
         return error == 0 ? info : throw new VfioException(VfioError.DataTransferFailed,
             $"'{Path}' does not say what is left in pre-copy: {NativeError.Describe(error)}.")
         { Target = Path };
+    }
+
+    /// <summary>The config state that goes with the device's data: QEMU's view of the device before a guest touched it.</summary>
+    internal byte[] ReadConfigState()
+    {
+        Span<byte> space = stackalloc byte[PciConfigState.SpaceSize];
+        return PciConfigState.Build(space[..driver.ReadConfig(space)]);
     }
 
     /// <summary>Compares a config state with the device, as QEMU does before it loads one.</summary>
@@ -142,6 +211,32 @@ public sealed class VfioDevice(IVfioDriver driver) : IDisposable
             throw new VfioException(VfioError.WrongDevice, $"'{Path}' is a {own}, and the state is that of a {saved}.") { Target = Path };
         }
     }
+
+    private SafeFileHandle OwnData => _data ?? throw new VfioException(VfioError.DataTransferFailed,
+        $"'{Path}' is in {Name(State)} and has no data descriptor here.")
+    { Target = Path };
+
+    private VfioState RequireWhole()
+    {
+        var state = State;
+        if (state == VfioState.Error)
+        {
+            DropData();
+            throw new VfioException(VfioError.DeviceInError, $"'{Path}' is in the ERROR state.") { Target = Path };
+        }
+
+        return state != VfioState.Resuming || _data is not null ? state : throw new VfioException(VfioError.LoadInterrupted,
+            $"'{Path}' is in RESUMING: a load was begun and not ended, so it holds no whole state.")
+        { Target = Path };
+    }
+
+    private static VfioState RestOf(VfioState state) => state switch
+    {
+        VfioState.StopCopy or VfioState.Resuming => VfioState.Stop,
+        VfioState.PreCopy => VfioState.Running,
+        VfioState.PreCopyP2P => VfioState.RunningP2P,
+        _ => state,
+    };
 
     private void Step(VfioState from, VfioState to)
     {

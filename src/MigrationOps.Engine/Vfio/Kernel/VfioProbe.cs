@@ -1,18 +1,22 @@
 namespace MigrationOps.Engine.Vfio;
 
-/// <summary>Asks a device what it can do.</summary>
-public static class VfioProbe
+/// <summary>Asks an open device what it can do.</summary>
+internal static class VfioProbe
 {
-    /// <summary>Describes a device; its state does not change.</summary>
+    /// <summary>Completes what sysfs says of a device with what its driver says; its state does not change.</summary>
     /// <param name="driver">The device; stays the caller's.</param>
-    public static VfioDeviceInfo Describe(IVfioDriver driver)
+    /// <param name="listed">What sysfs says.</param>
+    internal static VfioDeviceInfo Ask(IVfioDriver driver, VfioDeviceInfo listed)
     {
-        ArgumentNullException.ThrowIfNull(driver);
         var flags = driver.GetFlags();
-        return new VfioDeviceInfo
+        var lacking = flags is null ? new VfioDevice(driver).NotMigratable() : null;
+        return listed with
         {
-            Path = driver.Path,
+            Probed = true,
             Migratable = flags is not null,
+            Usable = flags is not null,
+            Reason = lacking?.ErrorId ?? "",
+            Message = lacking is null ? "" : $"{lacking.Message} {lacking.RecommendedAction}",
             Flags = Names(flags ?? 0),
             State = flags is null ? "" : VfioDevice.Name(driver.GetState()),
             StopCopySize = flags is null ? null : driver.GetStopCopySize(),

@@ -38,18 +38,19 @@ public static class VfioStateStore
         ArgumentNullException.ThrowIfNull(device);
         long start = Stopwatch.GetTimestamp();
         idStr ??= NameOf(device);
-        if (format == VfioStateFormat.Markers)
+        var rest = device.RestState;
+        try
         {
-            return SaveMarkers(device, path, idStr, scope, start);
+            var result = format == VfioStateFormat.Markers
+                ? SaveMarkers(device, path, idStr, scope, start) : SaveStateFile(device, path, idStr, scope, start);
+            return result with { DeviceState = VfioDevice.Name(device.State) };
         }
-
-        using var source = new DeviceSource(device, idStr, scope) { PreCopies = true };
-        using var sink = new StateFileSink(path, idStr, 0, scope);
-        using var target = new SinkStream(sink);
-        byte[] config = source.WriteTo(target);
-        sink.Complete(config);
-        sink.Commit(device.Path);
-        return Result("Save", idStr, target.Bytes, config.Length, source.Sha256, path, device, start) with { PrecopyBytes = source.PrecopyBytes };
+        catch when (device.State is VfioState.Stop or VfioState.StopCopy && rest != VfioState.Stop)
+        {
+            // The state was read whole, and the file was not completed.
+            device.ReturnTo(rest);
+            throw;
+        }
     }
 
     /// <summary>Loads a state into the device, which runs afterwards. The file is verified before the device is touched.</summary>
@@ -63,12 +64,14 @@ public static class VfioStateStore
     {
         ArgumentNullException.ThrowIfNull(device);
         long start = Stopwatch.GetTimestamp();
+        string found = VfioDevice.Name(device.State);
+        bool wasLost = device.IsLost;
         if (format == VfioStateFormat.Markers)
         {
             device.CheckConfig(ReadMarkers(path, new NullSink(), scope).Config);
             using var loaded = new DeviceSink(device, afterwards, scope);
             var (total, saved) = ReadMarkers(path, loaded, scope);
-            return Result("Restore", NameOf(device), total, saved.Length, loaded.Sha256, path, device, start);
+            return Loaded(Result("Restore", NameOf(device), total, saved.Length, loaded.Sha256, path, device, start));
         }
 
         using var source = new StateFileSource(path, scope);
@@ -77,7 +80,13 @@ public static class VfioStateStore
         using var target = new SinkStream(sink);
         byte[] config = source.WriteTo(target);
         sink.Complete(config);
-        return Result("Restore", source.IdStr, target.Bytes, config.Length, sink.Sha256, path, device, start);
+        return Loaded(Result("Restore", source.IdStr, target.Bytes, config.Length, sink.Sha256, path, device, start));
+
+        VfioStateTransfer Loaded(VfioStateTransfer result) => result with
+        {
+            DeviceState = VfioDevice.Name(device.State),
+            Warnings = wasLost ? [$"The device was in {found} and was reset before the load.", .. result.Warnings] : result.Warnings,
+        };
     }
 
     /// <summary>The name of a device's section, from the name of its node.</summary>
@@ -85,6 +94,17 @@ public static class VfioStateStore
     {
         ArgumentNullException.ThrowIfNull(device);
         return Path.GetFileName(device.Path) is { Length: > 0 } name ? $"{name}/{DefaultIdStr}" : $"device/{DefaultIdStr}";
+    }
+
+    private static VfioStateTransfer SaveStateFile(VfioDevice device, string path, string idStr, TransferScope scope, long start)
+    {
+        using var source = new DeviceSource(device, idStr, scope) { PreCopies = true };
+        using var sink = new StateFileSink(path, idStr, 0, scope);
+        using var target = new SinkStream(sink);
+        byte[] config = source.WriteTo(target);
+        sink.Complete(config);
+        sink.Commit(device.Path);
+        return Result("Save", idStr, target.Bytes, config.Length, source.Sha256, path, device, start) with { PrecopyBytes = source.PrecopyBytes };
     }
 
     private static VfioStateTransfer SaveMarkers(VfioDevice device, string path, string idStr, TransferScope scope, long start)

@@ -16,7 +16,7 @@ public sealed class DeviceSink : IDeviceStateSink
     private readonly VfioState _afterwards;
     private bool _complete;
 
-    /// <summary>Takes the device into RESUMING.</summary>
+    /// <summary>Takes the device into RESUMING. One that holds no whole state, because of an ERROR or of a load that was not ended, is reset first.</summary>
     /// <param name="device">The device; stays the caller's.</param>
     /// <param name="afterwards">The state to go to when everything is loaded.</param>
     /// <param name="scope">Cancellation.</param>
@@ -25,8 +25,21 @@ public sealed class DeviceSink : IDeviceStateSink
         ArgumentNullException.ThrowIfNull(device);
         _device = device;
         _afterwards = afterwards;
+        if (device.IsLost)
+        {
+            device.Reset();
+        }
+
         device.Enter(VfioState.Resuming);
-        _data = device.OpenData(FileAccess.Write, scope);
+        try
+        {
+            _data = device.OpenData(FileAccess.Write, scope);
+        }
+        catch
+        {
+            device.DropLoad();
+            throw;
+        }
     }
 
     /// <summary>SHA-256 of what was loaded, once it is complete.</summary>
@@ -67,7 +80,7 @@ public sealed class DeviceSink : IDeviceStateSink
         if (!_complete)
         {
             // Half a state must not run. A reset is the one way to a device that is as new.
-            _device.Reset();
+            _device.DropLoad();
         }
     }
 }

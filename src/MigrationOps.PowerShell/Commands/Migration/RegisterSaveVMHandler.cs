@@ -176,11 +176,14 @@ public sealed class RegisterSaveVMHandler : PSCmdlet
     {
         ObjectSet => Handlers!,
         BackendSet => new VhostBackendDevice(GetUnresolvedProviderPathFromPSPath(VhostBackend), Timeout),
-        VfioSet => new VfioSectionDevice(() => KernelVfioDriver.Open(KernelVfioDriver.Resolve(VfioDevice!))),
+        VfioSet => NewVfioDevice(VfioDevices.Resolve(VfioDevice!, GetUnresolvedProviderPathFromPSPath)),
         DirectorySet => new DirectoryDevice(GetUnresolvedProviderPathFromPSPath(Directory), Include),
         FileSet => new StateFileDevice(GetUnresolvedProviderPathFromPSPath(StateFile)),
         _ => new ScriptHandlers(Scripts()),
     };
+
+    // A device is opened when a migration begins, and may be another one of that name by then.
+    private static VfioSectionDevice NewVfioDevice(string name) => new(() => VfioHost.ThisMachine.Open(name));
 
     // As devices are written everywhere: "idstr", or "idstr/instance".
     private static SaveVmAlias ToAlias(string name)

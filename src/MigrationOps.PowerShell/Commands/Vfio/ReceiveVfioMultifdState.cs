@@ -72,11 +72,11 @@ public sealed class ReceiveVfioMultifdState : VfioTransferCmdlet
                 SwitchoverAckCount = SwitchoverAckCount,
             },
         };
-        string? node = VfioDevice is null ? null : ResolveDevice(VfioDevice, ResolvePath);
+        string? node = VfioDevice is null ? null : VfioDevices.Resolve(VfioDevice, ResolvePath);
         string action = "Receive a migration" + (node is null ? "" : $" and load it into {node}");
         return IfConfirmed(options.Endpoint.ToString(), action, Work($"Receiving a migration on {options.Endpoint}", (host, scope) =>
         {
-            using var device = node is null ? null : new VfioDevice(KernelVfioDriver.Open(node));
+            using var device = node is null ? null : VfioDevices.Open(node, host);
             foreach (var result in VfioStateReceiver.Receive(options with { Device = device }, host.Logger, scope))
             {
                 host.WriteObject(result);

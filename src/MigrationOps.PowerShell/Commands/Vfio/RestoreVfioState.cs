@@ -27,13 +27,13 @@ public sealed class RestoreVfioState : TransferCmdlet
 
     protected override Action<IOperationHost>? Prepare()
     {
-        string node = VfioTransferCmdlet.ResolveDevice(VfioDevice, ResolvePath), path = ResolvePath(Path);
+        string node = VfioDevices.Resolve(VfioDevice, ResolvePath), path = ResolvePath(Path);
         var format = Marker ? VfioStateFormat.Markers : VfioStateFormat.StateFile;
         var afterwards = LeaveStopped ? VfioState.Stop : VfioState.Running;
         return IfConfirmed(node, $"Load the state in {path} into the device", host =>
         {
             using var scope = NewScope(host);
-            using var device = new VfioDevice(KernelVfioDriver.Open(node));
+            using var device = VfioDevices.Open(node, host);
             host.WriteObject(VfioStateStore.Restore(device, path, format, afterwards, scope));
         });
     }

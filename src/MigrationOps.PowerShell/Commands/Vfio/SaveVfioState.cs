@@ -8,7 +8,8 @@ namespace MigrationOps.PowerShell.Commands;
 [OutputType(typeof(VfioStateTransfer), typeof(Job))]
 public sealed class SaveVfioState : TransferCmdlet
 {
-    [Parameter(Mandatory = true, Position = 0)]
+    [Parameter(Mandatory = true, Position = 0, ValueFromPipelineByPropertyName = true)]
+    [Alias("Name")]
     [ValidateNotNullOrEmpty]
     public string VfioDevice { get; set; } = "";
 
@@ -27,12 +28,12 @@ public sealed class SaveVfioState : TransferCmdlet
 
     protected override Action<IOperationHost>? Prepare()
     {
-        string node = VfioTransferCmdlet.ResolveDevice(VfioDevice, ResolvePath), path = ResolvePath(Path);
+        string node = VfioDevices.Resolve(VfioDevice, ResolvePath), path = ResolvePath(Path);
         var format = Marker ? VfioStateFormat.Markers : VfioStateFormat.StateFile;
         return IfConfirmed(node, $"Stop the device and save its state to {path}", host =>
         {
             using var scope = NewScope(host);
-            using var device = new VfioDevice(KernelVfioDriver.Open(node));
+            using var device = VfioDevices.Open(node, host);
             host.WriteObject(VfioStateStore.Save(device, path, IdStr, format, scope));
         });
     }

@@ -71,7 +71,7 @@ public sealed class SendVfioMultifdState : VfioTransferCmdlet
         return ParameterSetName switch
         {
             ArchiveSet => PrepareReplay(endpoint, ResolvePath(Archive)),
-            DeviceSet => PrepareDevice(endpoint, ResolveDevice(VfioDevice, ResolvePath)),
+            DeviceSet => PrepareDevice(endpoint, VfioDevices.Resolve(VfioDevice, ResolvePath)),
             _ => _paths.Count == 0 ? null : PrepareFiles(endpoint),
         };
     }
@@ -94,7 +94,7 @@ public sealed class SendVfioMultifdState : VfioTransferCmdlet
     private Action<IOperationHost>? PrepareDevice(Endpoint endpoint, string node) => IfConfirmed(
         node, $"Stop the device and send its state to {endpoint}", Work($"Sending the state of {node} to {endpoint}", (host, scope) =>
         {
-            using var device = new VfioDevice(KernelVfioDriver.Open(node));
+            using var device = VfioDevices.Open(node, host);
             using var source = new DeviceSource(device, IdStr ?? VfioStateStore.NameOf(device), scope);
             Send(host, [source], endpoint, scope);
         }));

@@ -2,7 +2,7 @@ using Microsoft.Win32.SafeHandles;
 using MigrationOps.Engine.Native;
 using MigrationOps.Engine.Vfio;
 
-namespace MigrationOps.Engine.Tests.Vfio;
+namespace MigrationOps.TestDevices;
 
 /// <summary>A device behind the ioctls: keeps the kernel's rules, holds a state, and fails when it is told to.</summary>
 /// <remarks>
@@ -18,7 +18,7 @@ internal sealed class FakeVfioDriver(VfioMigrationFlags flags, byte[]? state = n
     private long _initialEnd;
     private int _changes;
 
-    public string Path => "/dev/vfio/devices/vfio0";
+    public string Path { get; init; } = "/dev/vfio/devices/vfio0";
 
     internal VfioState Now { get; set; } = VfioState.Running;
 
@@ -45,6 +45,8 @@ internal sealed class FakeVfioDriver(VfioMigrationFlags flags, byte[]? state = n
 
     internal int Resets { get; private set; }
 
+    internal bool ResetFails { get; init; }
+
     public VfioMigrationFlags? GetFlags() => flags == 0 ? null : flags;
 
     public VfioState GetState() => Now;
@@ -54,7 +56,7 @@ internal sealed class FakeVfioDriver(VfioMigrationFlags flags, byte[]? state = n
     public int SetState(VfioState next, out SafeFileHandle? data)
     {
         data = null;
-        Assert.True(VfioStateMachine.IsArc(Now, next, flags), $"{Now} -> {next} is no arc");
+        Require(VfioStateMachine.IsArc(Now, next, flags), $"{Now} -> {next} is no arc");
         Entered.Add(next);
         if (Refuses == next)
         {
@@ -99,7 +101,7 @@ internal sealed class FakeVfioDriver(VfioMigrationFlags flags, byte[]? state = n
 
     public int GetPreCopyInfo(SafeFileHandle data, out PreCopyInfo info)
     {
-        Assert.True(Now is VfioState.PreCopy or VfioState.PreCopyP2P, $"the kernel answers only in pre-copy, this is {Now}");
+        Require(Now is VfioState.PreCopy or VfioState.PreCopyP2P, $"the kernel answers only in pre-copy, this is {Now}");
         if (_file!.Position >= _initialEnd && _changes < Dirtied.Length)
         {
             Append(Dirtied[_changes++]);
@@ -120,11 +122,29 @@ internal sealed class FakeVfioDriver(VfioMigrationFlags flags, byte[]? state = n
     public int Reset()
     {
         Resets++;
+        if (ResetFails)
+        {
+            return InputOutputError;
+        }
+
         Now = VfioState.Running;
         return 0;
     }
 
-    public void Dispose() => _file?.Dispose();
+    /// <summary>Closes the device. What it holds and the state that it is in stay, as with the kernel's mtty, and it can be opened again.</summary>
+    public void Dispose()
+    {
+        _file?.Dispose();
+        _file = null;
+    }
+
+    private static void Require(bool kept, string rule)
+    {
+        if (!kept)
+        {
+            throw new InvalidOperationException($"A caller broke a rule of the kernel: {rule}.");
+        }
+    }
 
     // The kernel's data descriptors are streams; a file without a name behaves the same for one pass in one direction.
     private SafeFileHandle Open(byte[] content)
