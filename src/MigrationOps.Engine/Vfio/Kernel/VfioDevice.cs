@@ -1,5 +1,6 @@
 using Microsoft.Win32.SafeHandles;
 using MigrationOps.Engine.Native;
+using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.Vfio;

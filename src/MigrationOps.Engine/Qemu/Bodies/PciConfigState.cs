@@ -1,7 +1,6 @@
 using System.Buffers.Binary;
-using MigrationOps.Engine.Qemu;
 
-namespace MigrationOps.Engine.Vfio;
+namespace MigrationOps.Engine.Qemu;
 
 /// <summary>
 /// The config state of a PCI device that no guest uses, in the layout of QEMU's vfio-pci: what QEMU has in its view of the same device
@@ -21,6 +20,7 @@ internal static class PciConfigState
     /// <summary>QEMU gives every vfio-pci device the space of PCI Express, whatever the device has.</summary>
     internal const int SpaceSize = 4096;
 
+    private const int HeaderSize = 64;
     private const int ConventionalSize = 256;
     private const uint Version = 2;
     private const int IrqBytes = 4 * sizeof(uint);
@@ -49,7 +49,7 @@ internal static class PciConfigState
     /// <param name="space">The device's configuration space as it was read; empty for a device that is none of PCI.</param>
     internal static byte[] Build(ReadOnlySpan<byte> space)
     {
-        if (space.Length < PciIdentity.Size)
+        if (space.Length < HeaderSize)
         {
             return ConfigState.Empty();
         }
@@ -111,7 +111,7 @@ internal static class PciConfigState
         int vectors = 0;
         // Each capability has at least four bytes: a list that is longer goes round.
         int at = view[CapabilityList] & ~3;
-        for (int count = 0; at >= PciIdentity.Size && at <= ConventionalSize - 4 && count < ConventionalSize / 4; count++)
+        for (int count = 0; at >= HeaderSize && at <= ConventionalSize - 4 && count < ConventionalSize / 4; count++)
         {
             var control = view[(at + 2)..];
             ushort value = BinaryPrimitives.ReadUInt16LittleEndian(control);
