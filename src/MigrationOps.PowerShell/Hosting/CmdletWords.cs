@@ -68,6 +68,14 @@ internal static class CmdletWords
             "Compare the device of both sides (Compare-MigrationStream with values)."),
         ("Check the stream; if it is whole,", "Check the stream (Test-MigrationStream); if it is whole,"),
         ("check that it is whole.", "check that it is whole (Test-MigrationStream)."),
+        ("Check the name among the VFIO devices of this host.",
+            "Check the name: Get-VfioDevice lists the VFIO devices of this host."),
+        ("Load a whole state, or reset the device.",
+            "Load a whole state with Restore-VfioState, or run Resume-VfioDevice -Reset."),
+        ("save or restore again, or let the device run on.",
+            "save or restore again, or run Resume-VfioDevice."),
+        ("Its state is lost. Reset the device, or load the last good state, which resets it.",
+            "Its state is lost. Run Resume-VfioDevice -Reset, or load the last good state with Restore-VfioState, which resets it."),
         ("Rehearse it without memory.", "Rehearse it without memory (-SkipMemory)."),
         ("Give its passphrase (QEMU's passwordid), or", "Give its passphrase with -TlsPassphrase (QEMU's passwordid), or"),
         ("Check the passphrase. If it is right,", "Check -TlsPassphrase. If it is right,"),
@@ -92,6 +100,7 @@ internal static class CmdletWords
             report.Checks.Select(check => check with { RecommendedAction = Of(check.RecommendedAction) })),
         MigrationRehearsal rehearsal => rehearsal with { RecommendedAction = Of(rehearsal.RecommendedAction) },
         QemuLogFinding finding => finding with { RecommendedAction = Of(finding.RecommendedAction) },
+        VfioDeviceInfo device => device with { Message = Of(device.Message) },
         _ => result,
     };
 }

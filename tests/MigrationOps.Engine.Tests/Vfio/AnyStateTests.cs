@@ -47,7 +47,7 @@ public sealed class AnyStateTests : IDisposable
         using var device = Open(driver);
         var failure = Assert.Throws<VfioException>(() => VfioStateStore.Save(device, _folder.File("s"), null, VfioStateFormat.StateFile, _scope));
         Assert.Equal(found == VfioState.Error ? VfioError.DeviceInError : VfioError.LoadInterrupted, failure.Reason);
-        Assert.Contains("Resume-VfioDevice -Reset", failure.RecommendedAction);
+        Assert.Contains("eset the device", failure.RecommendedAction);
         Assert.Empty(driver.Entered);
         Assert.Equal(0, driver.Resets);
         Assert.False(File.Exists(_folder.File("s")));

@@ -17,7 +17,7 @@ internal static partial class VfioDevices
     internal static VfioDevice Open(string device, IOperationHost host)
     {
         var target = VfioHost.ThisMachine.Find(device);
-        var opened = new VfioDevice(VfioHost.ThisMachine.Open(target)) { Notice = text => LogNotice(host.Logger, text) };
+        var opened = new VfioDevice(VfioHost.ThisMachine.Open(target)) { Notice = text => LogNotice(host.Logger, CmdletWords.Of(text)) };
         if (target.Interface == VfioInterface.NoIommuGroup)
         {
             LogNotice(host.Logger, $"'{device}' has no IOMMU: it reaches all memory of this host, and the kernel is tainted from now on.");
