@@ -1,10 +1,9 @@
-using System.Buffers;
 using MigrationOps.Engine.Qemu;
 
 namespace MigrationOps.Engine.Multifd;
 
 /// <summary>The main channel of a receipt: walks the stream and answers on the return path as a target would.</summary>
-internal sealed class MainChannel : StreamVisitor
+internal sealed class MainChannel : DeviceSectionVisitor
 {
     private const int ReadAhead = 256 * 1024;
 
@@ -14,7 +13,6 @@ internal sealed class MainChannel : StreamVisitor
     private readonly StreamWalker _walker;
     private readonly ReceiveOptions _options;
     private readonly Dictionary<uint, IDeviceSections> _sections = [];
-    private readonly ArrayBufferWriter<byte> _config = new();
     private string? _machine;
     private bool _hasSections;
     private bool _setupHasEnded;
@@ -77,32 +75,7 @@ internal sealed class MainChannel : StreamVisitor
         }
     }
 
-    public override void OnVfioData(StreamSection section, ReadOnlySpan<byte> data)
-    {
-        if (_sections.TryGetValue(section.Id, out var device))
-        {
-            device.Data(section.Kind, data);
-        }
-    }
-
-    public override void OnVfioConfig(StreamSection section, ReadOnlySpan<byte> data) => _config.Write(data);
-
-    public override void OnVfioMarker(StreamSection section, VfioMarker marker, long offset, long dataLength)
-    {
-        if (!_sections.TryGetValue(section.Id, out var device))
-        {
-            _config.ResetWrittenCount();
-        }
-        else if (marker == VfioMarker.InitDataSent)
-        {
-            device.InitialDataSent();
-        }
-        else if (marker == VfioMarker.EndOfState && _config.WrittenCount > 0)
-        {
-            device.Config(_config.WrittenSpan);
-            _config.ResetWrittenCount();
-        }
-    }
+    protected override IDeviceSections? DeviceOf(StreamSection section) => _sections.GetValueOrDefault(section.Id);
 
     public override void OnMultifdFlush() => _flushes++;
 

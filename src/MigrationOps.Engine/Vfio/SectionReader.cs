@@ -1,4 +1,3 @@
-using System.Buffers;
 using MigrationOps.Engine.Multifd;
 using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Wire;
@@ -59,25 +58,8 @@ internal sealed class SectionReader
         }
     }
 
-    private sealed class Forwarding(IDeviceSections target) : StreamVisitor
+    private sealed class Forwarding(IDeviceSections target) : DeviceSectionVisitor
     {
-        private readonly ArrayBufferWriter<byte> _config = new();
-
-        public override void OnVfioData(StreamSection section, ReadOnlySpan<byte> data) => target.Data(section.Kind, data);
-
-        public override void OnVfioConfig(StreamSection section, ReadOnlySpan<byte> data) => _config.Write(data);
-
-        public override void OnVfioMarker(StreamSection section, VfioMarker marker, long offset, long dataLength)
-        {
-            if (marker == VfioMarker.InitDataSent)
-            {
-                target.InitialDataSent();
-            }
-            else if (marker == VfioMarker.EndOfState && _config.WrittenCount > 0)
-            {
-                target.Config(_config.WrittenSpan);
-                _config.ResetWrittenCount();
-            }
-        }
+        protected override IDeviceSections? DeviceOf(StreamSection section) => target;
     }
 }

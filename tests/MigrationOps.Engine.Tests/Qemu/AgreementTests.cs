@@ -233,10 +233,9 @@ public sealed class AgreementTests
         }
     }
 
-    private sealed class MainVisitor(Devices devices) : StreamVisitor
+    private sealed class MainVisitor(Devices devices) : DeviceSectionVisitor
     {
         private readonly Dictionary<uint, IDeviceSections> _sections = [];
-        private readonly MemoryStream _config = new();
 
         public override void OnSectionStart(StreamSection section)
         {
@@ -246,22 +245,7 @@ public sealed class AgreementTests
             }
         }
 
-        public override void OnVfioData(StreamSection section, ReadOnlySpan<byte> data) => _sections[section.Id].Data(section.Kind, data);
-
-        public override void OnVfioConfig(StreamSection section, ReadOnlySpan<byte> data) => _config.Write(data);
-
-        public override void OnVfioMarker(StreamSection section, VfioMarker marker, long offset, long dataLength)
-        {
-            if (marker == VfioMarker.InitDataSent)
-            {
-                _sections[section.Id].InitialDataSent();
-            }
-            else if (marker == VfioMarker.EndOfState && _config.Length > 0)
-            {
-                _sections[section.Id].Config(_config.ToArray());
-                _config.SetLength(0);
-            }
-        }
+        protected override IDeviceSections? DeviceOf(StreamSection section) => _sections[section.Id];
     }
 
     private sealed class ChannelVisitor(Devices devices) : IChannelVisitor
