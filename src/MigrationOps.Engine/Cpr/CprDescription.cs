@@ -6,7 +6,7 @@ using MigrationOps.Engine.Wire;
 namespace MigrationOps.Engine.Cpr;
 
 /// <summary>A set in words, without its descriptors: for review, and to compare a later set with.</summary>
-public sealed record CprDescription
+internal sealed record CprDescription
 {
     /// <summary>The version that this code writes and reads.</summary>
     public const int CurrentSchema = 1;

@@ -4,7 +4,7 @@ using MigrationOps.Engine.Native;
 namespace MigrationOps.Engine.Cpr;
 
 /// <summary>A descriptor with its key. Whoever holds the entry owns the descriptor.</summary>
-public sealed class CprEntry : IDisposable
+internal sealed class CprEntry : IDisposable
 {
     private (ulong Device, ulong Inode)? _identity;
 
@@ -71,7 +71,7 @@ public sealed class CprEntry : IDisposable
 /// <param name="entries">In the order of the state: newest first.</param>
 /// <param name="devices">The VFIO devices; null if the state has no section for them, as QEMU 10.0's.</param>
 /// <param name="byteCount">How long the state was.</param>
-public sealed class CprSet(IReadOnlyList<CprEntry> entries, IReadOnlyList<CprVfioDevice>? devices, long byteCount) : IDisposable
+internal sealed class CprSet(IReadOnlyList<CprEntry> entries, IReadOnlyList<CprVfioDevice>? devices, long byteCount) : IDisposable
 {
     /// <summary>Newest first.</summary>
     public IReadOnlyList<CprEntry> Entries { get; private set; } = entries;

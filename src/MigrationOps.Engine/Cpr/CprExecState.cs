@@ -10,7 +10,7 @@ namespace MigrationOps.Engine.Cpr;
 /// state lies in a memfd whose number is in an environment variable, and has the numbers of the descriptors, which stay
 /// open because none of them is close-on-exec any more.
 /// </summary>
-public sealed class CprExecState : IDisposable
+internal sealed class CprExecState : IDisposable
 {
     private readonly IReadOnlyList<CprEntry> _entries;
     private readonly SafeFileHandle _memory;

@@ -4,7 +4,7 @@ using MigrationOps.Engine.Native;
 namespace MigrationOps.Engine.Cpr;
 
 /// <summary>Tells what the descriptor of an entry is.</summary>
-public static class CprFdInspector
+internal static class CprFdInspector
 {
     private static readonly (int Bit, string Name)[] s_flags =
     [

@@ -10,7 +10,7 @@ namespace MigrationOps.Engine.Cpr;
 /// close-on-exec. As in QEMU several entries may have the same key: the newest is the one that is found and deleted.
 /// Any thread may call.
 /// </summary>
-public sealed class CprFdRegistry : IDisposable
+internal sealed class CprFdRegistry : IDisposable
 {
     private readonly Lock _lock = new();
     private readonly LinkedList<CprEntry> _entries = [];

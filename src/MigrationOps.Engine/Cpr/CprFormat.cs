@@ -1,7 +1,7 @@
 namespace MigrationOps.Engine.Cpr;
 
 /// <summary>How the descriptors of a state travel.</summary>
-public enum CprMode
+internal enum CprMode
 {
     /// <summary>cpr-transfer: over a UNIX socket, each with a dummy byte.</summary>
     Transfer,
@@ -15,7 +15,7 @@ public enum CprMode
 /// <param name="DeviceId">Its id in iommufd.</param>
 /// <param name="IoasId">The address space it is attached to.</param>
 /// <param name="HwptId">The hardware page table it is attached to.</param>
-public sealed record CprVfioDevice(CprName Name, int DeviceId, uint IoasId, uint HwptId);
+internal sealed record CprVfioDevice(CprName Name, int DeviceId, uint IoasId, uint HwptId);
 
 /// <summary>The fixed values of the container. Source: QEMU 10.0 to 11.1, <c>migration/cpr.c</c>, and captured states.</summary>
 internal static class CprFormat

@@ -8,7 +8,7 @@ namespace MigrationOps.Engine.Cpr;
 /// The name of an entry: bytes, because QEMU's names are C strings of no particular encoding. Shown as text, with
 /// <c>\xNN</c> for what is not printable UTF-8 and <c>\\</c> for a backslash.
 /// </summary>
-public readonly struct CprName : IEquatable<CprName>
+internal readonly struct CprName : IEquatable<CprName>
 {
     /// <summary>The longest name in bytes, without its NUL.</summary>
     public const int MaxLength = 4096;

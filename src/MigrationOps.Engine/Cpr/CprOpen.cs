@@ -3,7 +3,7 @@ using MigrationOps.Engine.Native;
 namespace MigrationOps.Engine.Cpr;
 
 /// <summary>Opens what is to be registered, and leaves the registry's duplicate as the only one.</summary>
-public static class CprOpen
+internal static class CprOpen
 {
     /// <summary>Registers an existing file, device or FIFO.</summary>
     public static CprEntry File(CprFdRegistry registry, CprName name, int id, string path, FileAccess access)

@@ -4,7 +4,7 @@ using MigrationOps.Engine.Wire;
 namespace MigrationOps.Engine.Cpr;
 
 /// <summary>The receiving end's socket: listens, and accepts one client whose user is allowed.</summary>
-public sealed class CprListener : IDisposable
+internal sealed class CprListener : IDisposable
 {
     private readonly Listener _listener;
 
@@ -46,7 +46,7 @@ public sealed class CprListener : IDisposable
 /// The receiving end of a transfer channel. It stays open after the state has been read: closing it tells the sender
 /// that the descriptors have been taken over, and QEMU's source then starts its main migration channel.
 /// </summary>
-public sealed class CprReceiver : IDisposable
+internal sealed class CprReceiver : IDisposable
 {
     // Descriptors of one message, and what else a process opens meanwhile.
     private const int Headroom = 512;

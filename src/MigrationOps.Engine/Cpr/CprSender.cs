@@ -9,7 +9,7 @@ namespace MigrationOps.Engine.Cpr;
 /// The sending end of a transfer channel: connects, writes everything, ends its writing direction and stays open until
 /// the peer closes, which says that the peer has taken over. QEMU's source does the same.
 /// </summary>
-public sealed class CprSender : IDisposable
+internal sealed class CprSender : IDisposable
 {
     // How long a process needs from closing its files to being gone.
     private static readonly TimeSpan s_endOfProcess = TimeSpan.FromMilliseconds(250);

@@ -7,7 +7,7 @@ namespace MigrationOps.Engine.Cpr;
 /// the old and the new process, which stay open until the operator closes them. One
 /// hand-over at a time; whoever closes the session ends it for everybody.
 /// </summary>
-public sealed class CprSession : IDisposable
+internal sealed class CprSession : IDisposable
 {
     private (CprName Name, int Id)[] _received = [];
     private IReadOnlyList<CprVfioDevice>? _devices;

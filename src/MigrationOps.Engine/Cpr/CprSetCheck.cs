@@ -5,13 +5,13 @@ namespace MigrationOps.Engine.Cpr;
 /// <summary>A RAM block of a guest, as the block list of a main migration stream has it.</summary>
 /// <param name="Name">The block's id string.</param>
 /// <param name="Length">Its used length in bytes.</param>
-public readonly record struct CprRamBlock(string Name, long Length);
+internal readonly record struct CprRamBlock(string Name, long Length);
 
 /// <summary>
 /// Checks a set before it is handed on. QEMU's target accepts anything and makes fresh memory for what is missing or
 /// has another name: what is not found out here is lost in the guest.
 /// </summary>
-public static class CprSetCheck
+internal static class CprSetCheck
 {
     private const int Shown = 5;
     private const string Action =

@@ -8,7 +8,7 @@ namespace MigrationOps.Engine.Cpr;
 /// <param name="Id">Its id.</param>
 /// <param name="Descriptor">Transfer: its place in the order of descriptors, from 0. Exec: the number of the descriptor.</param>
 /// <param name="Offset">Where its first byte is.</param>
-public readonly record struct CprDecodedEntry(CprName Name, int Id, int Descriptor, long Offset);
+internal readonly record struct CprDecodedEntry(CprName Name, int Id, int Descriptor, long Offset);
 
 /// <summary>
 /// Decodes a CPR state, however its bytes are split. It does no I/O and owns no descriptors: it says which entry needs
@@ -20,7 +20,7 @@ public readonly record struct CprDecodedEntry(CprName Name, int Id, int Descript
 /// </summary>
 /// <param name="mode">How the descriptors travel; the bytes do not tell.</param>
 /// <param name="source">What errors call the sender.</param>
-public sealed class CprStateDecoder(CprMode mode, string source)
+internal sealed class CprStateDecoder(CprMode mode, string source)
 {
     private enum Field
     {

@@ -7,7 +7,7 @@ namespace MigrationOps.Engine.Cpr;
 /// Encodes a CPR state into a buffer, piece by piece, byte for byte as QEMU writes it. It does no I/O: the sender puts
 /// the descriptor's dummy byte on the wire itself, in a message of its own.
 /// </summary>
-public static class CprStateEncoder
+internal static class CprStateEncoder
 {
     /// <summary>Magic and version.</summary>
     public static void WriteHeader(IBufferWriter<byte> output)

@@ -5,7 +5,7 @@ using MigrationOps.Engine.Wire;
 namespace MigrationOps.Engine.Cpr;
 
 /// <summary>How a set of descriptors is handed over.</summary>
-public sealed record CprSendOptions
+internal sealed record CprSendOptions
 {
     /// <summary>The receiver's version.</summary>
     public CprStateLayout Layout { get; init; }
@@ -18,7 +18,7 @@ public sealed record CprSendOptions
 }
 
 /// <summary>Whole hand-overs of a session, with their results.</summary>
-public static partial class CprTransfers
+internal static partial class CprTransfers
 {
     private const string Kind = "cpr";
 

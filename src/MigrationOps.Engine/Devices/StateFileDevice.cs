@@ -15,7 +15,7 @@ namespace MigrationOps.Engine.Devices;
 /// END:   ( u32 length, bytes of the file )*, u32 0xffffffff when all of it has been sent
 /// </code>
 /// </remarks>
-public sealed class StateFileDevice : ISaveVmHandlers, IDisposable
+internal sealed class StateFileDevice : ISaveVmHandlers, IDisposable
 {
     private const uint Magic = 0x4d4f5346;
     private const uint Version = 1;

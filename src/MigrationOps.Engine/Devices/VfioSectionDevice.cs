@@ -17,7 +17,7 @@ namespace MigrationOps.Engine.Devices;
 /// What a VMM keeps of the device, its PCI configuration space, is not the device's own: what comes is checked and not loaded, and what
 /// is sent is what a VMM has before a guest has touched the device (<see cref="PciConfigState"/>).
 /// </remarks>
-public sealed class VfioSectionDevice : ISaveVmHandlers, IDisposable
+internal sealed class VfioSectionDevice : ISaveVmHandlers, IDisposable
 {
     private const int BlockSize = 1024 * 1024;
 

@@ -10,7 +10,7 @@ namespace MigrationOps.Engine.Devices;
 /// QEMU's vhost-user devices write it, see <see cref="ChunkDecoder"/>. The back-end is
 /// connected to before anything is sent, and once only, because many end when their front-end leaves.
 /// </summary>
-public sealed class VhostBackendDevice : ISaveVmHandlers, IDisposable
+internal sealed class VhostBackendDevice : ISaveVmHandlers, IDisposable
 {
     private const int ChunkSize = 1 << 20;
 

@@ -7,7 +7,7 @@ namespace MigrationOps.Engine.Multifd;
 /// Reads a channel: small reads for the fixed parts of packets, large ones for their data straight to where it belongs.
 /// One thread uses it.
 /// </summary>
-public sealed class ChannelReader : IDisposable
+internal sealed class ChannelReader : IDisposable
 {
     // Enough for the fixed part of any packet, small enough that the data behind it is seldom copied twice.
     private const int HeaderRead = 4096;

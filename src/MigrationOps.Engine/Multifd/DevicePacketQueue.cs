@@ -7,7 +7,7 @@ namespace MigrationOps.Engine.Multifd;
 /// takes it out. Only so many buffers are out at a time, and those of the usual size go round, so that memory is bounded and
 /// little is allocated on the way.
 /// </summary>
-public sealed class DevicePacketQueue : IDisposable
+internal sealed class DevicePacketQueue : IDisposable
 {
     private readonly object _lock = new();
     private readonly Stack<byte[]> _free = new();

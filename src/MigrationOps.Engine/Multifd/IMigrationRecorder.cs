@@ -1,7 +1,7 @@
 namespace MigrationOps.Engine.Multifd;
 
 /// <summary>Keeps every byte of a migration, a stream for each connection.</summary>
-public interface IMigrationRecorder
+internal interface IMigrationRecorder
 {
     /// <summary>Where the main stream goes.</summary>
     Stream OpenMain();

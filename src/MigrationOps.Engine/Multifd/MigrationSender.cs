@@ -8,7 +8,7 @@ namespace MigrationOps.Engine.Multifd;
 /// The sending side of a migration: opens the main channel and the multifd channels, gives each channel a thread, listens
 /// on the return path, and calls it a success only when the target says so and has read every channel to its end.
 /// </summary>
-public sealed class MigrationSender : IDisposable
+internal sealed class MigrationSender : IDisposable
 {
     // How long a target has for closing its channels when it does not take what came over one of them. It does that at once; what
     // takes time is a thread's turn on a busy host.

@@ -3,7 +3,7 @@ using MigrationOps.Engine.Qemu;
 namespace MigrationOps.Engine.Multifd;
 
 /// <summary>Bounds of a receipt.</summary>
-public sealed record ReceiveOptions
+internal sealed record ReceiveOptions
 {
     /// <summary>Number of multifd channels; null to take as many as the source opens.</summary>
     public int? Channels { get; init; }
@@ -29,7 +29,7 @@ public sealed record ReceiveOptions
 /// <param name="NormalPages">Pages with data.</param>
 /// <param name="ZeroPages">Pages without data.</param>
 /// <param name="DevicePackets">Packets of device state.</param>
-public sealed record ChannelSummary(
+internal sealed record ChannelSummary(
     int Id, long Bytes, long RamPackets, long SyncPackets, long NormalPages, long ZeroPages, long DevicePackets);
 
 /// <summary>What a migration carried.</summary>
@@ -40,6 +40,6 @@ public sealed record ChannelSummary(
 /// <param name="Compression">Compression of the pages.</param>
 /// <param name="Channels">What each channel carried, by id.</param>
 /// <param name="Warnings">What was accepted though it should not be.</param>
-public sealed record MigrationSummary(
+internal sealed record MigrationSummary(
     long MainBytes, string? Machine, Guid Uuid, int PageSize, PacketFlags Compression,
     IReadOnlyList<ChannelSummary> Channels, IReadOnlyList<string> Warnings);

@@ -4,7 +4,7 @@ namespace MigrationOps.Engine.Native;
 
 /// <summary>What poll(2) waits for and reports.</summary>
 [Flags]
-public enum PollEvents : short
+internal enum PollEvents : short
 {
     /// <summary>Nothing.</summary>
     None = 0,

@@ -7,7 +7,7 @@ namespace MigrationOps.Engine.Native;
 /// <param name="Uid">User id.</param>
 /// <param name="Gid">Group id.</param>
 [StructLayout(LayoutKind.Sequential)]
-public readonly record struct PeerCredentials(int Pid, uint Uid, uint Gid);
+internal readonly record struct PeerCredentials(int Pid, uint Uid, uint Gid);
 
 /// <summary>sendmsg(2), recvmsg(2), connect(2), send(2), the socket options that are needed, and shutdown(2).</summary>
 internal static partial class SocketCalls

@@ -4,7 +4,7 @@ using MigrationOps.Engine.Wire;
 namespace MigrationOps.Engine.Rehearsal;
 
 /// <summary>Explains what QEMU logged about a load, with the streams of both sides where they are at hand.</summary>
-public static class QemuLog
+internal static class QemuLog
 {
     // What is shown of a device; Compare gives all of it.
     private const int MostDifferences = 20;

@@ -3,7 +3,7 @@ using MigrationOps.Engine.Streams;
 namespace MigrationOps.Engine.Rehearsal;
 
 /// <summary>Which stream to rehearse, and in which QEMU.</summary>
-public sealed record RehearsalOptions
+internal sealed record RehearsalOptions
 {
     /// <summary>The stream.</summary>
     public required MigrationStreamInput Input { get; init; }

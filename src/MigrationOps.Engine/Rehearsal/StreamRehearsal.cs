@@ -15,7 +15,7 @@ namespace MigrationOps.Engine.Rehearsal;
 ///                                                     ─→ failed, or it ends: its words, explained
 /// </code>
 /// </summary>
-public static class StreamRehearsal
+internal static class StreamRehearsal
 {
     // The sandbox that QEMU documents as the strictest; tried first, for not every build has it.
     private static readonly string[] Sandbox = ["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"];

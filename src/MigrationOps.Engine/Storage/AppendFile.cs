@@ -7,7 +7,7 @@ namespace MigrationOps.Engine.Storage;
 /// A file that records are appended to, such as a log. Each record is one write with O_APPEND, so that several writers,
 /// in this process or in others, never write over one another. Thread-safe.
 /// </summary>
-public sealed class AppendFile : IDisposable
+internal sealed class AppendFile : IDisposable
 {
     private readonly SafeFileHandle _handle;
 

@@ -9,7 +9,7 @@ namespace MigrationOps.Engine.Storage;
 /// A file that appears whole or not at all: written under a temporary name in the same directory, fsynced, renamed over
 /// the previous file, directory fsynced. Without <see cref="Commit"/> nothing of it is left behind.
 /// </summary>
-public sealed class AtomicFile : IDisposable
+internal sealed class AtomicFile : IDisposable
 {
     private const string Prefix = ".migrationops.";
     private const string Suffix = ".part";

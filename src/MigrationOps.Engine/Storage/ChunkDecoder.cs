@@ -6,7 +6,7 @@ namespace MigrationOps.Engine.Storage;
 /// Takes QEMU's chunk format apart (be32 length and that many bytes, again and again; length zero ends it), as
 /// <c>vhost_save_backend_state</c> writes it. Never does I/O and never holds data: any length is taken as it comes.
 /// </summary>
-public struct ChunkDecoder
+internal struct ChunkDecoder
 {
     /// <summary>Bytes of a chunk's header.</summary>
     public const int HeaderSize = 4;

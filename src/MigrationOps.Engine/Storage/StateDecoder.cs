@@ -3,7 +3,7 @@ using System.Text;
 namespace MigrationOps.Engine.Storage;
 
 /// <summary>What a step of <see cref="StateDecoder"/> found.</summary>
-public enum StateToken
+internal enum StateToken
 {
     /// <summary>All input is used; more is needed.</summary>
     NeedInput,
@@ -34,7 +34,7 @@ public enum StateToken
 /// Takes the state format apart, whatever the size of the pieces in which it comes, and never does I/O:
 /// header, data in chunks, then parts (u8 name length, name, chunks) until a zero name length.
 /// </summary>
-public sealed class StateDecoder
+internal sealed class StateDecoder
 {
     /// <summary>The part that holds the SHA-256 of the data.</summary>
     public const string DigestPart = "sha256";

@@ -18,7 +18,7 @@ public static class StateFile
     /// <summary>Opens a file for reading; the caller disposes the stream.</summary>
     /// <exception cref="StateFileException"><see cref="StateFileError.NotFound"/> or <see cref="StateFileError.NotAFile"/>.</exception>
     /// <exception cref="WireException">It cannot be opened.</exception>
-    public static FdStream OpenRead(string path, TransferScope scope)
+    internal static FdStream OpenRead(string path, TransferScope scope)
     {
         try
         {
@@ -62,7 +62,7 @@ public static class StateFile
 
     /// <summary>Verifies a state file that is open, from its current position, so that what was verified is what is used.</summary>
     /// <inheritdoc cref="Verify(string, DeviceStateKind?, bool, bool, TransferScope, Action{long}?)"/>
-    public static StateFileVerification Verify(FdStream file, string path, DeviceStateKind? kind, bool raw, bool requireManifest,
+    internal static StateFileVerification Verify(FdStream file, string path, DeviceStateKind? kind, bool raw, bool requireManifest,
         TransferScope scope, Action<long>? progress = null)
     {
         ArgumentNullException.ThrowIfNull(scope);

@@ -114,7 +114,7 @@ public sealed record StateManifest
     /// <summary>Makes a state file and this manifest durable under their names, both or neither.</summary>
     /// <param name="stateFile">Written to its end; stays the caller's.</param>
     /// <param name="scope">Cancellation of the writes.</param>
-    public void CommitWith(AtomicFile stateFile, TransferScope scope)
+    internal void CommitWith(AtomicFile stateFile, TransferScope scope)
     {
         ArgumentNullException.ThrowIfNull(stateFile);
         using var file = AtomicFile.Create(PathFor(stateFile.Path), scope);

@@ -7,7 +7,7 @@ namespace MigrationOps.Engine.Storage;
 /// Reads one device's state from a stream, in the state format or bare, and checks all of it: the framing, the end
 /// mark, the digest. Order: header, data (once), rest.
 /// </summary>
-public sealed class StateReader : IDisposable
+internal sealed class StateReader : IDisposable
 {
     /// <summary>The parts behind the data are small and kept in memory, up to this many bytes together.</summary>
     public const int MaxPartBytes = 16 << 20;

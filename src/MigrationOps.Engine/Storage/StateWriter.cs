@@ -7,7 +7,7 @@ namespace MigrationOps.Engine.Storage;
 /// <summary>
 /// Writes one device's state into a stream, in the state format or bare. Order: data (once), parts, complete.
 /// </summary>
-public sealed class StateWriter : IDisposable
+internal sealed class StateWriter : IDisposable
 {
     private readonly Stream _target;
     private readonly bool _raw;

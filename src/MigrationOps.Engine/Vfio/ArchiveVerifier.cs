@@ -5,7 +5,7 @@ using MigrationOps.Engine.Wire;
 namespace MigrationOps.Engine.Vfio;
 
 /// <summary>Verifies an archived migration whole: digests, every packet of every channel, every device's state.</summary>
-public static class ArchiveVerifier
+internal static class ArchiveVerifier
 {
     /// <summary>Verifies an archive.</summary>
     /// <param name="folder">The archive's folder.</param>

@@ -6,7 +6,7 @@ using MigrationOps.Engine.Wire;
 namespace MigrationOps.Engine.Vfio;
 
 /// <summary>The state of one device to be sent.</summary>
-public interface IDeviceStateSource : IDisposable
+internal interface IDeviceStateSource : IDisposable
 {
     /// <summary>Name of the device's section.</summary>
     string IdStr { get; }
@@ -26,7 +26,7 @@ public interface IDeviceStateSource : IDisposable
 }
 
 /// <summary>The state of a device from a state file. The file is verified whole when it is opened, and again while it is sent.</summary>
-public sealed class StateFileSource : IDeviceStateSource
+internal sealed class StateFileSource : IDeviceStateSource
 {
     private readonly FdStream _file;
     private readonly TransferScope _scope;

@@ -4,7 +4,7 @@ namespace MigrationOps.Engine.Vfio;
 
 /// <summary>Writes the marker stream of a VFIO device's sections.</summary>
 /// <param name="output">Where it goes; stays the caller's.</param>
-public sealed class MarkerWriter(Stream output)
+internal sealed class MarkerWriter(Stream output)
 {
     /// <summary>Writes one marker.</summary>
     public void Write(VfioMarker marker)

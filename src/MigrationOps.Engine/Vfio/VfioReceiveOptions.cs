@@ -3,7 +3,7 @@ using MigrationOps.Engine.Wire;
 namespace MigrationOps.Engine.Vfio;
 
 /// <summary>What to receive, and where it goes.</summary>
-public sealed record VfioReceiveOptions
+internal sealed record VfioReceiveOptions
 {
     /// <summary>Where to listen.</summary>
     public required Endpoint Endpoint { get; init; }

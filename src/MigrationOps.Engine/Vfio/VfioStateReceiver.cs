@@ -7,7 +7,7 @@ using MigrationOps.Engine.Wire;
 namespace MigrationOps.Engine.Vfio;
 
 /// <summary>Receives a migration from a source and keeps the state of its VFIO devices, the whole of it, or both.</summary>
-public static partial class VfioStateReceiver
+internal static partial class VfioStateReceiver
 {
     /// <summary>Receives one migration. Files and archive appear only when all of it has been received and checked.</summary>
     /// <param name="options">What to receive, and where it goes.</param>

@@ -6,7 +6,7 @@ using MigrationOps.Engine.Wire;
 namespace MigrationOps.Engine.Vfio;
 
 /// <summary>What to send, and where to.</summary>
-public sealed record VfioSendOptions
+internal sealed record VfioSendOptions
 {
     /// <summary>The receiver.</summary>
     public required Endpoint Endpoint { get; init; }
@@ -31,7 +31,7 @@ public sealed record VfioSendOptions
 /// Sends device state over multifd channels, as QEMU does at the switchover: one queue for the migration, a thread for
 /// each device that fills it, a thread for each channel that empties it.
 /// </summary>
-public static class VfioStateSender
+internal static class VfioStateSender
 {
     private const uint FirstSectionId = 1;
 

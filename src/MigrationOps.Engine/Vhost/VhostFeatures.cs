@@ -1,7 +1,7 @@
 namespace MigrationOps.Engine.Vhost;
 
 /// <summary>Feature words of vhost-user, and their bits by name.</summary>
-public static class VhostFeatures
+internal static class VhostFeatures
 {
     /// <summary>Virtio feature bit 30: protocol features may be asked for.</summary>
     public const ulong ProtocolFeatures = 1UL << 30;

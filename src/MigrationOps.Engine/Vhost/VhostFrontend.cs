@@ -9,7 +9,7 @@ using MigrationOps.Engine.Wire;
 namespace MigrationOps.Engine.Vhost;
 
 /// <summary>The part of a device's life in which state moves (VHOST_TRANSFER_STATE_PHASE).</summary>
-public enum VhostTransferPhase : uint
+internal enum VhostTransferPhase : uint
 {
     /// <summary>The device and all its vrings are stopped.</summary>
     Stopped = 0,
@@ -21,7 +21,7 @@ public enum VhostTransferPhase : uint
 /// <see cref="CheckDeviceState"/> in turn. Every request has a deadline; every failure carries the transcript.
 /// Not thread-safe.
 /// </summary>
-public sealed class VhostFrontend : IDisposable
+internal sealed class VhostFrontend : IDisposable
 {
     private readonly UnixConnection _connection;
     private readonly VhostTranscript _transcript;

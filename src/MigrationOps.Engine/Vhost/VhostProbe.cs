@@ -6,7 +6,7 @@ using MigrationOps.Engine.Wire;
 namespace MigrationOps.Engine.Vhost;
 
 /// <summary>Looks at a live back-end: what it is and whether its state can be moved.</summary>
-public static class VhostProbe
+internal static class VhostProbe
 {
     /// <summary>Connects, negotiates and tells what the back-end says of itself.</summary>
     /// <remarks>Many back-ends end when their front-end leaves: virtiofsd does, and this is a front-end.</remarks>

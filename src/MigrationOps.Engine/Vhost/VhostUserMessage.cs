@@ -7,7 +7,7 @@ namespace MigrationOps.Engine.Vhost;
 /// <param name="Request">Message id.</param>
 /// <param name="Flags">Bits 0-1 version, bit 2 reply, bit 3 need_reply.</param>
 /// <param name="Size">Bytes of payload that follow.</param>
-public readonly record struct VhostUserHeader(VhostUserRequest Request, uint Flags, uint Size)
+internal readonly record struct VhostUserHeader(VhostUserRequest Request, uint Flags, uint Size)
 {
     /// <summary>Bytes of the header.</summary>
     public const int Length = 12;

@@ -3,7 +3,7 @@ using System.Diagnostics;
 namespace MigrationOps.Engine.Wire;
 
 /// <summary>A moment on the monotonic clock after which a wait has failed.</summary>
-public readonly struct Deadline
+internal readonly struct Deadline
 {
     private readonly long _ticks;
 

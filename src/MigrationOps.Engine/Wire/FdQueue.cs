@@ -6,7 +6,7 @@ namespace MigrationOps.Engine.Wire;
 /// Descriptors that arrived and that nobody has claimed yet, first come first served. It owns them: what is left when
 /// it is disposed is closed.
 /// </summary>
-public sealed class FdQueue : IDisposable
+internal sealed class FdQueue : IDisposable
 {
     private readonly Queue<SafeFileHandle> _handles = new();
 

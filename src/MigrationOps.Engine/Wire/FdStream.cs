@@ -10,7 +10,7 @@ namespace MigrationOps.Engine.Wire;
 /// <see cref="TransferScope"/>. It owns the descriptor. Reads and writes are synchronous: whoever wants them elsewhere gives
 /// them a thread, as the transfers do.
 /// </summary>
-public sealed class FdStream : Stream
+internal sealed class FdStream : Stream
 {
     // More saves no more sleeps, and costs those who have to wait for the network.
     private const int Looks = 2;

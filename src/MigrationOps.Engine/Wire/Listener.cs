@@ -5,7 +5,7 @@ using MigrationOps.Engine.Native;
 namespace MigrationOps.Engine.Wire;
 
 /// <summary>A listening socket. Disposing it closes it and removes its socket file.</summary>
-public sealed class Listener : IDisposable
+internal sealed class Listener : IDisposable
 {
     private const int MostSilent = 64;
 

@@ -9,7 +9,7 @@ namespace MigrationOps.Engine.Wire;
 /// <param name="Name">Its command name, or null if it cannot be seen from here.</param>
 /// <param name="Pid">Its process id; 0 if it lives in another pid namespace.</param>
 /// <param name="Uid">Its user id.</param>
-public sealed record PeerProcessInfo(string? Name, int Pid, uint Uid)
+internal sealed record PeerProcessInfo(string? Name, int Pid, uint Uid)
 {
     private const string ListeningState = "0A";
     private static readonly string[] s_tables = ["/proc/net/tcp", "/proc/net/tcp6"];

@@ -12,7 +12,7 @@ namespace MigrationOps.Engine.Wire;
 /// own, and ca-crl.pem, if it is there, says which are revoked. Everything is read and checked when it is loaded, before
 /// anybody listens or connects.
 /// </summary>
-public sealed class TlsFiles : IDisposable
+internal sealed class TlsFiles : IDisposable
 {
     private readonly X509Certificate2Collection _chain;
     private readonly X509Certificate2Collection _authorities;

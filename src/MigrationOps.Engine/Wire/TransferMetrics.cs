@@ -3,7 +3,7 @@ using System.Diagnostics.Metrics;
 namespace MigrationOps.Engine.Wire;
 
 /// <summary>What finished transfers amounted to, for whoever listens to the meter <c>MigrationOps</c>.</summary>
-public static class TransferMetrics
+internal static class TransferMetrics
 {
     /// <summary>The name of the meter.</summary>
     public const string MeterName = "MigrationOps";

@@ -182,7 +182,7 @@ public sealed class TransferScope : IDisposable
         => failure is OperationCanceledException && _caller.IsCancellationRequested ? failure : Failure ?? failure;
 
     /// <summary>The moment at which a wait that starts now fails.</summary>
-    public Deadline StartDeadline() => new(Timeout);
+    internal Deadline StartDeadline() => new(Timeout);
 
     /// <summary>Waits until the descriptor has one of the events, an error or a hang-up.</summary>
     /// <param name="handle">The descriptor; it stays the caller's.</param>
@@ -192,11 +192,11 @@ public sealed class TransferScope : IDisposable
     /// <param name="target">What the error has as its target: the name of the stream that stands still.</param>
     /// <exception cref="WireException"><see cref="WireError.Timeout"/>.</exception>
     /// <exception cref="OperationCanceledException">The scope was cancelled.</exception>
-    public PollEvents Wait(SafeHandle handle, PollEvents events, Deadline deadline, string waitingFor, string? target = null)
+    internal PollEvents Wait(SafeHandle handle, PollEvents events, Deadline deadline, string waitingFor, string? target = null)
         => TryWait(handle, events, deadline) is not PollEvents.None and var returned ? returned : throw Expired(waitingFor, target);
 
     /// <summary>Waits like <see cref="Wait"/>, and gives <see cref="PollEvents.None"/> when the deadline has passed.</summary>
-    public PollEvents TryWait(SafeHandle handle, PollEvents events, Deadline deadline)
+    internal PollEvents TryWait(SafeHandle handle, PollEvents events, Deadline deadline)
     {
         ArgumentNullException.ThrowIfNull(handle);
         using var fd = new BorrowedFd(handle);
@@ -243,7 +243,7 @@ public sealed class TransferScope : IDisposable
     /// <summary>The failure of a wait that has outlived its deadline.</summary>
     /// <param name="waitingFor">What was waited for.</param>
     /// <param name="target">What stands still.</param>
-    public WireException Expired(string waitingFor, string? target = null)
+    internal WireException Expired(string waitingFor, string? target = null)
         => new(WireError.Timeout, $"Nothing moved within {Timeout.TotalSeconds:0.###} s while waiting for {waitingFor}.")
         {
             Target = target,

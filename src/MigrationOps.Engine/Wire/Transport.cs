@@ -30,7 +30,7 @@ public sealed record TransportSecurity(
 }
 
 /// <summary>The one way to open endpoints: connect, listen, read a file, write to a descriptor.</summary>
-public static class Transport
+internal static class Transport
 {
     private static readonly TimeSpan FullQueuePause = TimeSpan.FromMilliseconds(10);
     private static readonly TimeSpan FullQueuePatience = TimeSpan.FromSeconds(2);

@@ -10,7 +10,7 @@ namespace MigrationOps.Engine.Wire;
 /// A connected UNIX stream socket that carries descriptors (SCM_RIGHTS) in both directions. What arrives is
 /// close-on-exec; lost descriptors (MSG_CTRUNC) are an error; a partial send goes on without sending descriptors twice.
 /// </summary>
-public sealed class UnixConnection : IDisposable
+internal sealed class UnixConnection : IDisposable
 {
     /// <summary>The kernel's limit of descriptors in one message (SCM_MAX_FD).</summary>
     public const int MaxDescriptorsPerMessage = 253;

@@ -6,7 +6,7 @@ namespace MigrationOps.Engine.Wire;
 /// Reads integers and bytes from a span, in either byte order. It never does I/O: a Try method that lacks bytes returns
 /// false and consumes nothing; the others throw <see cref="WireError.UnexpectedEnd"/> with the offset.
 /// </summary>
-public ref struct WireReader
+internal ref struct WireReader
 {
     private readonly ReadOnlySpan<byte> _data;
     private readonly bool _bigEndian;

@@ -7,7 +7,7 @@ namespace MigrationOps.Engine.Wire;
 /// Writes integers and bytes in either byte order into a buffer writer, such as <see cref="ArrayBufferWriter{T}"/>.
 /// It never does I/O.
 /// </summary>
-public readonly ref struct WireWriter
+internal readonly ref struct WireWriter
 {
     private readonly IBufferWriter<byte> _output;
     private readonly bool _bigEndian;

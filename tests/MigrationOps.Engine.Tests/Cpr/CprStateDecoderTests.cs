@@ -44,7 +44,7 @@ public class CprStateDecoderTests
     [InlineData("qemu-10.0-q35-vga-net.bin", CprMode.Transfer)]
     [InlineData("qemu-11.1-q35.bin", CprMode.Transfer)]
     [InlineData("qemu-11.1-q35-exec.bin", CprMode.Exec)]
-    public void A_decoded_state_encodes_to_qemus_bytes(string vector, CprMode mode)
+    internal void A_decoded_state_encodes_to_qemus_bytes(string vector, CprMode mode)
     {
         byte[] bytes = Vector(vector);
         var decoder = Decode(bytes, mode);
@@ -85,7 +85,7 @@ public class CprStateDecoderTests
     [InlineData("qemu-10.0-q35.bin", CprMode.Transfer)]
     [InlineData("qemu-11.1-q35.bin", CprMode.Transfer)]
     [InlineData("qemu-11.1-q35-exec.bin", CprMode.Exec)]
-    public void A_state_truncated_at_any_byte_is_an_error_with_the_offset(string vector, CprMode mode)
+    internal void A_state_truncated_at_any_byte_is_an_error_with_the_offset(string vector, CprMode mode)
     {
         byte[] bytes = Vector(vector);
         // Behind the list of descriptors a state of 10.0 is complete; the section is what 11.1 adds.

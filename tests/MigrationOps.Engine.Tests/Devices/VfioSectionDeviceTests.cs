@@ -22,7 +22,7 @@ public class VfioSectionDeviceTests
     [InlineData(3_500_000, StopCopy)]
     [InlineData(3_500_000, StopCopy | VfioMigrationFlags.PreCopy)]
     [InlineData(10, StopCopy | VfioMigrationFlags.PreCopy | VfioMigrationFlags.P2P)]
-    public void A_device_s_state_travels_in_the_sections_that_qemu_writes(int size, VfioMigrationFlags flags)
+    internal void A_device_s_state_travels_in_the_sections_that_qemu_writes(int size, VfioMigrationFlags flags)
     {
         using FakeVfioDriver a = new(flags, States.RandomBytes(size)), b = new(flags);
         byte[] stream = Send(a);

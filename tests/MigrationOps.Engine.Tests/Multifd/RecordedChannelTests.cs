@@ -10,7 +10,7 @@ public class RecordedChannelTests
     [Theory]
     [InlineData("plain", PacketFlags.None)]
     [InlineData("zlib", PacketFlags.Zlib)]
-    public void RAM_is_counted_and_passed_over(string name, PacketFlags compression)
+    internal void RAM_is_counted_and_passed_over(string name, PacketFlags compression)
     {
         var migration = Reception.Run(Load(name).Select(bytes => new MemoryStream(bytes, writable: false))).Migration;
         Assert.Equal(compression, migration.Compression);

@@ -13,13 +13,6 @@ public sealed class AnyStateTests : IDisposable
     private readonly TransferScope _scope = new(TimeSpan.FromSeconds(60), TestContext.Current.CancellationToken);
     private readonly List<string> _notices = [];
 
-    public static TheoryData<VfioState> Whole { get; } =
-        [VfioState.Stop, VfioState.Running, VfioState.StopCopy, VfioState.RunningP2P, VfioState.PreCopy, VfioState.PreCopyP2P];
-
-    public static TheoryData<VfioState> Lost { get; } = [VfioState.Error, VfioState.Resuming];
-
-    public static TheoryData<VfioState> Every { get; } = [.. Enum.GetValues<VfioState>()];
-
     private static byte[] State { get; } = [.. Enumerable.Range(0, 300_000).Select(i => (byte)(i * 31 >> 3))];
 
     public void Dispose()
@@ -29,8 +22,13 @@ public sealed class AnyStateTests : IDisposable
     }
 
     [Theory]
-    [MemberData(nameof(Whole))]
-    public void A_save_takes_the_whole_state_from_wherever_the_device_was_left(VfioState found)
+    [InlineData(VfioState.Stop)]
+    [InlineData(VfioState.Running)]
+    [InlineData(VfioState.StopCopy)]
+    [InlineData(VfioState.RunningP2P)]
+    [InlineData(VfioState.PreCopy)]
+    [InlineData(VfioState.PreCopyP2P)]
+    internal void A_save_takes_the_whole_state_from_wherever_the_device_was_left(VfioState found)
     {
         using var device = Open(new FakeVfioDriver(All, State) { Now = found });
         var saved = VfioStateStore.Save(device, _folder.File("s"), null, VfioStateFormat.StateFile, _scope);
@@ -40,8 +38,9 @@ public sealed class AnyStateTests : IDisposable
     }
 
     [Theory]
-    [MemberData(nameof(Lost))]
-    public void A_save_of_a_device_that_holds_no_whole_state_is_refused_and_changes_nothing(VfioState found)
+    [InlineData(VfioState.Error)]
+    [InlineData(VfioState.Resuming)]
+    internal void A_save_of_a_device_that_holds_no_whole_state_is_refused_and_changes_nothing(VfioState found)
     {
         var driver = new FakeVfioDriver(All, State) { Now = found };
         using var device = Open(driver);
@@ -54,8 +53,15 @@ public sealed class AnyStateTests : IDisposable
     }
 
     [Theory]
-    [MemberData(nameof(Every))]
-    public void A_load_begins_from_every_state_and_resets_a_device_that_holds_no_whole_state(VfioState found)
+    [InlineData(VfioState.Stop)]
+    [InlineData(VfioState.Running)]
+    [InlineData(VfioState.StopCopy)]
+    [InlineData(VfioState.RunningP2P)]
+    [InlineData(VfioState.PreCopy)]
+    [InlineData(VfioState.PreCopyP2P)]
+    [InlineData(VfioState.Error)]
+    [InlineData(VfioState.Resuming)]
+    internal void A_load_begins_from_every_state_and_resets_a_device_that_holds_no_whole_state(VfioState found)
     {
         using (var source = Open(new FakeVfioDriver(All, State)))
         {
@@ -73,8 +79,15 @@ public sealed class AnyStateTests : IDisposable
     }
 
     [Theory]
-    [MemberData(nameof(Every))]
-    public void A_device_is_brought_back_to_RUNNING_from_every_state(VfioState found)
+    [InlineData(VfioState.Stop)]
+    [InlineData(VfioState.Running)]
+    [InlineData(VfioState.StopCopy)]
+    [InlineData(VfioState.RunningP2P)]
+    [InlineData(VfioState.PreCopy)]
+    [InlineData(VfioState.PreCopyP2P)]
+    [InlineData(VfioState.Error)]
+    [InlineData(VfioState.Resuming)]
+    internal void A_device_is_brought_back_to_RUNNING_from_every_state(VfioState found)
     {
         var driver = new FakeVfioDriver(All, State) { Now = found };
         using var device = Open(driver);
@@ -99,7 +112,7 @@ public sealed class AnyStateTests : IDisposable
     [InlineData(VfioState.PreCopyP2P, VfioStateFormat.StateFile)]
     [InlineData(VfioState.StopCopy, VfioStateFormat.StateFile)]
     [InlineData(VfioState.Stop, VfioStateFormat.Markers)]
-    public void A_save_onto_a_full_disk_takes_the_device_back_and_says_so(VfioState found, VfioStateFormat format)
+    internal void A_save_onto_a_full_disk_takes_the_device_back_and_says_so(VfioState found, VfioStateFormat format)
     {
         using var device = Open(new FakeVfioDriver(All, State) { Now = found });
         var rest = found switch { VfioState.PreCopyP2P => VfioState.RunningP2P, VfioState.StopCopy => VfioState.Stop, _ => found };

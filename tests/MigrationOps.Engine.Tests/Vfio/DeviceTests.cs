@@ -15,8 +15,6 @@ public sealed class DeviceTests : IDisposable
     private readonly TestFolder _folder = new();
     private readonly TransferScope _scope = new(TimeSpan.FromSeconds(60), TestContext.Current.CancellationToken);
 
-    public static TheoryData<VfioMigrationFlags> Features { get; } = [Stop, StopP2P, StopPre, All];
-
     private static byte[] State { get; } = [.. Enumerable.Range(0, 3_000_000).Select(i => (byte)(i * 31 >> 3))];
 
     public void Dispose()
@@ -26,8 +24,11 @@ public sealed class DeviceTests : IDisposable
     }
 
     [Theory]
-    [MemberData(nameof(Features))]
-    public void Every_pair_of_states_is_joined_by_the_shortest_way_of_legal_arcs(VfioMigrationFlags flags)
+    [InlineData(Stop)]
+    [InlineData(StopP2P)]
+    [InlineData(StopPre)]
+    [InlineData(All)]
+    internal void Every_pair_of_states_is_joined_by_the_shortest_way_of_legal_arcs(VfioMigrationFlags flags)
     {
         VfioState[] states = [.. Enum.GetValues<VfioState>().Where(s => VfioStateMachine.Has(s, flags))];
         foreach (var from in states)
@@ -59,7 +60,7 @@ public sealed class DeviceTests : IDisposable
     [InlineData(All, VfioState.Resuming, VfioState.Running, "Stop RunningP2P Running")]
     [InlineData(All, VfioState.StopCopy, VfioState.PreCopy, "Stop RunningP2P Running PreCopy")]
     [InlineData(StopP2P, VfioState.Running, VfioState.Running, "")]
-    public void Known_ways_are_these(VfioMigrationFlags flags, VfioState from, VfioState to, string way)
+    internal void Known_ways_are_these(VfioMigrationFlags flags, VfioState from, VfioState to, string way)
         => Assert.Equal(way, string.Join(' ', VfioStateMachine.ShortestPath(from, to, flags)!));
 
     [Theory]
@@ -67,7 +68,7 @@ public sealed class DeviceTests : IDisposable
     [InlineData(StopP2P, VfioState.PreCopy)]
     [InlineData(StopPre, VfioState.PreCopyP2P)]
     [InlineData(All, VfioState.Error)]
-    public void A_state_that_the_device_lacks_is_refused(VfioMigrationFlags flags, VfioState target)
+    internal void A_state_that_the_device_lacks_is_refused(VfioMigrationFlags flags, VfioState target)
     {
         using var device = new VfioDevice(new FakeVfioDriver(flags));
         Assert.Equal(VfioError.StateNotSupported, Assert.Throws<VfioException>(() => device.Enter(target)).Reason);
@@ -76,7 +77,7 @@ public sealed class DeviceTests : IDisposable
     [Theory]
     [InlineData(VfioState.Stop)]
     [InlineData(VfioState.Error)]
-    public void A_failed_transition_drops_the_data_and_only_a_reset_leads_out_of_ERROR(VfioState left)
+    internal void A_failed_transition_drops_the_data_and_only_a_reset_leads_out_of_ERROR(VfioState left)
     {
         var driver = new FakeVfioDriver(Stop, State);
         using var device = new VfioDevice(driver);
@@ -110,7 +111,7 @@ public sealed class DeviceTests : IDisposable
     [Theory]
     [InlineData(VfioStateFormat.StateFile)]
     [InlineData(VfioStateFormat.Markers)]
-    public void What_was_saved_is_what_is_restored(VfioStateFormat format)
+    internal void What_was_saved_is_what_is_restored(VfioStateFormat format)
     {
         string path = _folder.File("state");
         using var saved = new VfioDevice(new FakeVfioDriver(All, State));
@@ -133,7 +134,7 @@ public sealed class DeviceTests : IDisposable
     [InlineData(VfioStateFormat.StateFile, 2_999_999)]
     [InlineData(VfioStateFormat.Markers, 100)]
     [InlineData(VfioStateFormat.Markers, 2_999_999)]
-    public void A_file_that_was_cut_never_reaches_the_device(VfioStateFormat format, int length)
+    internal void A_file_that_was_cut_never_reaches_the_device(VfioStateFormat format, int length)
     {
         string path = _folder.File("state");
         using var saved = new VfioDevice(new FakeVfioDriver(All, State));
@@ -162,7 +163,7 @@ public sealed class DeviceTests : IDisposable
     [Theory]
     [InlineData(VfioStateFormat.StateFile)]
     [InlineData(VfioStateFormat.Markers)]
-    public void A_state_of_another_model_never_reaches_the_device(VfioStateFormat format)
+    internal void A_state_of_another_model_never_reaches_the_device(VfioStateFormat format)
     {
         byte[] config = ConfigOfRealDevice();
         string path = WriteState(format, config);

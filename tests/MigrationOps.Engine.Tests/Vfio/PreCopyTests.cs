@@ -57,7 +57,7 @@ public sealed class PreCopyTests : IDisposable
     [Theory]
     [InlineData(VfioStateFormat.StateFile)]
     [InlineData(VfioStateFormat.Markers)]
-    public void What_was_saved_while_the_device_ran_is_restored_in_the_same_order(VfioStateFormat format)
+    internal void What_was_saved_while_the_device_ran_is_restored_in_the_same_order(VfioStateFormat format)
     {
         var driver = new FakeVfioDriver(PreCopy, Bytes(100)) { Initial = Bytes(Block + 5), Dirtied = [Bytes(3 * Block), Bytes(30)] };
         var saved = Save(driver, format);

@@ -51,7 +51,7 @@ public sealed class TransferMetricsTests : IDisposable
     [Theory]
     [InlineData(VfioStateFormat.StateFile, Size + 1)]
     [InlineData(VfioStateFormat.Markers, Size + 2)]
-    public void Saving_and_restoring_the_state_of_a_VFIO_device(VfioStateFormat format, int size)
+    internal void Saving_and_restoring_the_state_of_a_VFIO_device(VfioStateFormat format, int size)
     {
         using (var saved = new VfioDevice(new FakeVfioDriver(VfioMigrationFlags.StopCopy, new byte[size])))
         {

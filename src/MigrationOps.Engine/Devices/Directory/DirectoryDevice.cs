@@ -16,7 +16,7 @@ namespace MigrationOps.Engine.Devices;
 /// target: staging folder → records … → Complete: counts compared, tree moved to its place
 /// </code>
 /// </remarks>
-public sealed class DirectoryDevice : ISaveVmHandlers, IDisposable
+internal sealed class DirectoryDevice : ISaveVmHandlers, IDisposable
 {
     private readonly string _path;
     private readonly string[] _include;

@@ -5,7 +5,7 @@ using MigrationOps.Engine.Wire;
 namespace MigrationOps.Engine.Multifd;
 
 /// <summary>Sends an archived migration to a target, as its source had sent it.</summary>
-public static class ArchiveReplay
+internal static class ArchiveReplay
 {
     private const int BufferSize = 512 * 1024;
 

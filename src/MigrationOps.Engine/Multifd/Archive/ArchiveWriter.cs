@@ -7,7 +7,7 @@ namespace MigrationOps.Engine.Multifd;
 /// Keeps a migration in a folder that gets its name only when everything is in it and on the disk. Without
 /// <see cref="Commit"/> nothing is left behind.
 /// </summary>
-public sealed class ArchiveWriter : IMigrationRecorder, IDisposable
+internal sealed class ArchiveWriter : IMigrationRecorder, IDisposable
 {
     private readonly string _folder;
     private readonly string _temporary;

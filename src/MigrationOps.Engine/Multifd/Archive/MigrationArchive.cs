@@ -11,7 +11,7 @@ namespace MigrationOps.Engine.Multifd;
 /// <param name="Channel">Number of the channel; null for the main stream.</param>
 /// <param name="Bytes">Its length.</param>
 /// <param name="Sha256">SHA-256 of its bytes in lower-case hexadecimal.</param>
-public sealed record ArchivedStream(string Name, int? Channel, long Bytes, string Sha256);
+internal sealed record ArchivedStream(string Name, int? Channel, long Bytes, string Sha256);
 
 /// <summary>The state of one device in an archived migration.</summary>
 /// <param name="IdStr">Name of the device's section.</param>
@@ -19,10 +19,10 @@ public sealed record ArchivedStream(string Name, int? Channel, long Bytes, strin
 /// <param name="Packets">Packets over channels.</param>
 /// <param name="Bytes">Raw data in order.</param>
 /// <param name="ConfigBytes">Length of the config state.</param>
-public sealed record ArchivedDevice(string IdStr, uint InstanceId, long Packets, long Bytes, int ConfigBytes);
+internal sealed record ArchivedDevice(string IdStr, uint InstanceId, long Packets, long Bytes, int ConfigBytes);
 
 /// <summary>The index of an archived migration, <c>index.json</c> in its folder: main stream and channels as they were received.</summary>
-public sealed record MigrationArchive
+internal sealed record MigrationArchive
 {
     /// <summary>Name of the index.</summary>
     public const string IndexName = "index.json";

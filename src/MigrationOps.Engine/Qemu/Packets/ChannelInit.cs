@@ -5,7 +5,7 @@ namespace MigrationOps.Engine.Qemu;
 /// <summary>The 64 bytes with which a multifd channel starts (MultiFDInit in QEMU).</summary>
 /// <param name="Uuid">UUID of the virtual machine; zeros if it has none.</param>
 /// <param name="Id">Number of the channel, from 0. Channels connect in any order.</param>
-public readonly record struct ChannelInit(Guid Uuid, byte Id)
+internal readonly record struct ChannelInit(Guid Uuid, byte Id)
 {
     /// <summary>Length in bytes.</summary>
     public const int Size = 64;

@@ -5,7 +5,7 @@ namespace MigrationOps.Engine.Qemu;
 
 /// <summary>The flags of a multifd packet.</summary>
 [Flags]
-public enum PacketFlags : uint
+internal enum PacketFlags : uint
 {
     /// <summary>Pages as they are.</summary>
     None = 0,
@@ -34,7 +34,7 @@ public enum PacketFlags : uint
 
 /// <summary>The 12 bytes with which every multifd packet starts.</summary>
 /// <param name="Flags">What follows.</param>
-public readonly record struct PacketHeader(PacketFlags Flags)
+internal readonly record struct PacketHeader(PacketFlags Flags)
 {
     /// <summary>Length in bytes.</summary>
     public const int Size = 12;

@@ -1,7 +1,7 @@
 namespace MigrationOps.Engine.Qemu;
 
 /// <summary>What reading a stream may hold in memory, whatever the stream announces.</summary>
-public sealed class MemoryBudget
+internal sealed class MemoryBudget
 {
     /// <summary>64 MiB, beyond the data that is exported.</summary>
     public const long Default = 64 << 20;

@@ -1,7 +1,7 @@
 namespace MigrationOps.Engine.Qemu;
 
 /// <summary>The description that QEMU writes after a stream: every field of every device saved at once.</summary>
-public sealed class StreamDescription
+internal sealed class StreamDescription
 {
     private readonly Dictionary<(string Name, uint Instance), DescribedState> _byName = [];
 

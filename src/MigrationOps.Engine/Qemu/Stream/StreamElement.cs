@@ -5,7 +5,7 @@ namespace MigrationOps.Engine.Qemu;
 /// <see cref="StreamSection"/> and <see cref="StreamCommand"/> are the others.
 /// </summary>
 /// <param name="Offset">Where its type byte lies in the stream.</param>
-public abstract record StreamElement(long Offset);
+internal abstract record StreamElement(long Offset);
 
 /// <summary>The header of a PART or END section, which has no name: its START section had it.</summary>
 internal sealed record SectionPart(SectionKind Kind, uint Id, long Offset, long BodyOffset) : StreamElement(Offset);

@@ -3,7 +3,7 @@ using System.Buffers.Binary;
 namespace MigrationOps.Engine.Qemu;
 
 /// <summary>What a section is to its handler.</summary>
-public enum SectionKind
+internal enum SectionKind
 {
     /// <summary>The first of an iterative handler.</summary>
     Start = StreamFormat.Start,
@@ -26,7 +26,7 @@ public enum SectionKind
 /// <param name="VersionId">The version of the body's layout.</param>
 /// <param name="Offset">Where its type byte lies in the stream.</param>
 /// <param name="BodyOffset">Where its body starts in the stream.</param>
-public sealed record StreamSection(
+internal sealed record StreamSection(
     SectionKind Kind, uint Id, string IdStr, uint InstanceId, uint VersionId, long Offset, long BodyOffset) : StreamElement(Offset)
 {
     /// <summary>How errors call it.</summary>
@@ -39,14 +39,14 @@ public sealed record StreamSection(
 /// <param name="Capabilities">The capabilities that change the format.</param>
 /// <param name="Uuid">The VM's UUID, if x-validate-uuid was on.</param>
 /// <param name="Offset">Where its type byte lies.</param>
-public sealed record StreamConfiguration(
+internal sealed record StreamConfiguration(
     string MachineType, int? PageBits, IReadOnlyList<string> Capabilities, Guid? Uuid, long Offset) : StreamElement(Offset);
 
 /// <summary>A command in the stream.</summary>
 /// <param name="Id">Which one.</param>
 /// <param name="Offset">Where its type byte lies.</param>
 /// <param name="Data">What it carries.</param>
-public sealed record StreamCommand(StreamCommandId Id, long Offset, byte[] Data) : StreamElement(Offset)
+internal sealed record StreamCommand(StreamCommandId Id, long Offset, byte[] Data) : StreamElement(Offset)
 {
     /// <summary>The number in PING and PACKAGED; 0 in commands without one.</summary>
     public uint Value => Data.Length == sizeof(uint) ? BinaryPrimitives.ReadUInt32BigEndian(Data) : 0;
@@ -56,7 +56,7 @@ public sealed record StreamCommand(StreamCommandId Id, long Offset, byte[] Data)
 /// <param name="Index">Its place in the list, from 0.</param>
 /// <param name="Name">Its name, such as pc.ram.</param>
 /// <param name="Length">Its length in bytes.</param>
-public sealed record RamBlock(int Index, string Name, long Length)
+internal sealed record RamBlock(int Index, string Name, long Length)
 {
     internal byte[] NameBytes { get; init; } = [];
 
@@ -74,7 +74,7 @@ public sealed record RamBlock(int Index, string Name, long Length)
 }
 
 /// <summary>How a page of RAM lies in the stream.</summary>
-public enum RamPageKind
+internal enum RamPageKind
 {
     /// <summary>All bytes of the page.</summary>
     Normal,
@@ -90,7 +90,7 @@ public enum RamPageKind
 }
 
 /// <summary>The markers of a VFIO device's section.</summary>
-public enum VfioMarker : ulong
+internal enum VfioMarker : ulong
 {
     /// <summary>The section's data ends.</summary>
     EndOfState = 0xffffffffef100001,

@@ -62,7 +62,7 @@ internal static class StreamFormat
 }
 
 /// <summary>The commands that travel in the stream.</summary>
-public enum StreamCommandId
+internal enum StreamCommandId
 {
     /// <summary>The target shall open the return path.</summary>
     OpenReturnPath = 1,

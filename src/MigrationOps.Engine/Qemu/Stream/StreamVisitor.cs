@@ -4,7 +4,7 @@ namespace MigrationOps.Engine.Qemu;
 /// What <see cref="StreamWalker"/> reports, in the order of the stream. Spans are valid during the call only. Offsets
 /// count from the stream's first byte. Override what is of interest.
 /// </summary>
-public abstract class StreamVisitor
+internal abstract class StreamVisitor
 {
     /// <summary>The CONFIGURATION section.</summary>
     public virtual void OnConfiguration(StreamConfiguration configuration)

@@ -12,7 +12,7 @@ namespace MigrationOps.Engine.Qemu;
 /// without it a footer is looked for that is followed by something that can follow a footer. Streams of machine types before
 /// 2.4, and of <c>-global migration.send-section-footer=off</c>, have no footers; the first section that ends shows it.
 /// </summary>
-public sealed class StreamWalker : IByteConsumer
+internal sealed class StreamWalker : IByteConsumer
 {
     private readonly WalkContext _context;
     private readonly StreamDescription? _description;

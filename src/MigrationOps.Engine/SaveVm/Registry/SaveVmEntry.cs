@@ -7,14 +7,14 @@ namespace MigrationOps.Engine.SaveVm;
 /// <summary>Another name under which a source may know an entry.</summary>
 /// <param name="IdStr">The name of the sections.</param>
 /// <param name="InstanceId">The number among those of that name.</param>
-public readonly record struct SaveVmAlias(string IdStr, uint InstanceId)
+internal readonly record struct SaveVmAlias(string IdStr, uint InstanceId)
 {
     /// <summary>"idstr", or "idstr/instance" for other instances than the first.</summary>
     public override string ToString() => InstanceId == 0 ? IdStr : $"{IdStr}/{InstanceId}";
 }
 
 /// <summary>One registered device: what its sections are called, and its handlers.</summary>
-public sealed class SaveVmEntry
+internal sealed class SaveVmEntry
 {
     internal SaveVmEntry(string idStr, uint instanceId, int versionId, uint sectionId, int priority, ISaveVmHandlers handlers, SaveVmAlias[] aliases)
     {

@@ -8,7 +8,7 @@ namespace MigrationOps.Engine.SaveVm;
 /// registration. Section ids are numbered from 1 in the order of registration and never used twice. Any thread may use it; a running
 /// migration keeps the entries that it began with.
 /// </summary>
-public sealed class SaveVmRegistry
+internal sealed class SaveVmRegistry
 {
     /// <summary>Asks for the next free instance id of that idstr.</summary>
     public const long AnyInstance = -1;

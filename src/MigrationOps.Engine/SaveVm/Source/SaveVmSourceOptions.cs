@@ -1,7 +1,7 @@
 namespace MigrationOps.Engine.SaveVm;
 
 /// <summary>How a migration is driven from the source.</summary>
-public sealed record SaveVmSourceOptions
+internal sealed record SaveVmSourceOptions
 {
     /// <summary>The most multifd channels: their id has 8 bits.</summary>
     public const int MostMultifdChannels = 255;

@@ -1,7 +1,7 @@
 namespace MigrationOps.Engine.SaveVm;
 
 /// <summary>How a migration is driven on the target.</summary>
-public sealed record SaveVmTargetOptions
+internal sealed record SaveVmTargetOptions
 {
     /// <summary>What errors and the result call the other side.</summary>
     public string Uri { get; init; } = "";

@@ -6,7 +6,7 @@ using MigrationOps.Engine.Wire;
 namespace MigrationOps.Engine.Streams;
 
 /// <summary>Which block of guest memory to take out of a stream.</summary>
-public sealed record RamExportOptions
+internal sealed record RamExportOptions
 {
     /// <summary>The stream.</summary>
     public required MigrationStreamInput Input { get; init; }
@@ -22,7 +22,7 @@ public sealed record RamExportOptions
 /// Writes a block of guest memory as it is when the whole stream has been loaded: later pages win. The file is sparse;
 /// zero pages take no room.
 /// </summary>
-public static class RamExporter
+internal static class RamExporter
 {
     /// <summary>Runs the export.</summary>
     /// <exception cref="StreamException">The stream is damaged, has no such block or not all of its pages.</exception>

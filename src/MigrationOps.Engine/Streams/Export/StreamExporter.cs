@@ -5,7 +5,7 @@ using MigrationOps.Engine.Wire;
 namespace MigrationOps.Engine.Streams;
 
 /// <summary>What to take out of a stream, and where to.</summary>
-public sealed record StreamExportOptions
+internal sealed record StreamExportOptions
 {
     /// <summary>The stream.</summary>
     public required MigrationStreamInput Input { get; init; }
@@ -24,7 +24,7 @@ public sealed record StreamExportOptions
 }
 
 /// <summary>Takes the state of devices out of a stream, each into a state file that the Restore cmdlets and verification know.</summary>
-public static class StreamExporter
+internal static class StreamExporter
 {
     private const int PieceLength = 64 * 1024;
 

@@ -7,7 +7,7 @@ using MigrationOps.Engine.Wire;
 namespace MigrationOps.Engine.Streams;
 
 /// <summary>Which stream to read, and within what bounds.</summary>
-public sealed record MigrationStreamInput
+internal sealed record MigrationStreamInput
 {
     /// <summary>The file, named pipe or folder of a multifd archive.</summary>
     public required string Path { get; init; }
@@ -32,7 +32,7 @@ public sealed record MigrationStreamInput
 /// Reads migration streams: what is in them, whether they are whole, what their devices' state is. Each takes a scope: how long a pipe
 /// may be silent, cancellation, and who is told the bytes that were read; null for a scope with the usual timeout.
 /// </summary>
-public static class MigrationStreams
+internal static class MigrationStreams
 {
     /// <summary>
     /// What is in the stream. A damaged or cut one gives what could be read, with the failure in the result and in

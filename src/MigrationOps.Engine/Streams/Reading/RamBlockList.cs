@@ -4,7 +4,7 @@ using MigrationOps.Engine.Wire;
 namespace MigrationOps.Engine.Streams;
 
 /// <summary>Reads the list of RAM blocks from the start of a main stream, and nothing behind it.</summary>
-public static class RamBlockList
+internal static class RamBlockList
 {
     /// <summary>The blocks of a stream in a file, a libvirt image, or the folder of an archive.</summary>
     /// <param name="path">The file or folder.</param>

@@ -8,7 +8,7 @@ namespace MigrationOps.Engine.Vfio;
 /// The state of a device, read from it: while it runs, if that is wanted and the device can, and the rest after it was
 /// stopped. It stays stopped.
 /// </summary>
-public sealed class DeviceSource : IDeviceStateSource
+internal sealed class DeviceSource : IDeviceStateSource
 {
     private const int BlockSize = 1024 * 1024;
 

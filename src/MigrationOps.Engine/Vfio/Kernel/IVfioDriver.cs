@@ -3,7 +3,7 @@ using Microsoft.Win32.SafeHandles;
 namespace MigrationOps.Engine.Vfio;
 
 /// <summary>The ioctls of one VFIO device: the boundary that a test double takes the place of.</summary>
-public interface IVfioDriver : IDisposable
+internal interface IVfioDriver : IDisposable
 {
     /// <summary>The device's path.</summary>
     string Path { get; }
@@ -48,7 +48,7 @@ public interface IVfioDriver : IDisposable
 /// <summary>What a device in a pre-copy state has to give, about.</summary>
 /// <param name="InitialBytes">The part that the target wants before the switchover.</param>
 /// <param name="DirtyBytes">What has changed since, or is there besides.</param>
-public readonly record struct PreCopyInfo(long InitialBytes, long DirtyBytes)
+internal readonly record struct PreCopyInfo(long InitialBytes, long DirtyBytes)
 {
     /// <summary>True if there is nothing to read now.</summary>
     public bool IsEmpty => InitialBytes == 0 && DirtyBytes == 0;

@@ -12,7 +12,7 @@ namespace MigrationOps.Engine.Vfio;
 /// <param name="Class">Class code: base class, subclass, programming interface.</param>
 /// <param name="Revision">Revision ID.</param>
 /// <param name="HeaderType">Header layout, without the bit for several functions.</param>
-public readonly record struct PciIdentity(ushort Vendor, ushort Device, uint Class, byte Revision, byte HeaderType)
+internal readonly record struct PciIdentity(ushort Vendor, ushort Device, uint Class, byte Revision, byte HeaderType)
 {
     /// <summary>Bytes of the configuration space that it is read from.</summary>
     public const int Size = 64;

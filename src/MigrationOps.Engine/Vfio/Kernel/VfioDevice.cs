@@ -9,7 +9,7 @@ namespace MigrationOps.Engine.Vfio;
 /// A VFIO device that migrates: takes it from state to state the shortest legal way, and owns the data descriptor as long
 /// as the device is in a state that has one.
 /// </summary>
-public sealed class VfioDevice(IVfioDriver driver) : IDisposable
+internal sealed class VfioDevice(IVfioDriver driver) : IDisposable
 {
     private SafeFileHandle? _data;
 

@@ -1,7 +1,7 @@
 namespace MigrationOps.Engine.Vfio;
 
 /// <summary>The states of a VFIO device in the kernel's migration uAPI, by number.</summary>
-public enum VfioState : uint
+internal enum VfioState : uint
 {
     /// <summary>Its state is lost; only a reset leads out.</summary>
     Error = 0,
@@ -30,7 +30,7 @@ public enum VfioState : uint
 
 /// <summary>What a device can do in a migration.</summary>
 [Flags]
-public enum VfioMigrationFlags : ulong
+internal enum VfioMigrationFlags : ulong
 {
     /// <summary>Nothing.</summary>
     None = 0,
@@ -55,7 +55,7 @@ public enum VfioMigrationFlags : ulong
 /// RUNNING_P2P to and from PRE_COPY_P2P                       (without P2P: PRE_COPY to STOP_COPY)
 /// </code>
 /// </remarks>
-public static class VfioStateMachine
+internal static class VfioStateMachine
 {
     private static readonly (VfioState From, VfioState To, VfioMigrationFlags Needs, VfioMigrationFlags Lacks)[] Arcs =
     [

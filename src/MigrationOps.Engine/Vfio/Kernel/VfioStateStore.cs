@@ -6,7 +6,7 @@ using MigrationOps.Engine.Wire;
 namespace MigrationOps.Engine.Vfio;
 
 /// <summary>How the state of a device lies in a file.</summary>
-public enum VfioStateFormat
+internal enum VfioStateFormat
 {
     /// <summary>A state file with manifest.</summary>
     StateFile,
@@ -16,7 +16,7 @@ public enum VfioStateFormat
 }
 
 /// <summary>Saves the state of a VFIO device of this host to a file and loads it again.</summary>
-public static class VfioStateStore
+internal static class VfioStateStore
 {
     private const string DefaultIdStr = "vfio";
     private const int BufferSize = 1024 * 1024;

@@ -1,7 +1,7 @@
 namespace MigrationOps.Engine.Vfio;
 
 /// <summary>Bounds of the reassembly.</summary>
-public sealed record ReassemblyOptions
+internal sealed record ReassemblyOptions
 {
     /// <summary>Memory for everything that waits for its turn, over all devices, in bytes.</summary>
     public long MemoryBudget { get; init; } = 256L * 1024 * 1024;
@@ -28,6 +28,6 @@ public sealed record ReassemblyOptions
 /// <param name="ConfigBytes">Length of the config state, markers included.</param>
 /// <param name="Duration">From the first byte to the last.</param>
 /// <param name="Warnings">What was accepted though it should not be.</param>
-public sealed record DeviceSummary(
+internal sealed record DeviceSummary(
     string IdStr, uint InstanceId, long Packets, long Bytes, long PrecopyBytes, long OutOfOrder, long MaxQueuedBytes,
     long SpilledBytes, int ConfigBytes, TimeSpan Duration, IReadOnlyList<string> Warnings);

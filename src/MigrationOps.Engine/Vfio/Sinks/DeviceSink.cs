@@ -8,7 +8,7 @@ namespace MigrationOps.Engine.Vfio;
 /// The config state is compared with the device - vendor, model, class, revision - and not loaded. It is the virtual
 /// machine's view of the PCI configuration space: addresses and interrupts of a guest that is not here.
 /// </remarks>
-public sealed class DeviceSink : IDeviceStateSink
+internal sealed class DeviceSink : IDeviceStateSink
 {
     private readonly VfioDevice _device;
     private readonly FdStream _data;

@@ -3,7 +3,7 @@ using System.Security.Cryptography;
 namespace MigrationOps.Engine.Vfio;
 
 /// <summary>Keeps nothing of a device's state but its digest.</summary>
-public sealed class HashSink : IDeviceStateSink
+internal sealed class HashSink : IDeviceStateSink
 {
     private readonly IncrementalHash _hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
 

@@ -1,7 +1,7 @@
 namespace MigrationOps.Engine.Vfio;
 
 /// <summary>Takes the state of one device, in order, from one thread at a time.</summary>
-public interface IDeviceStateSink : IDisposable
+internal interface IDeviceStateSink : IDisposable
 {
     /// <summary>Takes the next bytes of the device's raw data.</summary>
     void Write(ReadOnlySpan<byte> data);
@@ -11,7 +11,7 @@ public interface IDeviceStateSink : IDisposable
 }
 
 /// <summary>A sink that counts on somebody else to look at the bytes.</summary>
-public sealed class NullSink : IDeviceStateSink
+internal sealed class NullSink : IDeviceStateSink
 {
     /// <inheritdoc/>
     public void Write(ReadOnlySpan<byte> data)

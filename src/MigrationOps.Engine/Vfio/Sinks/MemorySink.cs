@@ -3,7 +3,7 @@ using System.Buffers;
 namespace MigrationOps.Engine.Vfio;
 
 /// <summary>Keeps a device's state in memory, for states that are known to be small.</summary>
-public sealed class MemorySink : IDeviceStateSink
+internal sealed class MemorySink : IDeviceStateSink
 {
     private readonly ArrayBufferWriter<byte> _data = new();
 

@@ -4,7 +4,7 @@ using MigrationOps.Engine.Wire;
 namespace MigrationOps.Engine.Vfio;
 
 /// <summary>Writes a device's state into a state file, the config state as a part of it. Nothing is there before the commit.</summary>
-public sealed class StateFileSink : IDeviceStateSink
+internal sealed class StateFileSink : IDeviceStateSink
 {
     /// <summary>Name of the part with the config state.</summary>
     public const string ConfigPart = "vfio-config";

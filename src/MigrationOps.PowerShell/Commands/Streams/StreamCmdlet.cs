@@ -29,7 +29,7 @@ public abstract class StreamCmdlet : OperationCmdlet
     protected override object Target => Path;
 
     /// <summary>The stream that the parameters name. Take it on the pipeline's thread, for it looks at the current location.</summary>
-    protected MigrationStreamInput NewInput() => new() { Path = ResolvePath(Path), Offset = Offset, Snapshot = Snapshot, MaxMemory = MaxMemory };
+    private protected MigrationStreamInput NewInput() => new() { Path = ResolvePath(Path), Offset = Offset, Snapshot = Snapshot, MaxMemory = MaxMemory };
 
     /// <summary>Runs the reading within its bounds, with a progress bar.</summary>
     private protected Action<IOperationHost> Reading(MigrationStreamInput input, Action<IOperationHost, TransferScope> read)
