@@ -50,6 +50,6 @@ internal sealed partial class GuestLayout
         return null;
     }
 
-    [GeneratedRegex(@"^([0-9a-f]{16})-([0-9a-f]{16}) \(prio -?\d+, (?:nv-)?(?:ram|rom|ramd|romd)\): (\S+)(?: @([0-9a-f]{16}))?")]
+    [GeneratedRegex(@"^([0-9a-f]{16})-([0-9a-f]{16}) \(prio -?\d+, (?:nv-)?(?:ram|rom|ramd|romd)\): (\S+)(?: @([0-9a-f]{16}))?", RegexOptions.None, 1000)]
     private static partial Regex Range();
 }

@@ -94,9 +94,9 @@ internal static partial class QemuLogExplainer
         ? long.Parse(text.AsSpan(2), NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture)
         : long.Parse(text, CultureInfo.InvariantCulture);
 
-    [GeneratedRegex(@"^(?:\d{4}-\d\d-\d\d[T ][\d:.]+(?:Z|[+-]\d\d:?\d\d)?:? )?(?:[^\s:]*qemu[^\s:]*: )?(?:-[\w-]+ [^:]*: )?")]
+    [GeneratedRegex(@"^(?:\d{4}-\d\d-\d\d[T ][\d:.]+(?:Z|[+-]\d\d:?\d\d)?:? )?(?:[^\s:]*qemu[^\s:]*: )?(?:-[\w-]+ [^:]*: )?", RegexOptions.None, 1000)]
     private static partial Regex Prefix();
 
-    [GeneratedRegex(@"\{(\w+)\}")]
+    [GeneratedRegex(@"\{(\w+)\}", RegexOptions.None, 1000)]
     private static partial Regex Placeholder();
 }
