@@ -33,6 +33,9 @@ public sealed record MigrationStreamInfo
     /// <summary>The size of the target's pages in bytes.</summary>
     public required int PageSize { get; init; }
 
+    /// <summary>What libvirt's header and XML say, if the stream is in a save image of libvirt; else null.</summary>
+    public LibvirtImageInfo? Libvirt { get; init; }
+
     /// <summary>The capabilities that the stream names.</summary>
     public required string[] Capabilities { get; init; }
 

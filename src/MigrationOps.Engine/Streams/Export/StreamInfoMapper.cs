@@ -20,6 +20,15 @@ internal static class StreamInfoMapper
         Version = (int)StreamFormat.Version,
         Uuid = contents.Configuration?.Uuid,
         PageSize = (int)contents.PageSize,
+        Libvirt = contents.Libvirt is { } libvirt ? new LibvirtImageInfo
+        {
+            Name = libvirt.DomainName,
+            Uuid = libvirt.DomainUuid,
+            WasRunning = libvirt.WasRunning,
+            Version = libvirt.Version,
+            Compression = libvirt.Compression,
+            Xml = libvirt.Xml,
+        } : null,
         Capabilities = [.. contents.Configuration?.Capabilities ?? []],
         Length = contents.Length,
         Sections = [.. contents.Sections.Select(s => Map(s, contents.HasFooters ? FooterLength : 0))],

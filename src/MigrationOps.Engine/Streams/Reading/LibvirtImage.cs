@@ -1,4 +1,6 @@
 using System.Text;
+using System.Xml;
+using System.Xml.Linq;
 using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Wire;
 
@@ -18,10 +20,49 @@ internal sealed record LibvirtImage(int Version, long DataLength, bool WasRunnin
     internal const string SectionName = "libvirt header";
 
     private const int MaxDataLength = 64 << 20;
+
+    /// <summary>The longest XML that is kept: a domain has some KiB.</summary>
+    internal const int MaxXmlLength = 4 << 20;
+
     private static readonly string[] Compressions = ["raw", "gzip", "bzip2", "xz", "lzop", "zstd", "sparse"];
+
+    /// <summary>The domain's XML as libvirt wrote it; empty if it is longer than is kept.</summary>
+    internal string Xml { get; private init; } = "";
+
+    /// <summary>The domain's name; empty if the XML does not say.</summary>
+    internal string DomainName { get; private init; } = "";
+
+    /// <summary>The domain's UUID, if the XML has it.</summary>
+    internal Guid? DomainUuid { get; private init; }
+
+    /// <summary>The image with what its XML says.</summary>
+    /// <param name="data">The bytes behind the header: XML, padded with NUL, and the cookie.</param>
+    internal LibvirtImage WithXml(ReadOnlySpan<byte> data)
+    {
+        int end = data.IndexOf((byte)0);
+        string xml = Encoding.UTF8.GetString(end < 0 ? data : data[..end]);
+        var (name, uuid) = ReadNames(xml);
+        return this with { Xml = xml, DomainName = name, DomainUuid = uuid };
+    }
 
     /// <summary>Where the stream starts in the image.</summary>
     internal long StreamOffset => HeaderLength + DataLength;
+
+    // What libvirt wrote is XML; what somebody edited may be none, and the stream is whole all the same.
+    private static (string Name, Guid? Uuid) ReadNames(string xml)
+    {
+        try
+        {
+            using var reader = XmlReader.Create(new StringReader(xml), new XmlReaderSettings { DtdProcessing = DtdProcessing.Prohibit });
+            var domain = XDocument.Load(reader).Root;
+            domain = domain?.Name.LocalName == "domain" ? domain : domain?.Descendants("domain").FirstOrDefault();
+            return ((string?)domain?.Element("name") ?? "", Guid.TryParse((string?)domain?.Element("uuid"), out var uuid) ? uuid : null);
+        }
+        catch (XmlException)
+        {
+            return ("", null);
+        }
+    }
 
     internal static bool IsMagic(ReadOnlySpan<byte> start)
         => start.StartsWith("LibvirtQemudSave"u8) || start.StartsWith("LibvirtQemudPart"u8);

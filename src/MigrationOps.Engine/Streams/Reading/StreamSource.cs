@@ -221,6 +221,13 @@ internal sealed class StreamSource : IDisposable
             return;
         }
 
+        bool keep = image.DataLength <= LibvirtImage.MaxXmlLength;
+        if (file is not null && keep)
+        {
+            byte[] data = new byte[image.DataLength];
+            image = image.WithXml(data.AsSpan(0, file.Read(LibvirtImage.HeaderLength, data)));
+        }
+
         Libvirt = image;
         BaseOffset += image.StreamOffset;
         if (length <= image.StreamOffset)
@@ -269,18 +276,26 @@ internal sealed class StreamSource : IDisposable
 
     private void Skip(Stream input, LibvirtImage image)
     {
-        var buffer = new byte[4096];
-        for (long left = image.StreamOffset; left > 0;)
+        byte[] kept = new byte[image.DataLength <= LibvirtImage.MaxXmlLength ? image.StreamOffset : 0];
+        byte[] buffer = new byte[4096];
+        for (long done = 0; done < image.StreamOffset;)
         {
-            int got = input.Read(buffer, 0, (int)Math.Min(left, buffer.Length));
+            int got = input.Read(buffer, 0, (int)Math.Min(image.StreamOffset - done, buffer.Length));
             if (got == 0)
             {
-                Refusal = image.Truncated(image.StreamOffset - left);
+                Refusal = image.Truncated(done);
                 return;
             }
 
-            left -= got;
+            if (kept.Length > 0)
+            {
+                buffer.AsSpan(0, got).CopyTo(kept.AsSpan((int)done));
+            }
+
+            done += got;
         }
+
+        Libvirt = kept.Length > 0 ? image.WithXml(kept.AsSpan(LibvirtImage.HeaderLength)) : image;
     }
 
     private static bool IsStream(ReadOnlySpan<byte> start) => start.StartsWith(StreamFormat.MagicBytes);
