@@ -12,6 +12,7 @@ namespace MigrationOps.Engine.Streams;
 /// </summary>
 public static class LibvirtDomain
 {
+    private const string Virsh = "virsh";
     private const int MostOutput = 16 << 20;
 
     // Where libvirt's QEMU driver puts images of managedsave; virsh does not tell.
@@ -24,15 +25,15 @@ public static class LibvirtDomain
     /// <param name="domain">The domain's name or UUID.</param>
     /// <param name="connect">libvirt's URI, as for <c>virsh -c</c>; null for virsh's default.</param>
     /// <param name="snapshot">The name of a snapshot; null for the image of managedsave, or the current snapshot if there is none.</param>
-    /// <param name="virsh">The program.</param>
     /// <param name="scope">How long virsh may be silent, and cancellation.</param>
     /// <exception cref="StreamException"><see cref="StreamError.NotFound"/>: the domain has no saved state, or virsh says no.</exception>
-    public static MigrationStreamInput Find(string domain, string? connect, string? snapshot, string virsh, TransferScope scope)
+    public static MigrationStreamInput Find(string domain, string? connect, string? snapshot, TransferScope scope)
     {
         ArgumentNullException.ThrowIfNull(scope);
-        string name = Run(["domname", domain]).Trim();
-        name = name.Length > 0 ? name : domain;
-        if (snapshot is null && Run(["dominfo", domain]).Split('\n').Any(line => line.StartsWith("Managed save:", StringComparison.Ordinal) && line.EndsWith("yes", StringComparison.Ordinal)))
+        var facts = Run(["dominfo", domain]).Split('\n').Select(line => line.Split(':', 2, StringSplitOptions.TrimEntries))
+            .Where(fact => fact.Length == 2).ToLookup(fact => fact[0], fact => fact[1]);
+        string name = facts["Name"].FirstOrDefault() ?? domain;
+        if (snapshot is null && facts["Managed save"].FirstOrDefault() == "yes")
         {
             return new MigrationStreamInput
             {
@@ -54,12 +55,8 @@ public static class LibvirtDomain
         };
 
         string Run(string[] arguments)
-            => LibvirtDomain.Run(virsh, [.. connect is null ? Array.Empty<string>() : ["-c", connect], "-q", .. arguments], domain, scope);
+            => LibvirtDomain.Run([.. connect is null ? Array.Empty<string>() : ["-c", connect], "-q", .. arguments], domain, scope);
     }
-
-    /// <summary>The command line of the domain's QEMU, as libvirt would start it now.</summary>
-    public static string GetCommandLine(string domain, string? connect, string virsh, TransferScope scope)
-        => Run(virsh, [.. connect is null ? Array.Empty<string>() : ["-c", connect], "-q", "domxml-to-native", "qemu-argv", "--domain", domain], domain, scope);
 
     private static MigrationStreamInput FindDisk(XElement snapshot, string name)
     {
@@ -90,9 +87,9 @@ public static class LibvirtDomain
         }
     }
 
-    private static string Run(string virsh, string[] arguments, string domain, TransferScope scope)
+    private static string Run(string[] arguments, string domain, TransferScope scope)
     {
-        var start = new ProcessStartInfo(virsh) { RedirectStandardOutput = true, RedirectStandardError = true, RedirectStandardInput = true };
+        var start = new ProcessStartInfo(Virsh) { RedirectStandardOutput = true, RedirectStandardError = true, RedirectStandardInput = true };
         foreach (string argument in arguments)
         {
             start.ArgumentList.Add(argument);
@@ -127,7 +124,7 @@ public static class LibvirtDomain
         }
         catch (System.ComponentModel.Win32Exception e)
         {
-            throw new StreamException(StreamError.NotFound, $"'{virsh}' cannot be started: {e.Message}", e, "Install libvirt-clients, or give the path of the image.");
+            throw new StreamException(StreamError.NotFound, $"'{Virsh}' cannot be started: {e.Message}", e, "Install libvirt-clients, or give the path of the image.");
         }
     }
 

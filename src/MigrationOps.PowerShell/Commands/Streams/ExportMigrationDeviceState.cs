@@ -36,15 +36,15 @@ public sealed class ExportMigrationDeviceState : StreamCmdlet
         var input = NewInput();
         string destination = ResolvePath(Destination);
         bool ram = ParameterSetName == RamSet;
-        return IfConfirmed(destination, $"Export {(ram ? Ram : Device)} from {input.Path}", Reading(input, (host, scope) =>
+        return IfConfirmed(destination, $"Export {(ram ? Ram : Device)} from {input.Path}", Reading(input, (host, scope, stream) =>
         {
             if (ram)
             {
-                host.WriteObject(RamExporter.Export(new RamExportOptions { Input = input, Block = Ram, Destination = destination }, scope));
+                host.WriteObject(RamExporter.Export(new RamExportOptions { Input = stream, Block = Ram, Destination = destination }, scope));
                 return;
             }
 
-            var options = new StreamExportOptions { Input = input, Device = Device, Destination = destination, Raw = Raw, WholeSection = WholeSection };
+            var options = new StreamExportOptions { Input = stream, Device = Device, Destination = destination, Raw = Raw, WholeSection = WholeSection };
             foreach (var export in StreamExporter.Export(options, scope))
             {
                 host.WriteObject(export);

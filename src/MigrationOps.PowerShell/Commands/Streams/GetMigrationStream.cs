@@ -24,11 +24,11 @@ public sealed class GetMigrationStream : StreamCmdlet
     protected override Action<IOperationHost>? Prepare()
     {
         var input = NewInput();
-        var reading = Reading(input, (host, scope) => Read(host, input, scope));
+        var reading = Reading(input, Read);
         return host =>
         {
             // Which of several states is meant, only the operator knows.
-            if (Snapshot is null && ParameterSetName == "Overview" && MigrationStreams.GetSnapshots(input) is { } snapshots
+            if (Snapshot is null && ParameterSetName == "Overview" && Domain is null && MigrationStreams.GetSnapshots(input) is { } snapshots
                 && snapshots.Count(s => s.StateSize > 0) != 1)
             {
                 foreach (var snapshot in snapshots)
@@ -46,7 +46,7 @@ public sealed class GetMigrationStream : StreamCmdlet
         };
     }
 
-    private void Read(IOperationHost host, MigrationStreamInput input, TransferScope scope)
+    private void Read(IOperationHost host, TransferScope scope, MigrationStreamInput input)
     {
         if (Json)
         {

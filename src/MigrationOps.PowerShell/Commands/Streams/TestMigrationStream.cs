@@ -32,9 +32,9 @@ public sealed class TestMigrationStream : StreamCmdlet
         var input = NewInput();
         if (ParameterSetName == CheckSet)
         {
-            return Reading(input, (host, scope) =>
+            return Reading(input, (host, scope, stream) =>
             {
-                var report = MigrationStreams.Test(input, scope);
+                var report = MigrationStreams.Test(stream, scope);
                 host.WriteObject(Quiet ? report.Passed : report);
             });
         }
@@ -48,9 +48,9 @@ public sealed class TestMigrationStream : StreamCmdlet
             SkipMemory = SkipMemory,
             Timeout = Timeout,
         };
-        return Reading(input, (host, scope) =>
+        return Reading(input, (host, scope, stream) =>
         {
-            var rehearsal = StreamRehearsal.RunAsync(options, scope, host.Logger).GetAwaiter().GetResult();
+            var rehearsal = StreamRehearsal.RunAsync(options with { Input = stream }, scope, host.Logger).GetAwaiter().GetResult();
             host.WriteObject(Quiet ? rehearsal.Passed : rehearsal);
         });
     }
