@@ -10,7 +10,7 @@ namespace MigrationOps.Engine.Streams;
 /// Finds where libvirt keeps the saved state of a domain, by asking <c>virsh</c>: the image of <c>managedsave</c>, or the memory of a
 /// snapshot, which lies in a file of its own or inside a disk.
 /// </summary>
-public static class LibvirtDomain
+internal static class LibvirtDomain
 {
     private const string Virsh = "virsh";
     private const int MostOutput = 16 << 20;
