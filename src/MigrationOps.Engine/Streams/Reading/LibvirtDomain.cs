@@ -120,7 +120,7 @@ internal static class LibvirtDomain
             }
 
             return process.ExitCode == 0 ? output.GetAwaiter().GetResult()
-                : throw NotFound($"virsh says of '{domain}': {error.GetAwaiter().GetResult().Trim()}", "Check the name with virsh list --all, and -Connect.");
+                : throw NotFound($"virsh says of '{domain}': {error.GetAwaiter().GetResult().Trim()}", "Check the name (virsh list --all), and the URI of libvirt.");
         }
         catch (System.ComponentModel.Win32Exception e)
         {
