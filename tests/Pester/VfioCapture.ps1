@@ -46,7 +46,8 @@ function Start-Receipt {
     $socket = "$TestDrive/$Name.sock"
     if (-not ($More.Destination -or $More.Archive)) { $More = $More + @{ Destination = (New-Item -ItemType Directory -Path "$TestDrive/$Name.kept" -Force).FullName } }
     $job = Receive-VfioMultifdState -Uri "unix:$socket" -Timeout 60 -AsJob @More
-    while (-not (Test-Path -LiteralPath $socket) -and $job.State -eq 'Running') { $null = Wait-Job -Job $job -Timeout 0.02 }
+    # The job is given back when the socket is listened on.
+    Test-Path -LiteralPath $socket | Should -BeTrue -Because "$($job.Error)"
     [pscustomobject]@{ Job = $job; Socket = $socket }
 }
 

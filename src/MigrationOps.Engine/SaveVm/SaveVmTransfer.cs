@@ -59,23 +59,23 @@ internal static class SaveVmTransfer
     /// <summary>Receives with a driver that the caller keeps, to resume it should the migration be paused.</summary>
     /// <exception cref="SaveVmException">The migration failed, or is paused: <see cref="IMigrationDriver.IsPaused"/>.</exception>
     /// <exception cref="WireException">The endpoint failed.</exception>
-    internal static MigrationStreamTransfer Receive(SaveVmTarget target, Endpoint endpoint, TransportSecurity security, TransferScope scope)
+    internal static MigrationStreamTransfer Receive(SaveVmTarget target, Endpoint endpoint, TransportSecurity security, TransferScope scope, Action? listening = null)
     {
         ArgumentNullException.ThrowIfNull(target);
         ArgumentNullException.ThrowIfNull(endpoint);
         CheckChannels(endpoint, target.Options.MultifdChannels);
-        using var accepting = new Accepting(endpoint, security, target.Options.MultifdChannels + 1);
+        using var accepting = new Accepting(endpoint, security, target.Options.MultifdChannels + 1, listening);
         using var connections = new Connections(accepting.Open);
         return target.Run(connections.Open, scope);
     }
 
     /// <summary>Goes on with a paused migration: waits for the source's new connection.</summary>
     /// <exception cref="SaveVmException">It is paused again.</exception>
-    internal static MigrationStreamTransfer Resume(SaveVmTarget target, Endpoint endpoint, TransportSecurity security, TransferScope scope, SaveVmTargetOptions? options = null)
+    internal static MigrationStreamTransfer Resume(SaveVmTarget target, Endpoint endpoint, TransportSecurity security, TransferScope scope, SaveVmTargetOptions? options = null, Action? listening = null)
     {
         ArgumentNullException.ThrowIfNull(target);
         RefuseFile(endpoint);
-        using var accepting = new Accepting(endpoint, security, 1);
+        using var accepting = new Accepting(endpoint, security, 1, listening);
         using var connections = new Connections(accepting.Open);
         return target.Resume(connections.Open, scope, options);
     }
@@ -132,7 +132,7 @@ internal static class SaveVmTransfer
     }
 
     // Listens from the first connection to the last.
-    private sealed class Accepting(Endpoint endpoint, TransportSecurity security, int connections) : IDisposable
+    private sealed class Accepting(Endpoint endpoint, TransportSecurity security, int connections, Action? listening) : IDisposable
     {
         private Listener? _listener;
         private int _left = connections;
@@ -151,6 +151,7 @@ internal static class SaveVmTransfer
                     return Transport.OpenDescriptor(fd, scope);
                 default:
                     _listener ??= Transport.Listen(endpoint, security, scope);
+                    listening?.Invoke();
                     var connection = _listener.AcceptSpeaking("the source of the migration");
                     if (--_left == 0)
                     {

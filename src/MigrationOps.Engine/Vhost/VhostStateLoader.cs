@@ -75,7 +75,7 @@ public static partial class VhostStateLoader
         // A back-end that cannot take the state shall be found out before a source starts to send.
         using var frontend = Connect(options, scope, logger);
         LogListening(logger, listener.Endpoint);
-        listening?.Invoke(listener.Endpoint);
+        (listening ?? options.Listening)?.Invoke(listener.Endpoint);
         using var connection = listener.Accept("a sender");
         var transfer = Transfer(options, frontend, connection, options.Raw, null, expectEnd: false, scope, logger) with
         {

@@ -25,4 +25,7 @@ public sealed record VhostTransferOptions
 
     /// <summary>Called with the bytes so far and the total (null if unknown), on the transferring thread; must be quick.</summary>
     public Action<long, long?>? Progress { get; init; }
+
+    /// <summary>Called once the address is listened on, with the port that the system chose.</summary>
+    public Action<Endpoint>? Listening { get; init; }
 }

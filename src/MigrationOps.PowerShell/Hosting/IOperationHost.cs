@@ -21,6 +21,9 @@ public interface IOperationHost
     /// <summary>Puts an error on the error stream; the work goes on.</summary>
     void WriteError(ErrorRecord error);
 
+    /// <summary>A receiver listens now: whoever waits for the job may let the peer connect.</summary>
+    void Listening();
+
     /// <summary>Shows progress.</summary>
     void WriteProgress(ProgressRecord progress);
 

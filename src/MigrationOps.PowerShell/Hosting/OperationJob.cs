@@ -11,6 +11,7 @@ internal sealed class OperationJob : Job, IOperationHost
     private readonly IDisposable? _ownedLog;
     private readonly StreamLogger _logger;
     private readonly ManualResetEventSlim _workEnded = new();
+    private readonly ManualResetEventSlim _listens = new();
     private readonly Lock _gate = new();
     private volatile bool _failed;
     private bool _ended;
@@ -48,6 +49,11 @@ internal sealed class OperationJob : Job, IOperationHost
         Error.Add(error);
         _failed = true;
     }
+
+    void IOperationHost.Listening() => _listens.Set();
+
+    /// <summary>Waits until its work listens for a peer, or has ended.</summary>
+    internal void WaitUntilListening() => _listens.Wait();
 
     T IOperationHost.Invoke<T>(Func<T> action)
         => throw new NotSupportedException("A job has no pipeline in which a script block could run.");
@@ -118,6 +124,7 @@ internal sealed class OperationJob : Job, IOperationHost
                 _ended = true;
             }
 
+            _listens.Set();
             _workEnded.Set();
             SetJobState(end);
         }

@@ -17,6 +17,11 @@ internal sealed class PipelineHost(PSCmdlet cmdlet, JsonLinesLog.Logger? fileLog
     // Set once nobody takes from the queue any more, so that nobody waits for what will never run.
     private readonly TaskCompletionSource _abandoned = new();
 
+    // Whoever is in the pipeline waits for the end.
+    public void Listening()
+    {
+    }
+
     public CancellationToken CancellationToken => cancellationToken;
 
     public ILogger Logger => field ??= new StreamLogger(action => Post(action), cmdlet.WriteVerbose, cmdlet.WriteDebug, cmdlet.WriteWarning, fileLog);

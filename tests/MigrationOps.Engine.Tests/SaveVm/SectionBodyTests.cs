@@ -34,6 +34,30 @@ public class SectionBodyTests
         Assert.Equal(SaveVmError.TargetFailed, Assert.IsType<SaveVmException>(_pair.SourceFailure).Reason);
     }
 
+    [Fact]
+    public void A_footer_that_is_read_over_is_found_however_the_bytes_are_read()
+    {
+        byte[] taken = [1, 0x7e, 0, 0x7e, 0, 0, 0, 7, 2, 3, 4, 5, 6];
+        for (int first = 0; first <= taken.Length; first++)
+        {
+            for (int size = 1; size <= 6; size++)
+            {
+                var lookout = new FooterLookout(7);
+                lookout.Look(taken.AsSpan(0, first));
+                for (int at = first; at < taken.Length; at += size)
+                {
+                    lookout.Look(taken.AsSpan(at, Math.Min(size, taken.Length - at)));
+                }
+
+                Assert.Equal(3, lookout.ReadOver);
+            }
+        }
+
+        var other = new FooterLookout(8);
+        other.Look(taken);
+        Assert.Null(other.ReadOver);
+    }
+
     [Theory]
     [InlineData(0)]
     [InlineData(4097)]

@@ -39,6 +39,8 @@ public class TargetErrorTests
     [InlineData(Start + "02 00000007 00000001 aa 7e 00000008", "StreamFooterMismatch", 44)]
     [InlineData(Start + "02 00000007 00000001 aabb 7e 00000007", "StreamFooterMismatch", 44)]
     [InlineData(Start + "02 00000007 00000003 aabb 7e 00000007", "StreamFooterMismatch", 46)]
+    [InlineData(Start + "02 00000007 00000100 aabb 7e 00000007 00", "StreamFooterMismatch", 51)]
+    [InlineData(Start + "02 00000007 00000100 aabb 7e 00000008 00", "StreamTruncated", 51)]
     [InlineData(Start + "02 00000007 00000004 aabb", "StreamTruncated", 45)]
     [InlineData(Start, "StreamTruncated", 34)]
     [InlineData(Start + "7e 00000007", "StreamUnknownElement", 34)]

@@ -1,3 +1,4 @@
+using System.Buffers.Binary;
 using System.Diagnostics.CodeAnalysis;
 using System.Text;
 using MigrationOps.Engine.Wire;
@@ -41,6 +42,15 @@ internal static class SectionHeaders
         part = new SectionPart((SectionKind)kind, id, reader.Offset, r.Offset);
         reader = r;
         return true;
+    }
+
+    /// <summary>The bytes of a section's footer.</summary>
+    internal static byte[] FooterOf(uint id)
+    {
+        byte[] footer = new byte[FooterLength];
+        footer[0] = StreamFormat.Footer;
+        BinaryPrimitives.WriteUInt32BigEndian(footer.AsSpan(1), id);
+        return footer;
     }
 
     /// <summary>Reads a footer from its type byte on.</summary>

@@ -65,6 +65,9 @@ internal sealed class IncomingStream
     /// <summary>The section that is being read, for errors.</summary>
     internal string? Section { get; set; }
 
+    /// <summary>Watches what a handler takes for the body of its section; null while none reads.</summary>
+    internal FooterLookout? Lookout { get; set; }
+
     /// <summary>The first failure of the stream or of somebody's use of it.</summary>
     internal Exception? Failure { get; private set; }
 
@@ -111,16 +114,18 @@ internal sealed class IncomingStream
             int direct = Receive(buffer);
             _large = true;
             Offset += direct;
-            return direct > 0 ? direct : throw Truncated($"inside the body of {Section}");
+            Lookout?.Look(buffer[..direct]);
+            return direct > 0 ? direct : throw TruncatedBody();
         }
 
         if (Peek() is null)
         {
-            throw Truncated($"inside the body of {Section}");
+            throw TruncatedBody();
         }
 
         int count = Math.Min(buffer.Length, _end - _start);
         _buffer.AsSpan(_start, count).CopyTo(buffer);
+        Lookout?.Look(buffer[..count]);
         Take(count);
         return count;
     }
@@ -248,6 +253,11 @@ internal sealed class IncomingStream
         _start += count;
         Offset += count;
     }
+
+    private Exception TruncatedBody() => Lookout?.ReadOver is { } at
+        ? Fail(StreamException.At(StreamError.FooterMismatch, Offset,
+            $"LoadState of {Section} read over the section's footer, {at:N0} bytes into the body, up to the end of the stream", Section!, CompareHandlers))
+        : Truncated($"inside the body of {Section}");
 
     private Exception Truncated(string where)
     {

@@ -132,6 +132,7 @@ internal sealed class TargetSections
         using var part = _downtime.Measure(type, input);
         using var kept = Spool?.Keep(type, entry, input);
         input.Section = section.Name;
+        input.Lookout = new FooterLookout(section.Id);
         var stream = new SectionLoadStream(input, section.Name);
         try
         {
@@ -140,6 +141,7 @@ internal sealed class TargetSections
         finally
         {
             stream.Revoke();
+            input.Lookout = null;
         }
 
         input.ReadFooter(section.Name, section.Id);

@@ -11,8 +11,6 @@ public sealed class RestoreCprState : TransferCmdlet
     private const string UriSet = "Uri";
     private const string ExecSet = "ExecState";
 
-    private readonly ManualResetEventSlim _listening = new();
-
     [Parameter(Mandatory = true, Position = 0, ParameterSetName = UriSet)]
     [ValidateNotNullOrEmpty]
     public string Uri { get; set; } = "";
@@ -26,6 +24,8 @@ public sealed class RestoreCprState : TransferCmdlet
 
     protected override object Target => ParameterSetName == UriSet ? Uri : CprExecState.VariableName;
 
+    private protected override bool Listens => ParameterSetName == UriSet;
+
     protected override Action<IOperationHost>? Prepare()
     {
         var session = CprRegistryCmdlet.Session;
@@ -38,29 +38,12 @@ public sealed class RestoreCprState : TransferCmdlet
         return IfConfirmed(Uri, "Listen for a process that hands its descriptors over", host => Receive(host, session, path));
     }
 
-    // The next command of a runbook tells the old process to migrate: the socket must be there by then.
-    protected override void Execute(Action<IOperationHost> work)
-    {
-        base.Execute(work);
-        if (AsJob)
-        {
-            _listening.Wait();
-        }
-    }
-
     private void Receive(IOperationHost host, CprSession session, string path)
     {
-        try
-        {
-            using var scope = NewScope(host);
-            using var listener = CprListener.Listen(path, scope, AllowUid);
-            _listening.Set();
-            WriteEntries(host, CprTransfers.Receive(session, listener, AllowUid, host.Logger));
-        }
-        finally
-        {
-            _listening.Set();
-        }
+        using var scope = NewScope(host);
+        using var listener = CprListener.Listen(path, scope, AllowUid);
+        host.Listening();
+        WriteEntries(host, CprTransfers.Receive(session, listener, AllowUid, host.Logger));
     }
 
     private static void ReceiveExec(IOperationHost host, CprSession session)

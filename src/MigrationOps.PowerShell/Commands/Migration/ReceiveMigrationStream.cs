@@ -21,6 +21,8 @@ public sealed class ReceiveMigrationStream : MigrationDriverCmdlet
 
     protected override bool InvokesScripts => base.InvokesScripts || StartDevice is not null;
 
+    private protected override bool Listens => IsSocket(Uri);
+
     protected override Action<IOperationHost>? Prepare()
     {
         RefuseInJob((nameof(StartDevice), StartDevice));
@@ -68,7 +70,7 @@ public sealed class ReceiveMigrationStream : MigrationDriverCmdlet
             Work($"Receiving a migration on {endpoint}", registry.Entries, log, (host, scope, meter) =>
             {
                 var target = new SaveVmTarget(registry, options with { OnProgress = bytes => meter.Report(bytes, null), StartDevice = Script(host, StartDevice) }, log);
-                return Run(session, target, log, () => SaveVmTransfer.Receive(target, endpoint, security, scope));
+                return Run(session, target, log, () => SaveVmTransfer.Receive(target, endpoint, security, scope, host.Listening));
             }));
     }
 
@@ -84,7 +86,7 @@ public sealed class ReceiveMigrationStream : MigrationDriverCmdlet
             {
                 session.Release(paused);
                 return Run(session, target, paused.Log, () => SaveVmTransfer.Resume(target, endpoint, security, scope,
-                    target.Options with { Uri = endpoint.ToString(), OnProgress = bytes => meter.Report(bytes, null) }));
+                    target.Options with { Uri = endpoint.ToString(), OnProgress = bytes => meter.Report(bytes, null) }, host.Listening));
             }));
     }
 }

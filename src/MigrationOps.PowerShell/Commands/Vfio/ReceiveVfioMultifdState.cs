@@ -53,6 +53,8 @@ public sealed class ReceiveVfioMultifdState : VfioTransferCmdlet
 
     protected override object Target => Uri;
 
+    private protected override bool Listens => true;
+
     protected override Action<IOperationHost>? Prepare()
     {
         var options = new VfioReceiveOptions
@@ -77,7 +79,7 @@ public sealed class ReceiveVfioMultifdState : VfioTransferCmdlet
         return IfConfirmed(options.Endpoint.ToString(), action, Work($"Receiving a migration on {options.Endpoint}", (host, scope) =>
         {
             using var device = node is null ? null : VfioDevices.Open(node, host);
-            foreach (var result in VfioStateReceiver.Receive(options with { Device = device }, host.Logger, scope))
+            foreach (var result in VfioStateReceiver.Receive(options with { Device = device, Listening = _ => host.Listening() }, host.Logger, scope))
             {
                 host.WriteObject(result);
             }

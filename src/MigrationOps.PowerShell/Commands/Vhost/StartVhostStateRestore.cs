@@ -25,6 +25,8 @@ public sealed class StartVhostStateRestore : VhostTransferCmdlet
 
     protected override object Target => SocketPath;
 
+    private protected override bool Listens => IsSocket(Uri);
+
     protected override Action<IOperationHost>? Prepare()
     {
         var options = NewOptions(SocketPath, Path) with { ExpectedSha256 = string.IsNullOrEmpty(Sha256) ? null : Sha256 };

@@ -45,6 +45,6 @@ public abstract class VhostTransferCmdlet : NetworkTransferCmdlet
         Func<VhostTransferOptions, TransferScope, ILogger, VhostStateTransfer> transfer) => host => host.WithProgress(activity, meter =>
     {
         using var scope = NewScope(host);
-        host.WriteObject(transfer(options with { Progress = meter.Report }, scope, host.Logger));
+        host.WriteObject(transfer(options with { Progress = meter.Report, Listening = _ => host.Listening() }, scope, host.Logger));
     });
 }
