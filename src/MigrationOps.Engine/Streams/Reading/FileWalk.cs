@@ -96,7 +96,7 @@ internal sealed class FileWalk(StreamSource source, FileInput file, StreamReadOp
             {
                 StreamPump.Run(file, way.End, walker, scope, isAgain: _walks++ > 0);
                 contents.Length = file.Length;
-                NoteTrailing(contents, walker.Offset);
+                NoteTrailing(contents, walker.Offset - contents.TrailingBytes);
                 MigrationStreamFile.ReadDescription(contents, walker.IsPageSizeKnown);
             }
             catch (StreamException e)
