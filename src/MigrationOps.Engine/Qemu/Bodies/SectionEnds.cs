@@ -64,7 +64,7 @@ internal static class SectionEnds
 
         int here = Math.Min(length, r.Remaining);
         var name = r.Rest[..here];
-        if (!IsHandlerName(name) || (type == StreamFormat.Start && here == length && !IsIterative(name)))
+        if (!IsHandlerName(name, isWhole: here == length) || (type == StreamFormat.Start && here == length && !IsIterative(name)))
         {
             return false;
         }
@@ -101,7 +101,7 @@ internal static class SectionEnds
         return zeros.ContainsAnyExcept((byte)0) ? false : next.Length >= MinZeros || last ? true : null;
     }
 
-    private static bool IsHandlerName(ReadOnlySpan<byte> name)
+    private static bool IsHandlerName(ReadOnlySpan<byte> name, bool isWhole)
     {
         bool letter = false;
         foreach (byte b in name)
@@ -114,7 +114,7 @@ internal static class SectionEnds
             letter |= char.IsAsciiLetter((char)b);
         }
 
-        return letter || name.IsEmpty;
+        return letter || !isWhole;
     }
 
     private static bool IsIterative(ReadOnlySpan<byte> name)

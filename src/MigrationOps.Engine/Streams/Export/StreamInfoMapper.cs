@@ -121,6 +121,9 @@ internal static class StreamInfoMapper
     {
         var fields = new MigrationStreamField[nodes.Length];
         var seen = new Dictionary<string, int>();
+
+        // Elements of an array may be described one by one, with or without their index, and some of them together.
+        var repeated = nodes.GroupBy(n => n.Name).Where(g => g.Skip(1).Any()).Select(g => g.Key).ToHashSet();
         for (int i = 0; i < nodes.Length; i++)
         {
             var node = nodes[i];
@@ -128,7 +131,7 @@ internal static class StreamInfoMapper
             seen[node.Name] = index + 1;
             fields[i] = new MigrationStreamField
             {
-                Name = node.IsElement && !node.Name.EndsWith(']') ? $"{node.Name}[{index}]" : node.Name,
+                Name = (node.IsElement || (repeated.Contains(node.Name) && !node.IsSubsection)) && !node.Name.EndsWith(']') ? $"{node.Name}[{index}]" : node.Name,
                 Type = node.Count == 1 ? node.Type : $"{node.Type}[{node.Count}]",
                 Value = node.Children is null ? Value(contents, node) : null,
                 Meaning = node.Text ?? "",

@@ -77,7 +77,7 @@ internal static class ForeignFile
     private static (string, string?)? IdentifyElf(ReadOnlySpan<byte> start)
     {
         const int Core = 4;
-        if (start.Length < 20 || !start.StartsWith("\u007fELF"u8))
+        if (start.Length < 18 || !start.StartsWith("\u007fELF"u8))
         {
             return null;
         }
