@@ -44,6 +44,18 @@ Describe 'Get-MigrationStream' {
         (Get-MigrationStream -Path $stream -Description | ConvertFrom-Json).page_size | Should -Be 4096
     }
 
+    It 'shows the run state as a text' {
+        (Get-MigrationStream -Path $stream -Device globalstate)['runstate'].Value | Should -Be 'paused'
+    }
+
+    It 'notes what a stream of an old machine lacks' {
+        $info = Get-MigrationStream -Path "$vectors/pc-2.2.stream"
+        $info.Complete | Should -BeTrue
+        $info.Devices.Count | Should -Be 29
+        $info.Notes -join ' ' | Should -Match 'no footers'
+        $info | Format-List | Out-String | Should -Match 'no footers'
+    }
+
     It 'shows what a cut stream has, with the byte at which it ends' {
         $info = Get-MigrationStream -Path (New-CutStream $stream 200000) -ErrorAction SilentlyContinue -ErrorVariable problem
         $info.Complete | Should -BeFalse

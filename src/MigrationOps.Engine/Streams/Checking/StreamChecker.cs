@@ -35,10 +35,14 @@ internal sealed class StreamChecker(StreamContents contents, Action<StreamVisito
         {
             CheckHandlers();
             CheckDescription();
-            CheckRam();
         }
 
         CheckDevices();
+        if (contents.ReachedEof)
+        {
+            CheckRam();
+        }
+
         if (contents.Bytes is not null && RunStateCheck.Check(contents) is { } runState)
         {
             _checks.Add(runState);

@@ -33,8 +33,12 @@ internal sealed class VirtioChecks(StreamContents contents, Action<Qemu.StreamVi
         if (_checks.Count == 0)
         {
             _checks.Add(new DeviceStateCheck("VirtQueues", true,
-                $"{devices.Count} virtio devices; the indexes of {_checked} queues fit the rings in guest memory"
-                + (_unread > 0 ? $"; {_unread} could not be compared: {_obstacle ?? "no memory of the stream lies at their addresses"}" : "")));
+                string.Join("; ", new[]
+                {
+                    $"{devices.Count} virtio devices",
+                    _checked > 0 || _unread == 0 ? $"the indexes of {_checked} queues fit the rings in guest memory" : "",
+                    _unread > 0 ? $"{_unread} queues could not be compared with guest memory: {_obstacle ?? "no memory of the stream lies at their addresses"}" : "",
+                }.Where(part => part.Length > 0))));
         }
 
         return _checks;
