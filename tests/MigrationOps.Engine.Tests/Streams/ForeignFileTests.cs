@@ -1,6 +1,7 @@
 using System.Text;
 using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Streams;
+using MigrationOps.Engine.Tests.Support;
 using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.Tests.Streams;
@@ -8,7 +9,7 @@ namespace MigrationOps.Engine.Tests.Streams;
 /// <summary>A file of another kind is called what it is, with what to do; Test answers for it as for any other.</summary>
 public sealed class ForeignFileTests : IDisposable
 {
-    private readonly TempDirectory _folder = new();
+    private readonly TestFolder _folder = new();
 
     public static TheoryData<string, string, string> Kinds => new()
     {

@@ -1,5 +1,6 @@
 using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Streams;
+using MigrationOps.Engine.Tests.Support;
 
 namespace MigrationOps.Engine.Tests.Streams;
 
@@ -57,7 +58,7 @@ public class OldStreamTests
     {
         byte[] stream = [.. new StreamBuilder().RamList(("a", 4096)).U64(0x10).Part(3, 1).U64(0x10).Section(4, 2, "first").Raw(1, 2, 3)
             .Section(4, 3, "second").Raw(4, 5, 6).U8(0).Bytes, .. new byte[zeros]];
-        using var folder = new TempDirectory();
+        using var folder = new TestFolder();
         string path = Path.Combine(folder.Path, "vm.raw");
         File.WriteAllBytes(path, stream);
         var info = MigrationStreams.GetInfo(new MigrationStreamInput { Path = path });
