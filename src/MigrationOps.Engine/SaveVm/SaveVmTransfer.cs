@@ -135,6 +135,7 @@ internal static class SaveVmTransfer
     private sealed class Accepting(Endpoint endpoint, TransportSecurity security, int connections, Action? listening) : IDisposable
     {
         private Listener? _listener;
+        private readonly bool _several = connections > 1;
         private int _left = connections;
 
         public void Dispose() => _listener?.Dispose();
@@ -152,7 +153,10 @@ internal static class SaveVmTransfer
                 default:
                     _listener ??= Transport.Listen(endpoint, security, scope);
                     listening?.Invoke();
-                    var connection = _listener.AcceptSpeaking("the source of the migration");
+                    // Of several the main channel says nothing before all are connected; the error then counts them.
+                    var connection = _several
+                        ? _listener.Accept("the source of the migration")
+                        : _listener.AcceptSpeaking("the source of the migration");
                     if (--_left == 0)
                     {
                         _listener.Dispose();

@@ -14,6 +14,9 @@ internal sealed class Listener : IDisposable
     private readonly TransferScope _scope;
     private readonly string? _socketFile;
 
+    // Those that have connected and not spoken yet: the next call may be for them, as a source with multifd channels opens several.
+    private readonly List<FdStream> _silent = [];
+
     internal Listener(Endpoint endpoint, Socket socket, TlsFiles? tls, TransferScope scope)
     {
         _socket = socket;
@@ -45,46 +48,38 @@ internal sealed class Listener : IDisposable
     public Stream AcceptSpeaking(string waitingFor)
     {
         var deadline = _scope.StartDeadline();
-        var silent = new List<FdStream>();
         WireException? refused = null;
-        try
+        while (true)
         {
-            while (true)
+            int ready = _scope.TryWaitAny([_socket.SafeHandle, .. _silent.Select(s => s.Handle)], deadline);
+            if (ready < 0)
             {
-                int ready = _scope.TryWaitAny([_socket.SafeHandle, .. silent.Select(s => s.Handle)], deadline);
-                if (ready < 0)
-                {
-                    throw refused ?? _scope.Expired($"{waitingFor} on {Endpoint}");
-                }
-
-                if (ready == 0)
-                {
-                    TakeIn(silent, waitingFor);
-                    continue;
-                }
-
-                var stream = silent[ready - 1];
-                silent.RemoveAt(ready - 1);
-                if (!stream.HasBytesUntil(new Deadline(TimeSpan.Zero)))
-                {
-                    stream.Dispose();
-                    continue;
-                }
-
-                try
-                {
-                    return Protect(stream);
-                }
-                catch (WireException e) when (e.Reason == WireError.TlsFailed)
-                {
-                    refused = e;
-                    TurnedAway?.Invoke(e);
-                }
+                throw refused ?? _scope.Expired($"{waitingFor} on {Endpoint}");
             }
-        }
-        finally
-        {
-            silent.ForEach(s => s.Dispose());
+
+            if (ready == 0)
+            {
+                TakeIn(waitingFor);
+                continue;
+            }
+
+            var stream = _silent[ready - 1];
+            _silent.RemoveAt(ready - 1);
+            if (!stream.HasBytesUntil(new Deadline(TimeSpan.Zero)))
+            {
+                stream.Dispose();
+                continue;
+            }
+
+            try
+            {
+                return Protect(stream);
+            }
+            catch (WireException e) when (e.Reason == WireError.TlsFailed)
+            {
+                refused = e;
+                TurnedAway?.Invoke(e);
+            }
         }
     }
 
@@ -111,6 +106,7 @@ internal sealed class Listener : IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
+        _silent.ForEach(s => s.Dispose());
         _socket.Dispose();
         _tls?.Dispose();
         if (_socketFile is not null && File.Exists(_socketFile))
@@ -120,15 +116,15 @@ internal sealed class Listener : IDisposable
     }
 
     // Of too many that say nothing the oldest has to go.
-    private void TakeIn(List<FdStream> silent, string waitingFor)
+    private void TakeIn(string waitingFor)
     {
-        if (silent.Count == MostSilent)
+        if (_silent.Count == MostSilent)
         {
-            silent[0].Dispose();
-            silent.RemoveAt(0);
+            _silent[0].Dispose();
+            _silent.RemoveAt(0);
         }
 
-        silent.Add(FdStream.Over(AcceptSocket(waitingFor, _scope), _scope, Endpoint.ToString()));
+        _silent.Add(FdStream.Over(AcceptSocket(waitingFor, _scope), _scope, Endpoint.ToString()));
     }
 
     private Socket AcceptSocket(string waitingFor, TransferScope scope)

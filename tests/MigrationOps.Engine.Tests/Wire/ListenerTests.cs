@@ -7,6 +7,22 @@ namespace MigrationOps.Engine.Tests.Wire;
 public class ListenerTests
 {
     [Fact]
+    public void A_connection_that_was_silent_while_another_spoke_is_accepted_when_it_speaks()
+    {
+        using var folder = new TestFolder();
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60));
+        using var listener = Transport.Listen(new Endpoint.Unix(folder["s"]), TransportSecurity.Default, scope);
+        using var silent = Transport.Connect(listener.Endpoint, TransportSecurity.Default, scope);
+        using var speaking = Transport.Connect(listener.Endpoint, TransportSecurity.Default, scope);
+        speaking.WriteByte(1);
+        using var first = listener.AcceptSpeaking("a channel");
+        Assert.Equal(1, first.ReadByte());
+        silent.WriteByte(2);
+        using var second = listener.AcceptSpeaking("the main channel");
+        Assert.Equal(2, second.ReadByte());
+    }
+
+    [Fact]
     public void A_listener_removes_its_socket_file_when_it_ends_and_not_before()
     {
         using var folder = new TestFolder();
