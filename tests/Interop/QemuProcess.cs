@@ -1,6 +1,6 @@
-using System.Net.Sockets;
-using System.Text;
 using System.Text.Json.Nodes;
+using MigrationOps.Engine.Qmp;
+using MigrationOps.Engine.Wire;
 using MigrationOps.Engine.Tests.Support;
 
 namespace MigrationOps.Interop.Tests;
@@ -9,8 +9,7 @@ namespace MigrationOps.Interop.Tests;
 internal sealed class QemuProcess : PeerProcess
 {
     private readonly string _monitorPath;
-    private Socket? _monitor;
-    private StreamReader? _replies;
+    private QmpMonitor? _monitor;
 
     private QemuProcess(string program, string monitorPath, IEnumerable<string> arguments)
         : base(program, [.. arguments, "-qmp", $"unix:{monitorPath},server=on,wait=off", "-display", "none", "-nodefaults"])
@@ -34,19 +33,12 @@ internal sealed class QemuProcess : PeerProcess
     internal void ConnectMonitor()
     {
         WaitForSocket(_monitorPath);
-        _monitor = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified) { ReceiveTimeout = 20000 };
-        _monitor.Connect(new UnixDomainSocketEndPoint(_monitorPath));
-        _replies = new StreamReader(new NetworkStream(_monitor), Encoding.UTF8);
-        _replies.ReadLine();
-        Command("qmp_capabilities");
+        var options = new QmpMonitorOptions { Endpoint = new Endpoint.Unix(_monitorPath), Timeouts = QmpTimeouts.Of(TimeSpan.FromSeconds(20)) };
+        _monitor = QmpMonitor.ConnectAsync(options).GetAwaiter().GetResult();
     }
 
     /// <summary>Leaves the monitor, so that somebody else may connect; <see cref="ConnectMonitor"/> comes back.</summary>
-    internal void DisconnectMonitor()
-    {
-        _replies?.Dispose();
-        _monitor?.Dispose();
-    }
+    internal void DisconnectMonitor() => _monitor?.DisposeAsync().AsTask().GetAwaiter().GetResult();
 
     /// <summary>Runs a QMP command and gives its "return" value; an error fails the test with QEMU's words.</summary>
     internal JsonNode Command(string name, JsonNode? arguments = null)
@@ -59,23 +51,19 @@ internal sealed class QemuProcess : PeerProcess
     /// <summary>Runs a QMP command and gives the whole reply, error or not.</summary>
     internal JsonNode Send(string name, JsonNode? arguments = null)
     {
-        var request = new JsonObject { ["execute"] = name };
-        if (arguments is not null)
+        try
         {
-            request["arguments"] = arguments;
+            var answer = _monitor!.ExecuteAsync(name, (JsonObject?)arguments).GetAwaiter().GetResult();
+            return new JsonObject { ["return"] = JsonNode.Parse(answer.GetRawText()) };
         }
-
-        _monitor!.Send(Encoding.UTF8.GetBytes(request.ToJsonString() + "\n"));
-        while (_replies!.ReadLine() is { } line)
+        catch (QmpException e) when (e.QemuClass is not null)
         {
-            var reply = JsonNode.Parse(line)!;
-            if (reply["event"] is null)
-            {
-                return reply;
-            }
+            return new JsonObject { ["error"] = new JsonObject { ["class"] = e.QemuClass, ["desc"] = e.QemuDescription } };
         }
-
-        throw new IOException($"The monitor closed during {name}.\n{Output}");
+        catch (QmpException e)
+        {
+            throw new IOException($"{e.Message}\n{Output}", e);
+        }
     }
 
     internal string Status => (string)Command("query-status")["status"]!;
@@ -101,8 +89,7 @@ internal sealed class QemuProcess : PeerProcess
 
     public override void Dispose()
     {
-        _replies?.Dispose();
-        _monitor?.Dispose();
+        DisconnectMonitor();
         base.Dispose();
     }
 

@@ -1,28 +1,26 @@
-using System.Diagnostics;
-using System.Net.Sockets;
-using System.Text;
+using System.Text.Json;
 using System.Text.Json.Nodes;
+using MigrationOps.Engine.Qmp;
 
 namespace MigrationOps.Benchmarks;
 
 /// <summary>A stopped QEMU with RAM from a file, and its monitor.</summary>
 internal sealed class QemuForBenchmark : IDisposable
 {
-    private readonly Process _process;
-    private readonly Socket _monitor = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
-    private readonly StreamReader _replies;
+    private static readonly TimeSpan Look = TimeSpan.FromMilliseconds(5);
+
+    private readonly QemuProcess _qemu;
 
     internal QemuForBenchmark(TmpfsFolder folder, string name, string? ramFile, string sizeMiB, int channels, params string[] more)
     {
-        string socket = folder.File(name + ".qmp");
         string backend = ramFile is null ? $"memory-backend-ram,id=m0,size={sizeMiB}M" : $"memory-backend-file,id=m0,size={sizeMiB}M,mem-path={ramFile},share=off";
-        _process = Process.Start(new ProcessStartInfo("qemu-system-x86_64",
-            ["-M", "q35,memory-backend=m0", "-object", backend, "-m", sizeMiB, "-S", "-accel", File.Exists("/dev/kvm") ? "kvm" : "tcg",
-                "-display", "none", "-nodefaults", "-qmp", $"unix:{socket},server=on,wait=off", .. more]))!;
-        Connect(socket);
-        _replies = new StreamReader(new NetworkStream(_monitor), Encoding.UTF8);
-        _replies.ReadLine();
-        Command("qmp_capabilities");
+        _qemu = QemuProcess.StartAsync(new QemuProcessOptions
+        {
+            Program = "qemu-system-x86_64",
+            Arguments = ["-M", "q35,memory-backend=m0", "-object", backend, "-m", sizeMiB, "-S", "-accel", File.Exists("/dev/kvm") ? "kvm" : "tcg",
+                "-display", "none", "-nodefaults", .. more],
+            MonitorPath = folder.File(name + ".qmp"),
+        }).GetAwaiter().GetResult();
         Command("migrate-set-capabilities", new JsonObject
         {
             ["capabilities"] = new JsonArray(new JsonObject { ["capability"] = "multifd", ["state"] = true }),
@@ -30,26 +28,7 @@ internal sealed class QemuForBenchmark : IDisposable
         Command("migrate-set-parameters", new JsonObject { ["multifd-channels"] = channels, ["max-bandwidth"] = 0x7fffffffffff });
     }
 
-    internal JsonNode Command(string name, JsonNode? arguments = null)
-    {
-        var request = new JsonObject { ["execute"] = name };
-        if (arguments is not null)
-        {
-            request["arguments"] = arguments;
-        }
-
-        _monitor.Send(Encoding.UTF8.GetBytes(request.ToJsonString() + "\n"));
-        while (_replies.ReadLine() is { } line)
-        {
-            var reply = JsonNode.Parse(line)!;
-            if (reply["event"] is null)
-            {
-                return reply["return"] ?? throw new InvalidOperationException($"{name}: {line}");
-            }
-        }
-
-        throw new IOException("QEMU has closed its monitor.");
-    }
+    internal JsonElement Command(string name, JsonObject? arguments = null) => _qemu.Monitor.ExecuteAsync(name, arguments).GetAwaiter().GetResult();
 
     /// <summary>Migrates and gives the time that QEMU itself states.</summary>
     internal TimeSpan Migrate(string uri)
@@ -58,41 +37,17 @@ internal sealed class QemuForBenchmark : IDisposable
         while (true)
         {
             var info = Command("query-migrate");
-            switch ((string?)info["status"])
+            switch (info.Text("status"))
             {
                 case "completed":
-                    return TimeSpan.FromMilliseconds((long)info["total-time"]!);
+                    return TimeSpan.FromMilliseconds(info.Number("total-time") ?? 0);
                 case "failed":
-                    throw new InvalidOperationException($"The migration failed: {info.ToJsonString()}");
+                    throw new InvalidOperationException($"The migration failed: {info.GetRawText()}");
             }
 
-            _process.WaitForExit(5);
+            _qemu.Exited.Wait(Look);
         }
     }
 
-    public void Dispose()
-    {
-        _replies.Dispose();
-        _monitor.Dispose();
-        _process.Kill();
-        _process.WaitForExit();
-        _process.Dispose();
-    }
-
-    private void Connect(string socket)
-    {
-        var clock = Stopwatch.StartNew();
-        while (true)
-        {
-            try
-            {
-                _monitor.Connect(new UnixDomainSocketEndPoint(socket));
-                return;
-            }
-            catch (SocketException) when (clock.Elapsed.TotalSeconds < 10 && !_process.WaitForExit(10))
-            {
-                // Not listening yet.
-            }
-        }
-    }
+    public void Dispose() => _qemu.DisposeAsync().AsTask().GetAwaiter().GetResult();
 }

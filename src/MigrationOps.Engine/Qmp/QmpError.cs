@@ -97,6 +97,9 @@ public sealed class QmpException : MigrationOpsException
     /// <summary>QEMU's own class of the error (GenericError, DeviceNotFound ...) if QEMU answered with one.</summary>
     public string? QemuClass { get; init; }
 
+    /// <summary>QEMU's own words for people, if QEMU answered with an error. They are not to be parsed.</summary>
+    public string? QemuDescription { get; init; }
+
     private static FailureKind KindOf(QmpError reason) => reason switch
     {
         QmpError.NotAMonitor or QmpError.InvalidMessage or QmpError.UnattributedError => FailureKind.Protocol,

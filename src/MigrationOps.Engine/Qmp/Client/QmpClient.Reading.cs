@@ -134,6 +134,7 @@ internal sealed partial class QmpClient
             $"{Name}: '{command.Name}' failed: {error.Description.TrimEnd('.')}.")
         {
             QemuClass = error.Class,
+            QemuDescription = error.Description,
             Section = command.Name,
             Target = Name,
         };
