@@ -65,66 +65,30 @@ if (-not (Get-Module -Name MigrationOps)) { Import-Module -Name MigrationOps }
 [double] $seconds = $Timeout -is [timespan] ? $Timeout.TotalSeconds : ($Timeout -as [double]) ?? ([timespan] $Timeout).TotalSeconds
 if ($seconds -le 0) { throw "-Timeout is '$Timeout'; it must be a positive time." }
 
-# The next line of a monitor, in pieces that Ctrl-C can end.
-function Read-Monitor($Connection) {
-    $Connection.Line ??= $Connection.Reader.ReadLineAsync()
-    $clock = [Diagnostics.Stopwatch]::StartNew()
-    while (-not $Connection.Line.Wait(50)) {
-        if ($clock.Elapsed.TotalSeconds -gt $seconds) { throw [TimeoutException]::new("The monitor '$MonitorPath' has said nothing for $seconds s.") }
-    }
-    $line = $Connection.Line.Result
-    $Connection.Line = $null
-    $line ?? $(throw "The monitor '$MonitorPath' has closed: its QEMU has ended.")
-}
-
-function Invoke-Monitor($Connection, [string] $Command, [hashtable] $Arguments = @{}) {
-    $id = ++$Connection.Sent
-    $null = $Connection.Socket.Send([Text.Encoding]::UTF8.GetBytes((@{ execute = $Command; arguments = $Arguments; id = $id } | ConvertTo-Json -Depth 5 -Compress) + "`n"))
-    do { $reply = Read-Monitor $Connection | ConvertFrom-Json -AsHashtable } until ($reply['id'] -eq $id)
-    if ($reply.ContainsKey('error')) { throw "${Command}: $($reply.error.desc)" }
-    $reply.return
-}
-
-# A monitor that answers commands. QEMU serves one client at a time: a second one gets its greeting when the first has left.
-function Connect-Monitor([string] $Path) {
-    if ($Path -match '/libvirt/qemu/') { throw "The monitor '$Path' is held by libvirt, which loses the VM if another client takes it. Save the VM with virsh save, and give the image with -StreamPath." }
-    if (-not (Test-Path -LiteralPath $Path)) { throw "There is no monitor socket '$Path'. Give the path of the VM's -qmp unix:PATH,server=on,wait=off." }
-    $socket = [Net.Sockets.Socket]::new('Unix', 'Stream', 'Unspecified')
-    try { $socket.Connect([Net.Sockets.UnixDomainSocketEndPoint]::new($Path)) }
-    catch { $socket.Dispose(); throw "Nobody listens on the monitor socket '$Path': $($_.Exception.GetBaseException().Message)" }
-    $connection = [pscustomobject]@{ Socket = $socket; Reader = [IO.StreamReader]::new([Net.Sockets.NetworkStream]::new($socket)); Line = $null; Sent = 0 }
-    try { $null = Read-Monitor $connection }
-    catch [TimeoutException] {
-        $socket.Dispose()
-        throw "The monitor '$Path' has sent no greeting within $seconds s: another client holds it. Close that client, or give the VM a second -qmp."
-    }
-    $null = Invoke-Monitor $connection qmp_capabilities
-    $connection
-}
-
 # Saves the VM by QMP, and lets it run on if it ran before, whatever becomes of the save.
-function Save-Vm([string] $Monitor, [string] $Path) {
-    $connection = Connect-Monitor $Monitor
+function Save-Vm([string] $Path, [string] $Destination) {
+    $monitor = Connect-QemuMonitor -Path $Path -Timeout $seconds
     $ran = $saving = $false
     try {
-        $ran = (Invoke-Monitor $connection query-status).running
+        $ran = $monitor.State -eq 'running'
         $saving = $true
-        $null = Invoke-Monitor $connection migrate @{ uri = "file:$Path" }
+        $monitor | Invoke-QemuMonitorCommand migrate @{ uri = "file:$Destination" }
         $clock = [Diagnostics.Stopwatch]::StartNew()
-        while (($state = Invoke-Monitor $connection query-migrate)['status'] -notin 'completed', 'failed', 'cancelled') {
-            if ($clock.Elapsed.TotalSeconds -gt $seconds) { throw "The VM is not saved after $seconds s ($($state.status))." }
+        while (-not ($state = $monitor | Get-QemuMigration).HasEnded) {
+            if ($clock.Elapsed.TotalSeconds -gt $seconds) { throw "The VM is not saved after $seconds s ($($state.Status))." }
             Start-Sleep -Milliseconds 50
         }
-        if ($state.status -ne 'completed') { throw "The VM could not be saved: $($state['error-desc'])" }
+        if ($state.Phase -ne 'Completed') { throw "The VM could not be saved: $($state.Error)" }
     } finally {
         if ($saving) {
-            if ((Invoke-Monitor $connection query-migrate)['status'] -notin $null, 'none', 'completed', 'failed', 'cancelled') {
-                $null = Invoke-Monitor $connection migrate_cancel
-                while ((Invoke-Monitor $connection query-migrate)['status'] -eq 'cancelling') { Start-Sleep -Milliseconds 20 }
+            $state = $monitor | Get-QemuMigration
+            if (-not $state.HasEnded -and $state.Phase -ne 'None') {
+                $monitor | Invoke-QemuMonitorCommand migrate_cancel
+                while (-not ($state = $monitor | Get-QemuMigration).HasEnded) { Start-Sleep -Milliseconds 20 }
             }
-            if ($ran -and -not (Invoke-Monitor $connection query-status).running) { $null = Invoke-Monitor $connection cont }
+            if ($ran -and $state.RunState -ne 'running') { $monitor | Invoke-QemuMonitorCommand cont }
         }
-        $connection.Socket.Dispose()
+        $monitor | Disconnect-QemuMonitor
     }
 }
 
@@ -195,7 +159,7 @@ if ($own) { $Folder = [IO.Directory]::CreateTempSubdirectory('virtiofs-test-').F
 try {
     if ($MonitorPath) {
         $StreamPath = Join-Path -Path $Folder -ChildPath 'vm.stream'
-        Save-Vm -Monitor $MonitorPath -Path $StreamPath
+        Save-Vm -Path $MonitorPath -Destination $StreamPath
     }
 
     $report = Test-MigrationStream -Path $StreamPath

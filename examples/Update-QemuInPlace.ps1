@@ -69,6 +69,9 @@ param(
 Set-StrictMode -Version 3
 $ErrorActionPreference = 'Stop'
 
+# The question whether to go on is asked once, for the whole.
+$PSDefaultParameterValues = @{ 'Invoke-QemuMonitorCommand:Confirm' = $false; 'Invoke-QemuMonitorCommand:WhatIf' = $false }
+
 # A number is seconds, as in the cmdlets.
 [double] $seconds = $Timeout -is [timespan] ? $Timeout.TotalSeconds : ($Timeout -as [double]) ?? ([timespan] $Timeout).TotalSeconds
 if ($seconds -le 0) { throw "-Timeout is '$Timeout'; it must be a positive time." }
@@ -76,51 +79,6 @@ if ($seconds -le 0) { throw "-Timeout is '$Timeout'; it must be a positive time.
 # QEMU and the kernel know nothing of PowerShell's current location.
 $Monitor, $NewMonitor, $LogPath = $Monitor, $NewMonitor, ($LogPath ? $LogPath : "$NewMonitor.log") |
     ForEach-Object { $PSCmdlet.GetUnresolvedProviderPathFromPSPath($_) }
-
-# A monitor that answers commands. QEMU serves one client at a time: a second one gets its greeting when the first has left.
-function Connect-Monitor([string] $Path) {
-    if ($Path -match '/libvirt/qemu/') { throw "The monitor '$Path' is held by libvirt, which loses the VM if another client takes it. Update this VM with libvirt." }
-    if (-not (Test-Path -LiteralPath $Path)) { throw "There is no monitor socket '$Path'. Give the path of the VM's -qmp unix:PATH,server=on,wait=off." }
-    $socket = [Net.Sockets.Socket]::new('Unix', 'Stream', 'Unspecified')
-    try { $socket.Connect([Net.Sockets.UnixDomainSocketEndPoint]::new($Path)) }
-    catch { $socket.Dispose(); throw "Nobody listens on the monitor socket '$Path': $($_.Exception.GetBaseException().Message)" }
-    $stream = [Net.Sockets.NetworkStream]::new($socket, $true)
-    $connection = [pscustomobject]@{ Path = $Path; Socket = $socket; Stream = $stream; Reader = [IO.StreamReader]::new($stream); Line = $null; Sent = 0 }
-    try { $null = Read-Monitor $connection }
-    catch [TimeoutException] {
-        $stream.Dispose()
-        throw "The monitor '$Path' has sent no greeting within $seconds s: another client holds it. Close that client, or give the VM a second -qmp."
-    }
-    $null = Invoke-Monitor $connection qmp_capabilities
-    $connection
-}
-
-# The next line, in pieces that Ctrl-C can end. A line that was waited for in vain is the next one's.
-function Read-Monitor($Connection) {
-    $Connection.Line ??= $Connection.Reader.ReadLineAsync()
-    $clock = [Diagnostics.Stopwatch]::StartNew()
-    while (-not $Connection.Line.Wait(50)) {
-        if ($clock.Elapsed.TotalSeconds -gt $seconds) { throw [TimeoutException]::new("The monitor '$($Connection.Path)' has said nothing for $seconds s.") }
-    }
-    $line = $Connection.Line.Result
-    $Connection.Line = $null
-    $line ?? $(throw "The monitor '$($Connection.Path)' has closed: its QEMU has ended.")
-}
-
-function Invoke-Monitor($Connection, [string] $Command, [hashtable] $Arguments = @{}) {
-    $id = ++$Connection.Sent
-    $Connection.Stream.Write([Text.Encoding]::UTF8.GetBytes((@{ execute = $Command; arguments = $Arguments; id = $id } | ConvertTo-Json -Depth 9 -Compress) + "`n"))
-    do { $reply = Read-Monitor $Connection | ConvertFrom-Json -AsHashtable } until ($reply['id'] -eq $id)
-    if ($reply.ContainsKey('error')) { throw "$Command`: $($reply.error.desc)" }
-    $reply.return
-}
-
-# The process that listens at the other end (SO_PEERCRED).
-function Get-MonitorProcess($Connection) {
-    $credentials = [byte[]]::new(12)
-    $null = $Connection.Socket.GetRawSocketOption(1, 17, $credentials)
-    [BitConverter]::ToInt32($credentials, 0)
-}
 
 # Only a clear yes moves a guest: "no", "y", 1 and every other thing that PowerShell takes for true do not.
 function Test-Consent($Answer) {
@@ -142,8 +100,8 @@ function Test-Listening([string] $Path) {
 
 # The blocks of guest RAM by QEMU's own list, as entries that a set must have.
 function Get-RamBlock($Connection) {
-    $files = @(Invoke-Monitor $Connection qom-list @{ path = '/objects' } | Where-Object type -EQ 'child<memory-backend-file>' | ForEach-Object name)
-    $text = Invoke-Monitor $Connection human-monitor-command @{ 'command-line' = 'info ramblock' }
+    $files = @($Connection | Invoke-QemuMonitorCommand qom-list @{ path = '/objects' } | Where-Object type -EQ 'child<memory-backend-file>' | ForEach-Object name)
+    $text = $Connection | Invoke-QemuMonitorCommand human-monitor-command @{ 'command-line' = 'info ramblock' }
     foreach ($line in $text -split '\r?\n') {
         if ($line -match '^\s*(\S+)\s+\d+ [KMGTB]i?B?\s+0x[0-9a-f]+\s+0x[0-9a-f]+\s+0x([0-9a-f]+)' -and $Matches[1] -notin $files) {
             [MigrationOps.CprFd]@{ Name = $Matches[1]; Kind = 'MemFd'; Size = [Convert]::ToInt64($Matches[2], 16); Access = 'ReadWrite' }
@@ -197,18 +155,16 @@ if (Test-Listening $NewMonitor) { throw "Somebody listens on '$NewMonitor' alrea
 $folder = $old = $new = $process = $job = $null
 $touched = $handedOver = $false
 try {
-    $old = Connect-Monitor $Monitor
-    $status = (Invoke-Monitor $old query-status).status
-    if ($status -ne 'running') { throw "The guest is '$status', not running." }
-    $version = (Invoke-Monitor $old query-version).qemu
+    $old = Connect-QemuMonitor -Path $Monitor -Timeout $seconds
+    if ($old.State -ne 'running') { throw "The guest is '$($old.State)', not running." }
     $blocks = @(Get-RamBlock $old)
     [uint] $self = id -u
-    [uint] $oldUser = ((Get-Content -LiteralPath "/proc/$(Get-MonitorProcess $old)/status") -match '^Uid:')[0].Split("`t")[2]
+    [uint] $oldUser = ((Get-Content -LiteralPath "/proc/$($old.ProcessId)/status") -match '^Uid:')[0].Split("`t")[2]
     [uint] $newUser = Get-RunAs $ArgumentList
     $others = @($oldUser, $newUser | Where-Object { $_ -ne $self } | Select-Object -Unique)
     if ($others -and $self -ne 0) { throw "The old QEMU runs as user $oldUser, the new one as $newUser, and this is user ${self}: run the script as root." }
     if ($others.Count -gt 1) { throw "The old QEMU runs as user $oldUser and the new one as user ${newUser}: they cannot meet. Let the new one run as $oldUser." }
-    if (-not $PSCmdlet.ShouldProcess("the guest of QEMU $($version.major).$($version.minor).$($version.micro) at $Monitor", "Hand over to $Program")) { return }
+    if (-not $PSCmdlet.ShouldProcess("the guest of QEMU $($old.Version) at $Monitor", "Hand over to $Program")) { return }
 
     # Root reaches what the other user owns; the other user would not reach what root owns.
     $folder = [IO.Directory]::CreateTempSubdirectory('update-qemu-').FullName
@@ -218,8 +174,8 @@ try {
     # 1. Receive the set. The old QEMU waits until we close the channel.
     $job = Restore-CprState -Uri "unix:$($sockets.In)" -AllowUid (@($self, $oldUser) | Select-Object -Unique) -Timeout $seconds -AsJob
     $touched = $true
-    $null = Invoke-Monitor $old migrate-set-parameters @{ mode = 'cpr-transfer' }
-    $null = Invoke-Monitor $old migrate @{ channels = @((Get-Channel main $sockets.Main), (Get-Channel cpr $sockets.In)) }
+    $old | Invoke-QemuMonitorCommand migrate-set-parameters @{ mode = 'cpr-transfer' }
+    $old | Invoke-QemuMonitorCommand migrate @{ channels = @((Get-Channel main $sockets.Main), (Get-Channel cpr $sockets.In)) }
     $set = @($job | Receive-Job -Wait)
 
     # 2. Check it, and let the operator look.
@@ -261,26 +217,25 @@ try {
     $transfer = $set | Save-CprState -Uri "unix:$($sockets.Out)" -Timeout $seconds -Confirm:$false
     Wait-For { & $alive; (Test-Listening $NewMonitor) -and (Test-Listening $sockets.Main) } 'the new QEMU has its monitor'
     if ($oldUser -ne $self) { chown -- $oldUser $sockets.Main; if ($LASTEXITCODE) { throw "'$($sockets.Main)' cannot be given to user $oldUser." } }
-    $new = Connect-Monitor $NewMonitor
+    $new = Connect-QemuMonitor -Path $NewMonitor -Timeout $seconds
 
     # 4. Let the old QEMU go on with its main channel: now the guest moves.
     Close-CprState -Confirm:$false
-    Wait-For { (Invoke-Monitor $old query-migrate).status -in 'completed', 'failed', 'cancelled' } 'the migration ends'
-    $migration = Invoke-Monitor $old query-migrate
-    if ($migration.status -ne 'completed') { throw "The migration is $($migration.status): $($migration['error-desc'])" }
+    Wait-For { ($old | Get-QemuMigration).HasEnded } 'the migration ends'
+    $migration = $old | Get-QemuMigration
+    if ($migration.Phase -ne 'Completed') { throw "The migration is $($migration.Status): $($migration.Error)" }
     $handedOver = $true
-    Wait-For { (Invoke-Monitor $new query-status).status -eq 'running' } 'the guest runs in the new QEMU'
-    $null = Invoke-Monitor $old quit
-    $now = (Invoke-Monitor $new query-version).qemu
+    Wait-For { ($new | Get-QemuMigration).RunState -eq 'running' } 'the guest runs in the new QEMU'
+    $old | Invoke-QemuMonitorCommand quit
     [pscustomobject]@{
         ProcessId    = $process.Id
         Monitor      = $NewMonitor
         LogPath      = $LogPath
-        FromVersion  = "$($version.major).$($version.minor).$($version.micro)"
-        ToVersion    = "$($now.major).$($now.minor).$($now.micro)"
+        FromVersion  = $old.Version
+        ToVersion    = $new.Version
         Descriptors  = $transfer.Entries
         MemoryBytes  = ($set | Measure-Object -Property Size -Sum).Sum
-        Downtime     = [TimeSpan]::FromMilliseconds($migration.downtime)
+        Downtime     = $migration.Downtime
     }
 }
 finally {
@@ -288,23 +243,23 @@ finally {
     try {
         if ($touched -and -not $handedOver) {
             # The guest is still in the old QEMU: stop the migration there, let go of everything, and see that it runs.
-            $ended = { (Invoke-Monitor $old query-migrate)['status'] -in $null, 'none', 'completed', 'cancelled', 'failed' }
-            if (-not (& $ended)) { $null = Invoke-Monitor $old migrate_cancel }
+            $ended = { ($state = $old | Get-QemuMigration).HasEnded -or $state.Phase -eq 'None' }
+            if (-not (& $ended)) { $old | Invoke-QemuMonitorCommand migrate_cancel }
             Close-CprState -Confirm:$false
             Wait-For $ended 'the old QEMU has given the migration up'
-            if ((Invoke-Monitor $old query-migrate)['status'] -eq 'completed') {
+            if (($state = $old | Get-QemuMigration).Phase -eq 'Completed') {
                 # It moved in the meantime: whoever ends the new QEMU now ends the guest.
                 Write-Warning "The guest is in the new QEMU (process $($process.Id), monitor $NewMonitor). The old one at $Monitor is stopped; end it with quit."
             }
             else {
                 if ($process -and -not $process.HasExited) { $process.Kill() }
-                if ((Invoke-Monitor $old query-status).status -in 'paused', 'postmigrate', 'finish-migrate') { $null = Invoke-Monitor $old cont }
+                if ($state.RunState -in 'paused', 'postmigrate', 'finish-migrate') { $old | Invoke-QemuMonitorCommand cont }
             }
         }
     }
     finally {
         if ($job) { Remove-Job -Job $job -Force }
-        foreach ($connection in $old, $new) { if ($connection) { $connection.Stream.Dispose() } }
+        foreach ($connection in $old, $new) { if ($connection) { $connection | Disconnect-QemuMonitor } }
         if ($folder) { Remove-Item -LiteralPath $folder -Recurse -Force -WhatIf:$false -Confirm:$false }
     }
 }

@@ -24,24 +24,8 @@ BeforeAll {
     $arguments = '-M', 'q35,memory-backend=m0,aux-ram-share=on', '-accel', $accelerator, '-object', 'memory-backend-memfd,id=m0,size=64M,share=on',
     '-bios', "$TestDrive/count.rom", '-display', 'none', '-nodefaults'
 
-    function Invoke-Qmp([string] $Path, [string] $Command, [hashtable] $Arguments = @{}) {
-        $socket = [Net.Sockets.Socket]::new('Unix', 'Stream', 'Unspecified')
-        $socket.ReceiveTimeout = 20000
-        $socket.Connect([Net.Sockets.UnixDomainSocketEndPoint]::new($Path))
-        $stream = [Net.Sockets.NetworkStream]::new($socket, $true)
-        try {
-            $reader = [IO.StreamReader]::new($stream)
-            $null = $reader.ReadLine()
-            foreach ($request in @{ execute = 'qmp_capabilities' }, @{ execute = $Command; arguments = $Arguments }) {
-                $stream.Write([Text.Encoding]::UTF8.GetBytes(($request | ConvertTo-Json -Compress) + "`n"))
-                do { $reply = $reader.ReadLine() | ConvertFrom-Json -AsHashtable } while ($reply.ContainsKey('event'))
-            }
-
-            $reply.return
-        }
-        finally {
-            $stream.Dispose()
-        }
+    function Invoke-Qmp([string] $Monitor, [string] $Command, [hashtable] $Arguments = @{}) {
+        Invoke-QemuMonitorCommand -Monitor $Monitor $Command $Arguments
     }
 
     function Get-Counter([string] $Monitor) {
@@ -176,8 +160,8 @@ Describe 'Update-QemuInPlace.ps1 with <Name>' -ForEach $qemus -Skip:$_.Skip {
     }
 
     It 'says what is wrong with the monitor <Socket>' -ForEach @(
-        @{ Socket = '/nonexistent/monitor'; Message = "There is no monitor socket '/nonexistent/monitor'*" }
-        @{ Socket = '/var/lib/libvirt/qemu/domain-1-a/monitor.sock'; Message = '*is held by libvirt*' }
+        @{ Socket = '/nonexistent/monitor'; Message = '*unix:/nonexistent/monitor: there is no such socket*' }
+        @{ Socket = '/var/lib/libvirt/qemu/domain-1-a/monitor.sock'; Message = '*is libvirt''s own connection*' }
     ) {
         $options.Monitor = $Socket
         { & $example @options } | Should -Throw $Message
