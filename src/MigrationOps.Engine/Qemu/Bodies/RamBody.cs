@@ -55,7 +55,7 @@ internal sealed class RamBody(WalkContext context) : ISectionBody
                     return false;
                 }
             }
-            else
+            else if (!TryReadNext(ref reader))
             {
                 switch (ReadWord(section, ref reader, last))
                 {
@@ -66,6 +66,30 @@ internal sealed class RamBody(WalkContext context) : ISectionBody
                 }
             }
         }
+    }
+
+    // What most of a stream consists of, without a copy of the reader: a page, or the byte that fills it, of the same block as the page
+    // before. False for everything else, and for what is wrong: the whole way names it.
+    private bool TryReadNext(ref WireReader reader)
+    {
+        var rest = reader.Rest;
+        if (_current is not { } block || context.KnownPageSize is not { } size || rest.Length <= sizeof(ulong))
+        {
+            return false;
+        }
+
+        ulong word = BinaryPrimitives.ReadUInt64BigEndian(rest);
+        ulong flags = word & Math.Min((ulong)size - 1, AllFlags);
+        ulong offset = word - flags;
+        int length = flags == (Page | Continue) ? (int)size : flags == (Zero | Continue) ? 1 : int.MaxValue;
+        if (rest.Length - sizeof(ulong) < length || offset >= (ulong)block.Length || (offset & ((ulong)size - 1)) != 0)
+        {
+            return false;
+        }
+
+        reader.TryReadBytes(sizeof(ulong) + length, out var record);
+        context.Visitor.OnRamPage(block, (long)offset, length == 1 ? RamPageKind.Fill : RamPageKind.Normal, record[sizeof(ulong)..]);
+        return true;
     }
 
     /// <summary>Reads a word and what belongs to it: true at the section's end, null if bytes are lacking.</summary>
