@@ -9,6 +9,8 @@
 # and the machine's own libc stays as it is.
 #
 # A third QEMU comes from Debian 13's backports in the same way: it has the hand-over mode cpr-exec, which 10.0 lacks.
+# A fourth is Debian 12's own 7.2, with the programs of other targets, and Debian 13's of these targets beside them: the
+# verdicts on streams are held against releases and targets that differ.
 #
 # The result is FOLDER/peers.json, name -> path and version, written last: every peer in it has been started once.
 # A second run only checks that they still start. To get newer versions, or after moving FOLDER, remove it first.
@@ -37,7 +39,10 @@ PATH=/usr/sbin:/usr/bin:/sbin:/bin:$PATH
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 scripts=(analyze-migration.py vmstate-static-checker.py)
 
-# Name, package ("-" and "--": unpacked below the folder, from Debian 13 and from its backports), the lowest version that will do, the argument that prints it.
+# Other targets than the machine's, whose boards have other devices and CPUs.
+targets=(aarch64 ppc64 s390x riscv64)
+
+# Name, package ("-" and so on: unpacked below the folder, from Debian 13, its backports, Debian 12, and Debian 13's other targets), the lowest version that will do, the argument that prints it.
 peers='qemu-system-x86_64 qemu-system-x86 10.0        --version
 qemu-system-aarch64       qemu-system-arm 10.0        --version
 qemu-img                  qemu-utils      10.0        --version
@@ -53,6 +58,10 @@ xz                        xz-utils        5.0         --version
 ip                        iproute2        5.0         -V
 openssl                   openssl         3.0         version
 ps                        procps          3.0         --version'
+peers+=$'\n''qemu-system-x86_64-older  ---             7.2         --version'
+for target in "${targets[@]}"; do
+    peers+=$'\n'"qemu-system-$target-older --- 7.2 --version"$'\n'"qemu-system-$target-trixie ---- 10.0 --version"
+done
 
 # Prints name, path and version of one peer; fails when it is absent, too old or doesn't start.
 check() {
@@ -189,7 +198,7 @@ relink() {
 # Debian's QEMU looks for firmware and modules in /usr, wherever it lies itself: it would take the machine's.
 wrap_qemu() {
     printf '#!/bin/sh\nexport QEMU_MODULE_DIR=%q\nexec %q -L %q -L %q "$@"\n' "$1/usr/lib/x86_64-linux-gnu/qemu" \
-        "$1/usr/bin/qemu-system-x86_64" "$1/usr/share/qemu" "$1/usr/share/seabios" >"$stage.sh"
+        "$1/usr/bin/${3:-qemu-system-x86_64}" "$1/usr/share/qemu" "$1/usr/share/seabios" >"$stage.sh"
     chmod +x "$stage.sh"
     mv "$stage.sh" "$dir/bin/$2"
 }
@@ -265,6 +274,37 @@ install_newer() {
     wrap_qemu "$home" qemu-system-x86_64-newer
 }
 
+# QEMUs of the suites $1, below $dir/$2: their programs get the suffix $3, the targets are the rest.
+install_targets() {
+    local suite=$1 home=$dir/$2 suffix=$3 package program
+    shift 3
+    rm -rf "$stage"
+    mkdir -p "$stage"/usr/{bin,lib,share}
+    own_apt deb "$suite"
+    say "install-peers: getting QEMU for $* of $suite from $(mirror)"
+    # Which package has a target's program changes from release to release.
+    {
+        apt-get -c "$work/apt.conf" update -qq &&
+            apt-get -c "$work/apt.conf" install -qq -y --download-only --no-install-recommends patchelf seabios ipxe-qemu \
+                $(apt-cache -c "$work/apt.conf" pkgnames qemu-system- |
+                    grep -xE 'qemu-system-(x86|arm|ppc|misc|s390x|riscv)')
+    } >&2 || die "can't download QEMU of $suite; see apt's message above"
+    for package in "$work"/cache/archives/*.deb; do dpkg -x "$package" "$work/unpacked"; done
+    (
+        cd "$work/unpacked/usr"
+        cp -a "${@/#/bin/qemu-system-}" bin/patchelf "$stage/usr/bin"
+        cp -a lib/x86_64-linux-gnu "$stage/usr/lib"
+        cp -a share/{qemu,seabios} lib/ipxe/qemu/. "$stage/usr/share"
+    )
+    # The loader lies in /lib where Debian's /usr is not merged yet.
+    cp -an "$work"/unpacked/lib/x86_64-linux-gnu/. "$stage/usr/lib/x86_64-linux-gnu/" 2>/dev/null || true
+    relink "$home" "${@/#/$stage/usr/bin/qemu-system-}"
+    rm -rf "$dir/peers.json" "$home"
+    mkdir -p "$dir/bin"
+    mv "$stage" "$home"
+    for program in "${@/#/qemu-system-}"; do wrap_qemu "$home" "$program$suffix" "$program"; done
+}
+
 # Two test runs may start at once.
 exec 9>"$dir/.lock"
 flock 9
@@ -283,6 +323,8 @@ if [[ ${#lacking[@]} -gt 0 ]]; then
     install_packages "${lacking[@]}"
     [[ " ${lacking[*]} " != *' - '* ]] || install_private
     [[ " ${lacking[*]} " != *' -- '* ]] || install_newer
+    [[ " ${lacking[*]} " != *' --- '* ]] || install_targets bookworm older -older x86_64 "${targets[@]}"
+    [[ " ${lacking[*]} " != *' ---- '* ]] || install_targets trixie targets -trixie "${targets[@]}"
     look
     [[ ${#lacking[@]} -eq 0 ]] ||
         die "still absent, too old or not starting ('-' and '--' are what lies below $dir): ${lacking[*]}. Try them by hand"

@@ -1,0 +1,34 @@
+using System.Globalization;
+using MigrationOps.Truth;
+
+// truth [--folder DIR] [--short] [--kind PATTERN] [--all]
+string folder = Option("--folder") ?? Path.Combine(Path.GetTempPath(), $"migrationops-truth-{Environment.ProcessId}");
+var pairs = args.Contains("--short") ? Matrix.Short() : Matrix.Long(folder);
+if (args.Contains("--count"))
+{
+    foreach (var group in pairs.GroupBy(p => p.Kind))
+    {
+        Console.WriteLine($"{group.Count(),6} {group.Key}");
+    }
+
+    Console.WriteLine($"{pairs.Count,6}");
+    return 0;
+}
+
+if (Option("--kind") is { } kind)
+{
+    pairs = [.. pairs.Where(p => p.Kind.Contains(kind, StringComparison.OrdinalIgnoreCase))];
+}
+
+var run = new TruthRun(folder);
+var results = run.Run(pairs, Console.Error.WriteLine);
+var report = new TruthReport(args.Contains("--dumps") ? run.RunDumps(results) : results);
+foreach (var line in run.Unusable.Where(_ => args.Contains("--all")))
+{
+    Console.WriteLine($"UNUSABLE {line.Key}: {line.Value.ReplaceLineEndings(" ")}");
+}
+
+report.Write(Console.Out, args.Contains("--all"));
+return report.WrongErrors.Count > 0 ? 1 : 0;
+
+string? Option(string name) => Array.IndexOf(args, name) is >= 0 and var at && at + 1 < args.Length ? args[at + 1] : null;
