@@ -326,6 +326,9 @@ public sealed record MigrationStreamDifference
 
     /// <summary>In the second.</summary>
     public string Difference { get; init; } = "";
+
+    /// <summary>How many fields say the same; more than one for elements of an array, of which the field is the first.</summary>
+    public int Count { get; init; } = 1;
 }
 
 /// <summary>Something that was exported from a stream.</summary>

@@ -4,6 +4,7 @@ namespace MigrationOps.Engine.Qemu;
 internal sealed class StreamDescription
 {
     private readonly Dictionary<(string Name, uint Instance), DescribedState> _byName = [];
+    private bool? _repeatsElements;
 
     internal StreamDescription(int pageSize, DescribedState? configuration, IReadOnlyList<DescribedState> devices)
     {
@@ -22,6 +23,30 @@ internal sealed class StreamDescription
     internal DescribedState? Configuration { get; }
 
     internal IReadOnlyList<DescribedState> Devices { get; }
+
+    /// <summary>
+    /// True if elements of an array are described one by one without their number, as QEMU 11.1 does it; earlier releases
+    /// number the first of them at least. It is the only mark of a release in a stream.
+    /// </summary>
+    internal bool RepeatsElements => _repeatsElements ??= Devices.Any(Repeats);
+
+    private static bool Repeats(DescribedState state)
+    {
+        DescribedField? first = null;
+        foreach (var field in state.Fields)
+        {
+            if (field.Name != first?.Name)
+            {
+                first = field;
+            }
+            else if (first is { Index: null, ArrayLength: null })
+            {
+                return true;
+            }
+        }
+
+        return state.Fields.Any(f => f.States.Any(Repeats)) || state.Subsections.Any(Repeats);
+    }
 
     /// <summary>Reads the JSON.</summary>
     /// <exception cref="StreamException"><see cref="StreamError.InvalidDescription"/>, <see cref="StreamError.LimitExceeded"/>.</exception>

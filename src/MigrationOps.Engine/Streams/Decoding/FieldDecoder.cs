@@ -84,7 +84,7 @@ internal sealed class FieldDecoder(StreamBytes bytes, MemoryBudget budget, strin
             throw Mismatch(start, $"the subsection '{subsection.VmsdName}' has version {version}, described is {subsection.Version}");
         }
 
-        var node = new StateNode { Name = subsection.VmsdName, Type = "subsection", Offset = start, IsSubsection = true };
+        var node = new StateNode { Name = subsection.VmsdName, Type = "subsection", Offset = start, IsSubsection = true, Version = version };
         node.Children = DecodeMembers(subsection);
         node.Size = _position - start;
         return node;

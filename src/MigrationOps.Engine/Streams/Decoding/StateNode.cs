@@ -28,6 +28,9 @@ internal sealed class StateNode
     /// <summary>True for bytes that are a text, up to the first NUL.</summary>
     internal bool IsText { get; set; }
 
+    /// <summary>A subsection's version, which is in the stream.</summary>
+    internal uint Version { get; init; }
+
     internal StateNode[]? Children { get; set; }
 
     /// <summary>An integer's or bool's value.</summary>

@@ -98,23 +98,40 @@ internal static class VirtioNames
     /// <summary>Names of the status bits that are set.</summary>
     internal static string OfStatus(ulong status) => Join(status, bit => bit < Status.Length && Status[bit].Length > 0 ? Status[bit] : null);
 
+    // What QEMU's devices offer by default whatever lies behind them: the transport's, and each device's own.
+    private const ulong UsualOfTransport = 1ul << 24 | 1ul << 27 | 1ul << 28 | 1ul << 29 | 1ul << 30 | 1ul << 32 | 1ul << 40;
+
+    private static readonly Dictionary<string, ulong> Usual = new()
+    {
+        ["net"] = 0x101_79bf_8064,
+        ["blk"] = 1 << 2 | 1 << 4 | 1 << 6 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12 | 1 << 13 | 1 << 14,
+        ["console"] = 1 << 1 | 1 << 2,
+        ["balloon"] = 1 << 1,
+        ["scsi"] = 1 << 1 | 1 << 2,
+        ["gpu"] = 1 << 1,
+    };
+
+    /// <summary>Features that a destination offers unless its properties say otherwise.</summary>
+    internal static ulong UsualFeatures(string device) => UsualOfTransport | Usual.GetValueOrDefault(KindOf(device));
+
     /// <summary>Names of the feature bits that are set, for a device whose layout or section has that name.</summary>
     internal static string OfFeatures(ulong features, string device)
     {
-        string kind = device switch
-        {
-            _ when device.Contains("net", StringComparison.Ordinal) => "net",
-            _ when device.Contains("blk", StringComparison.Ordinal) => "blk",
-            _ when device.Contains("serial", StringComparison.Ordinal) || device.Contains("console", StringComparison.Ordinal) => "console",
-            _ when device.Contains("balloon", StringComparison.Ordinal) => "balloon",
-            _ when device.Contains("scsi", StringComparison.Ordinal) => "scsi",
-            _ when device.Contains("gpu", StringComparison.Ordinal) => "gpu",
-            _ when device.EndsWith("fs", StringComparison.Ordinal) => "fs",
-            _ => "",
-        };
-        var own = ByDevice.GetValueOrDefault(kind);
+        var own = ByDevice.GetValueOrDefault(KindOf(device));
         return Join(features, bit => own?.GetValueOrDefault(bit) ?? Common.GetValueOrDefault(bit));
     }
+
+    private static string KindOf(string device) => device switch
+    {
+        _ when device.Contains("net", StringComparison.Ordinal) => "net",
+        _ when device.Contains("blk", StringComparison.Ordinal) => "blk",
+        _ when device.Contains("serial", StringComparison.Ordinal) || device.Contains("console", StringComparison.Ordinal) => "console",
+        _ when device.Contains("balloon", StringComparison.Ordinal) => "balloon",
+        _ when device.Contains("scsi", StringComparison.Ordinal) => "scsi",
+        _ when device.Contains("gpu", StringComparison.Ordinal) => "gpu",
+        _ when device.EndsWith("fs", StringComparison.Ordinal) => "fs",
+        _ => "",
+    };
 
     private static string Join(ulong bits, Func<int, string?> name)
         => string.Join(", ", Enumerable.Range(0, 64).Where(bit => (bits >> bit & 1) != 0).Select(bit => name(bit) ?? $"bit {bit}"));

@@ -17,6 +17,9 @@ internal sealed class VmstateDump
 
     internal string Machine { get; private set; } = "";
 
+    /// <summary>The layouts by device type.</summary>
+    internal Dictionary<string, DumpedState> Types { get; } = [];
+
     /// <summary>The layouts of that name; several device types may share a name and differ.</summary>
     internal IReadOnlyList<DumpedState> Find(string layout) => _byLayout.GetValueOrDefault(layout) ?? [];
 
@@ -48,6 +51,8 @@ internal sealed class VmstateDump
         var dump = new VmstateDump();
         try
         {
+            // QEMU before 8.1 does not say how long arrays are.
+            bool hasNumbers = json.Span.IndexOf("\"num\":"u8) >= 0;
             using var document = JsonDocument.Parse(json, new JsonDocumentOptions { MaxDepth = 128 });
             foreach (var type in document.RootElement.EnumerateObject())
             {
@@ -57,13 +62,14 @@ internal sealed class VmstateDump
                 }
                 else if (type.Value.TryGetProperty("Description", out var description))
                 {
-                    var state = DumpedState.From(description);
+                    var state = DumpedState.From(description, hasNumbers);
                     if (!dump._byLayout.TryGetValue(state.Name, out var states))
                     {
                         dump._byLayout.Add(state.Name, states = []);
                     }
 
                     states.Add(state);
+                    dump.Types[type.Name] = state;
                 }
             }
         }
@@ -84,26 +90,36 @@ internal sealed class VmstateDump
 /// <summary>A layout that a QEMU can load.</summary>
 internal sealed record DumpedState(string Name, int Version, int MinimumVersion, DumpedField[] Fields, DumpedState[] Subsections)
 {
-    internal static DumpedState From(JsonElement element) => new(
+    internal static DumpedState From(JsonElement element, bool hasNumbers) => new(
         element.GetProperty("name").GetString()!,
         element.GetProperty("version_id").GetInt32(),
         element.TryGetProperty("minimum_version_id", out var minimum) ? minimum.GetInt32() : 0,
-        element.TryGetProperty(nameof(Fields), out var fields) ? [.. fields.EnumerateArray().Select(DumpedField.From)] : [],
-        element.TryGetProperty(nameof(Subsections), out var subsections) ? [.. subsections.EnumerateArray().Select(From)] : []);
+        element.TryGetProperty(nameof(Fields), out var fields) ? [.. fields.EnumerateArray().Select(f => DumpedField.From(f, hasNumbers))] : [],
+        element.TryGetProperty(nameof(Subsections), out var subsections) ? [.. subsections.EnumerateArray().Select(s => From(s, hasNumbers))] : []);
 }
 
 /// <summary>A field of a layout.</summary>
 /// <param name="Name">Its name.</param>
 /// <param name="Version">From which version of the layout on it is there.</param>
 /// <param name="Conditional">True if code decides whether it is there.</param>
-/// <param name="Size">Bytes in QEMU's memory.</param>
+/// <param name="Size">Bytes of an element in QEMU's memory, which for a plain field are those in the stream; 0 if they vary.</param>
+/// <param name="Number">How many elements a fixed array has; null if it is none, or an array whose length varies.</param>
 /// <param name="State">The layout of a structure.</param>
-internal sealed record DumpedField(string Name, int Version, bool Conditional, long Size, DumpedState? State)
+internal sealed record DumpedField(string Name, int Version, bool Conditional, long Size, int? Number, DumpedState? State)
 {
-    internal static DumpedField From(JsonElement element) => new(
+    internal static DumpedField From(JsonElement element, bool hasNumbers) => new(
         element.GetProperty("field").GetString()!,
         element.GetProperty("version_id").GetInt32(),
         element.GetProperty("field_exists").GetBoolean(),
         element.GetProperty("size").GetInt64(),
-        element.TryGetProperty("Description", out var description) ? DumpedState.From(description) : null);
+        element.TryGetProperty("num", out var number) ? number.GetInt32() : null,
+        element.TryGetProperty("Description", out var description) ? DumpedState.From(description, hasNumbers) : null)
+    {
+        MayBeArray = !element.TryGetProperty("num", out _) && (!hasNumbers || element.TryGetProperty("Description", out _)),
+    };
+
+    internal bool IsStruct => State is not null;
+
+    /// <summary>True if it may be an array whose length the stream or a property gives, so that it may be empty.</summary>
+    internal bool MayBeArray { get; init; }
 }

@@ -143,10 +143,10 @@ internal static class MigrationStreams
     /// <param name="scope">The bounds of the reading.</param>
     public static IReadOnlyList<MigrationStreamDifference> Compare(
         MigrationStreamInput reference, MigrationStreamInput difference, bool values, TransferScope? scope = null)
-        => Read(reference, keepBodies: values, scope, contents =>
+        => Read(reference, keepBodies: true, scope, contents =>
         {
             ThrowIfUnreadable(contents);
-            return Read(difference, keepBodies: values, scope, other =>
+            return Read(difference, keepBodies: true, scope, other =>
             {
                 ThrowIfUnreadable(other);
                 return new StreamComparer(contents, other, values).Compare();
@@ -164,11 +164,30 @@ internal static class MigrationStreams
     /// <summary>Compares a stream with what a QEMU can load, given as the JSON itself.</summary>
     public static IReadOnlyList<MigrationStreamDifference> CompareWithDumpText(
         MigrationStreamInput reference, string json, TransferScope? scope = null)
-        => CompareWithDump(reference, _ => VmstateDump.Parse(Encoding.UTF8.GetBytes(json), "the device description"), scope);
+        => CompareWithDump(reference, _ => ParseDump(json), scope);
+
+    /// <summary>Compares what two QEMUs can load, by what their <c>-dump-vmstate</c> wrote.</summary>
+    /// <param name="referencePath">The dump of the QEMU that writes streams.</param>
+    /// <param name="difference">The dump of the QEMU that loads them: its path.</param>
+    /// <param name="maxMemory">Memory that reading and comparing may take, in bytes.</param>
+    public static IReadOnlyList<MigrationStreamDifference> CompareDumps(string referencePath, string difference, long maxMemory = MemoryBudget.Default)
+    {
+        var budget = new MemoryBudget(maxMemory);
+        return new DumpPairComparer(VmstateDump.Read(referencePath, budget), VmstateDump.Read(difference, budget), budget).Compare();
+    }
+
+    /// <summary>Compares what two QEMUs can load, where the second's dump is given as the JSON itself.</summary>
+    public static IReadOnlyList<MigrationStreamDifference> CompareDumpWithText(string referencePath, string json, long maxMemory = MemoryBudget.Default)
+    {
+        var budget = new MemoryBudget(maxMemory);
+        return new DumpPairComparer(VmstateDump.Read(referencePath, budget), ParseDump(json), budget).Compare();
+    }
+
+    private static VmstateDump ParseDump(string json) => VmstateDump.Parse(Encoding.UTF8.GetBytes(json), "the device description");
 
     private static IReadOnlyList<MigrationStreamDifference> CompareWithDump(
         MigrationStreamInput reference, Func<MemoryBudget, VmstateDump> dump, TransferScope? scope)
-        => Read(reference, keepBodies: false, scope, contents =>
+        => Read(reference, keepBodies: true, scope, contents =>
         {
             ThrowIfUnreadable(contents);
             return new DumpComparer(contents, dump(contents.Budget)).Compare();

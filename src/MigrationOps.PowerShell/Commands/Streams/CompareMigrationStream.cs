@@ -42,7 +42,13 @@ public sealed class CompareMigrationStream : OperationCmdlet
 
         // What a program printed comes as its lines.
         string text = string.Join('\n', DifferencePath);
-        if (text.TrimStart().StartsWith('{'))
+        bool isText = text.TrimStart().StartsWith('{');
+        if (MigrationStreams.IsDump(reference.Path))
+        {
+            return host => Write(host, _ => CompareDumps(reference.Path, text, isText));
+        }
+
+        if (isText)
         {
             return host => Write(host, scope => MigrationStreams.CompareWithDumpText(reference, text, scope));
         }
@@ -51,6 +57,21 @@ public sealed class CompareMigrationStream : OperationCmdlet
         return host => Write(host, scope => MigrationStreams.IsDump(difference.Path)
             ? MigrationStreams.CompareWithDump(reference, difference.Path, scope)
             : MigrationStreams.Compare(reference, difference, IncludeValue, scope));
+    }
+
+    // Two QEMUs: what one writes, and what the other loads.
+    private IReadOnlyList<MigrationStreamDifference> CompareDumps(string reference, string difference, bool isText)
+    {
+        if (isText)
+        {
+            return MigrationStreams.CompareDumpWithText(reference, difference, MaxMemory);
+        }
+
+        string path = ResolvePath(difference);
+        return MigrationStreams.IsDump(path) ? MigrationStreams.CompareDumps(reference, path, MaxMemory)
+            : throw new StreamException(StreamError.InvalidDescription, $"'{path}' is a stream, and the reference a device description of QEMU: a description can only be held against another one.",
+                action: "Give the stream as the reference, or the second QEMU's description: qemu-system-x86_64 -M MACHINE -dump-vmstate FILE")
+            { Target = path };
     }
 
     private MigrationStreamInput NewInput(string path, string? snapshot)
