@@ -294,7 +294,9 @@ install_targets() {
         cd "$work/unpacked/usr"
         cp -a "${@/#/bin/qemu-system-}" bin/patchelf "$stage/usr/bin"
         cp -a lib/x86_64-linux-gnu "$stage/usr/lib"
-        cp -a share/{qemu,seabios} lib/ipxe/qemu/. "$stage/usr/share"
+        cp -a share/{qemu,seabios} "$stage/usr/share"
+        # Where -L is given, QEMU does not look where Debian has the network cards' ROMs.
+        [[ ! -d lib/ipxe/qemu ]] || cp -an lib/ipxe/qemu/. "$stage/usr/share/qemu"
     )
     # The loader lies in /lib where Debian's /usr is not merged yet.
     cp -an "$work"/unpacked/lib/x86_64-linux-gnu/. "$stage/usr/lib/x86_64-linux-gnu/" 2>/dev/null || true

@@ -19,12 +19,40 @@ Describe 'Compare-MigrationStream' {
         $dump = '{"vmschkmachine": {"Name": "pc-q35-10.0"},', '"hpet": {"Name": "hpet", "version_id": 1, "minimum_version_id": 1, "Description":',
             '{"name": "hpet", "version_id": 1, "minimum_version_id": 1, "Fields": []}}}'
         $found = @(Compare-MigrationStream $stream $dump)
-        $found.Count | Should -Be 1
-        $found[0].Device | Should -Be 'hpet'
-        $found[0].Detail | Should -Match 'too new'
+        $found.Where({ $_.Device -eq 'hpet' }).Detail | Should -Match 'too new'
+
+        # What lies on a bus has a device type, and this description has no other.
+        $found.Where({ $_.Device -like '*/mch' }).Detail | Should -Match 'knows no device'
     }
 
     It 'refuses what is neither' {
         { Compare-MigrationStream $stream '{"x": 1}' -ErrorAction Stop } | Should -Throw -ErrorId 'StreamInvalidDescription,*'
+    }
+
+    It 'gives errors first, and one line for elements that say the same' {
+        $found = @(Compare-MigrationStream "$vectors/q35-kvm.ignore-shared.stream" "$vectors/none-tcg.plain.stream")
+        $severities = @($found.Severity | Select-Object -Unique)
+        $severities[0] | Should -Be 'Error'
+        $severities | Should -Be ('Error', 'Warning', 'Value').Where({ $_ -in $severities })
+    }
+
+    It 'shows the differences in 100 columns, broken at words' {
+        $lines = (Compare-MigrationStream "$vectors/microvm-tcg.plain.stream" "$vectors/none-tcg.plain.stream" -IncludeValue |
+                Out-String -Width 200).Split("`n").TrimEnd()
+        ($lines | Measure-Object -Property Length -Maximum).Maximum | Should -BeLessOrEqual 100
+        $lines[1] | Should -Match '^Severity +Device +Field +Detail$'
+        ($lines -join ' ') -replace ' +', ' ' | Should -Match 'the machine type differs: microvm'
+    }
+
+    It 'compares what two QEMUs can load, by device type' {
+        $first = '{"vmschkmachine": {"Name": "pc"}, "hpet": {"Name": "hpet", "version_id": 2, "minimum_version_id": 1, "Description": {"name": "hpet", "version_id": 2, "minimum_version_id": 1, "Fields": [{"field": "a", "version_id": 0, "field_exists": false, "size": 4}]}}, "igb": {"Name": "igb", "version_id": 1, "minimum_version_id": 1, "Description": {"name": "igb", "version_id": 1, "minimum_version_id": 1}}}'
+        $second = '{"vmschkmachine": {"Name": "pc"}, "hpet": {"Name": "hpet", "version_id": 2, "minimum_version_id": 1, "Description": {"name": "hpet", "version_id": 2, "minimum_version_id": 1, "Fields": [{"field": "a", "version_id": 0, "field_exists": false, "size": 8}]}}}'
+        Set-Content "$TestDrive/first.json" $first
+        Set-Content "$TestDrive/second.json" $second
+        $found = Compare-MigrationStream "$TestDrive/first.json" "$TestDrive/second.json"
+        $found.Device | Should -Be 'hpet', 'igb'
+        $found.Severity | Should -Be 'Error', 'Error'
+        Compare-MigrationStream "$TestDrive/first.json" $first.Split("`n") | Should -BeNullOrEmpty
+        { Compare-MigrationStream "$TestDrive/first.json" $stream -ErrorAction Stop } | Should -Throw -ErrorId 'StreamInvalidDescription,*'
     }
 }

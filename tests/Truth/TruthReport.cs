@@ -14,6 +14,8 @@ internal sealed class TruthReport(IReadOnlyList<TruthResult> results)
     /// <summary>QEMU refuses it, and nothing says so.</summary>
     internal IReadOnlyList<TruthResult> Silent { get; } = [.. results.Where(r => !r.Loads && !r.SaysSomething)];
 
+    internal int Count => results.Count;
+
     internal int Refused => results.Count(r => !r.Loads);
 
     internal int Errors => results.Count(r => r.SaysError);

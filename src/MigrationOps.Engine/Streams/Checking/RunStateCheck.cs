@@ -40,6 +40,12 @@ internal static class RunStateCheck
                 : new DeviceStateCheck("RunState", false, $"'{state}' is no run state of any QEMU (invalid parameter value)", Action);
     }
 
+    /// <summary>True if a QEMU that waits for a migration goes over to this run state.</summary>
+    internal static bool CanBeLoaded(string state) => Loadable.Contains(state);
+
+    /// <summary>True if QEMU has such a run state.</summary>
+    internal static bool IsKnown(string state) => Loadable.Contains(state) || Refused.Contains(state);
+
     /// <summary>The text that fills the field to its first NUL.</summary>
     internal static string ReadText(ReadOnlySpan<byte> bytes)
     {

@@ -1,6 +1,6 @@
-using MigrationOps.Engine.Native;
 using System.IO.Enumeration;
 using System.Text;
+using MigrationOps.Engine.Native;
 using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Wire;
 

@@ -122,6 +122,12 @@ internal sealed class DumpMatcher(Findings findings, string device)
             most += to;
         }
 
+        if (mine.Count == 1 && theirs.Count == 1 && IsSameName(mine[0], theirs[0]) && theirs[0].Size is 1 or 2 or 4 or 8)
+        {
+            findings.Error(device, Join(path, mine[0].Name), "the field has another size there", $"{mine[0].Elements[0].Size} bytes", $"{theirs[0].Size} bytes");
+            return;
+        }
+
         if (length >= least && !(length > most))
         {
             return;

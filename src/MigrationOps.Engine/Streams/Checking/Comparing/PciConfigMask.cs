@@ -13,6 +13,7 @@ internal sealed class PciConfigMask
     internal const string TableSize = "MSI-X table size";
     internal const string CapabilityId = "capability id";
 
+    private const int HeaderLength = 0x40;
     private const int FirstExtended = 0x100;
     private const byte Bridge = 1;
     private const byte Whole = 0xff;
@@ -21,6 +22,7 @@ internal sealed class PciConfigMask
     private readonly byte[] _config;
     private readonly byte[] _mask;
     private readonly string?[] _names;
+    private readonly List<int> _starts = [];
 
     private PciConfigMask(byte[] config) => (_config, _mask, _names) = (config, new byte[config.Length], new string?[config.Length]);
 
@@ -28,7 +30,40 @@ internal sealed class PciConfigMask
     internal byte this[int offset] => _mask[offset];
 
     /// <summary>What a byte is, as the PCI specification calls it.</summary>
-    internal string NameOf(int offset) => _names[offset] ?? "a capability's register";
+    internal string NameOf(int offset) => _names[offset] ?? (offset < HeaderLength ? HeaderName(offset) : CapabilityName(offset));
+
+    private static string HeaderName(int offset) => offset switch
+    {
+        0x04 or 0x05 => "command",
+        0x06 or 0x07 => "status",
+        0x0c => "cache line size",
+        0x0d => "latency timer",
+        0x0f => "self test",
+        >= 0x10 and < 0x28 => $"base address or bridge window (register 0x{offset & ~3:x})",
+        0x2c or 0x2d => "subsystem vendor id",
+        0x2e or 0x2f => "subsystem id",
+        >= 0x30 and < 0x34 => "expansion ROM's address",
+        0x3c => "interrupt line",
+        0x3d => "interrupt pin",
+        _ => "header",
+    };
+
+    // The capability that begins last before this byte.
+    private string CapabilityName(int offset)
+    {
+        int at = _starts.Where(s => s <= offset).DefaultIfEmpty(-1).Max();
+        string name = at < 0 ? "" : at >= FirstExtended ? "an extended capability" : _config[at] switch
+        {
+            0x01 => "power management",
+            0x05 => "MSI: address, data, enable",
+            0x09 => "a vendor's capability",
+            0x0c => "hot-plug controller",
+            0x10 => "PCI Express: control and status",
+            0x11 => "MSI-X: enable",
+            _ => "a capability",
+        };
+        return name.Length == 0 ? "the device's own register" : name;
+    }
 
     /// <summary>The mask of a device with this configuration.</summary>
     /// <param name="config">256 bytes, or 4096 of an Express device.</param>
@@ -99,6 +134,7 @@ internal sealed class PciConfigMask
         int at = _config[0x34] & 0xfc;
         for (int i = 0; i < 48 && at is >= 0x40 and <= LegacyLength - 4; i++)
         {
+            _starts.Add(at);
             AddCapability(at);
             at = _config[at + 1] & 0xfc;
         }
@@ -191,6 +227,7 @@ internal sealed class PciConfigMask
             }
 
             Check(at, 4, Whole, "extended capability: id, version, next");
+            _starts.Add(at);
             AddExtendedCapability(at, id);
             at = Word(at + 2) >> 4;
         }

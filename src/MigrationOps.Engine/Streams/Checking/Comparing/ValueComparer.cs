@@ -16,8 +16,15 @@ internal sealed class ValueComparer(StreamContents reference, StreamContents dif
         }
         else if (FirstDifference(mine, theirs) is { } at)
         {
-            string detail = mine.Length == theirs.Length && mine.Length > MaxHex ? $"the value differs from its byte {at:N0} on" : "the value differs";
-            findings.Value(device, path, detail, Text(reference, mine, at), Text(difference, theirs, at));
+            if (mine.Length == theirs.Length && IsConfig(mine) && IsConfig(theirs))
+            {
+                CompareConfig(path, mine, theirs);
+                return;
+            }
+
+            bool isText = mine.Length > MaxHex && TextOf(reference, mine) is not null && TextOf(difference, theirs) is not null;
+            findings.Value(device, path, mine.Length <= MaxHex || isText || mine.Length != theirs.Length ? "the value differs" : $"the value differs from its byte {at:N0} on",
+                Text(reference, mine, at), Text(difference, theirs, at));
         }
     }
 
@@ -34,6 +41,32 @@ internal sealed class ValueComparer(StreamContents reference, StreamContents dif
             {
                 string name = counts[child.Name] > 1 || child.IsElement && !child.Name.EndsWith(']') ? $"{child.Name}[{index}]" : child.Name;
                 Compare(path.Length == 0 ? name : $"{path}.{name}", child, queue.Dequeue());
+            }
+        }
+    }
+
+    private static bool IsConfig(StateNode node)
+        => (node.Type == PciConfigRules.FieldType || node.Name == PciConfigRules.FieldType) && node.Length is PciConfigMask.LegacyLength or 4096;
+
+    // One line for what differs together: registers have names, bytes have none.
+    private void CompareConfig(string path, StateNode mine, StateNode theirs)
+    {
+        var (a, b) = (new byte[mine.Length], new byte[mine.Length]);
+        reference.Bytes!.Read(mine.Offset, a);
+        difference.Bytes!.Read(theirs.Offset, b);
+        var mask = PciConfigMask.Of(b);
+        for (int i = 0; i < a.Length; i++)
+        {
+            int first = i;
+            while (i < a.Length && a[i] != b[i] && mask.NameOf(i) == mask.NameOf(first))
+            {
+                i++;
+            }
+
+            if (i > first)
+            {
+                findings.Value(device, path, $"config byte 0x{first:x}, {mask.NameOf(first)}", Convert.ToHexStringLower(a.AsSpan(first, i - first)), Convert.ToHexStringLower(b.AsSpan(first, i - first)));
+                i--;
             }
         }
     }
@@ -57,7 +90,7 @@ internal sealed class ValueComparer(StreamContents reference, StreamContents dif
         return mine.Length == theirs.Length ? null : common;
     }
 
-    // A buffer shows the bytes from the first one that differs.
+    // A buffer that holds a text shows that, any other one the bytes from the first that differs.
     private static string Text(StreamContents contents, StateNode node, long at)
     {
         if (node.Length <= MaxHex || node.Children is not null)
@@ -66,19 +99,22 @@ internal sealed class ValueComparer(StreamContents reference, StreamContents dif
             return node.Text is { Length: > 0 } text ? $"{value} ({text})" : value;
         }
 
+        if (TextOf(contents, node) is { } words)
+        {
+            return words;
+        }
+
         var data = new byte[Math.Min(8, node.Length - at)];
         contents.Bytes!.Read(node.Offset + at, data);
-        bool isText = node.Type == "buffer" && data.Length > 0 && data.TakeWhile(c => c != 0).All(c => c is >= 0x20 and < 0x7f) && data[0] != 0;
-        return isText ? TextOf(contents, node) : Convert.ToHexStringLower(data) + (node.Length - at > data.Length ? "…" : "");
+        return Convert.ToHexStringLower(data) + (node.Length - at > data.Length ? "…" : "");
     }
 
-    private static string TextOf(StreamContents contents, StateNode node)
+    private static string? TextOf(StreamContents contents, StateNode node)
     {
-        var data = new byte[Math.Min(64, node.Length)];
+        const int MaxText = 64, MinText = 4;
+        var data = new byte[Math.Min(MaxText, node.Length)];
         contents.Bytes!.Read(node.Offset, data);
         int end = Array.IndexOf(data, (byte)0);
-        return end > 0 && data.AsSpan(0, end).IndexOfAnyExceptInRange((byte)0x20, (byte)0x7e) < 0
-            ? System.Text.Encoding.ASCII.GetString(data, 0, end)
-            : Convert.ToHexStringLower(data.AsSpan(0, Math.Min(8, data.Length)));
+        return end >= MinText && data.AsSpan(0, end).IndexOfAnyExceptInRange((byte)0x20, (byte)0x7e) < 0 ? System.Text.Encoding.ASCII.GetString(data, 0, end) : null;
     }
 }

@@ -1,13 +1,10 @@
 using System.Globalization;
-using System.Text;
 
 namespace MigrationOps.Engine.Streams;
 
 /// <summary>Values that the loader holds against what the destination has: a difference is a refusal, whatever the guest did.</summary>
 internal static class ValueRules
 {
-    private const string RunStateField = "runstate";
-
     // Fields that the stream has as plain numbers and that the device compares with its properties once they are loaded.
     private static readonly HashSet<(string Device, string Field)> Properties =
     [
@@ -24,7 +21,7 @@ internal static class ValueRules
 
         if (mine.Size is <= 0 or > 8 || mine.Length != theirs.Length || mine.Count != 1)
         {
-            if (path == RunStateField && device == "globalstate")
+            if (path == RunStateCheck.FieldName && device == RunStateCheck.DeviceName)
             {
                 CheckRunState(findings, device, bytes.Mine(mine));
             }
@@ -48,11 +45,10 @@ internal static class ValueRules
 
     private static void CheckRunState(Findings findings, string device, byte[] text)
     {
-        int end = Array.IndexOf(text, (byte)0);
-        string state = Encoding.ASCII.GetString(text, 0, end < 0 ? text.Length : end);
-        if (!RunStates.CanBeLoaded(state))
+        string state = RunStateCheck.ReadText(text);
+        if (!RunStateCheck.CanBeLoaded(state))
         {
-            findings.Error(device, RunStateField, RunStates.IsKnown(state)
+            findings.Error(device, RunStateCheck.FieldName, RunStateCheck.IsKnown(state)
                 ? "no QEMU takes over a VM in this run state: let it run or pause it, and save again"
                 : "there is no such run state", state);
         }
@@ -70,17 +66,4 @@ internal static class ValueRules
     private static string Text(StateNode node) => (FieldTypes.IsInteger(node.Type) && FieldTypes.IsSigned(node.Type) ? Signed(node) : (long)node.Number).ToString(CultureInfo.InvariantCulture);
 
     private static string Hex(StateNode node) => string.Create(CultureInfo.InvariantCulture, $"0x{node.Number:x4}");
-}
-
-/// <summary>The run states of a VM (RunState in qapi/run-state.json), and those that an incoming VM can go over to.</summary>
-internal static class RunStates
-{
-    private static readonly HashSet<string> Loadable =
-        ["inmigrate", "internal-error", "io-error", "paused", "running", "shutdown", "suspended", "watchdog", "guest-panicked", "finish-migrate", "prelaunch", "postmigrate", "colo"];
-
-    private static readonly HashSet<string> Others = ["debug", "restore-vm", "save-vm", "preconfig"];
-
-    internal static bool CanBeLoaded(string state) => Loadable.Contains(state);
-
-    internal static bool IsKnown(string state) => Loadable.Contains(state) || Others.Contains(state);
 }
