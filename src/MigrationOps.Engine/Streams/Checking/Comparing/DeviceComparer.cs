@@ -47,6 +47,12 @@ internal sealed class DeviceComparer(StreamContents reference, StreamContents di
     /// <summary>The bytes of a field as the destination writes it.</summary>
     internal byte[] Theirs(StateNode node) => Read(difference, node);
 
+    /// <summary>The numbers of an array, or the only one of a field, of the stream that is to be loaded.</summary>
+    internal IEnumerable<ulong> MyNumbers(StateNode node) => node.Elements(reference.Bytes!).Select(e => e.Number);
+
+    /// <summary>The same as the destination writes it.</summary>
+    internal IEnumerable<ulong> TheirNumbers(StateNode node) => node.Elements(difference.Bytes!).Select(e => e.Number);
+
     private void CheckPair(string device, FieldPair pair)
     {
         switch (pair.Theirs.Type)

@@ -1,4 +1,3 @@
-using System.Buffers.Binary;
 using System.Globalization;
 
 namespace MigrationOps.Engine.Streams;
@@ -83,18 +82,7 @@ internal sealed class ProcessorRules(Findings findings, string device, DeviceCom
         var numbers = new List<ulong>();
         foreach (var pair in pairs.Where(p => p.Path == name || p.Path.StartsWith(name + "[", StringComparison.Ordinal)))
         {
-            var node = isMine ? pair.Mine : pair.Theirs;
-            if (node.Count == 1)
-            {
-                numbers.Add(node.Number);
-                continue;
-            }
-
-            byte[] data = isMine ? bytes.Mine(node) : bytes.Theirs(node);
-            for (int at = 0; at + 8 <= data.Length; at += (int)node.Size)
-            {
-                numbers.Add(node.Size == 8 ? BinaryPrimitives.ReadUInt64BigEndian(data.AsSpan(at)) : BinaryPrimitives.ReadUInt32BigEndian(data.AsSpan(at)));
-            }
+            numbers.AddRange(isMine ? bytes.MyNumbers(pair.Mine) : bytes.TheirNumbers(pair.Theirs));
         }
 
         return [.. numbers];

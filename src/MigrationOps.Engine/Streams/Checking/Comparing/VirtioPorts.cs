@@ -1,81 +1,38 @@
-using System.Buffers.Binary;
+using System.Globalization;
+using MigrationOps.Engine.Qemu;
 
 namespace MigrationOps.Engine.Streams;
 
 /// <summary>
 /// The ports of a virtio console: which numbers are taken must be the same, and a port that the stream describes must be
-/// there. What follows a port's number is as long as the stream says.
+/// there.
 /// </summary>
 internal static class VirtioPorts
 {
-    // Columns and rows, then how many ports there may be.
-    private const int MapOffset = 8;
-    private const int PortsPerWord = 32;
-    private const uint MaxPorts = 511;
-
     internal static bool IsFor(string device) => device.Contains("virtio-console", StringComparison.Ordinal) || device.Contains("virtio-serial", StringComparison.Ordinal);
 
     internal static void Check(Findings findings, string device, string path, byte[] mine, byte[] theirs)
     {
-        if (!TryRead(mine, out uint most, out uint[] map) || !TryRead(theirs, out uint mostThere, out uint[] mapThere))
+        if (ConsolePorts.Parse(mine) is not { } ports || ConsolePorts.Parse(theirs) is not { } portsThere)
         {
-            findings.Warning(device, $"{path}.device", "the ports cannot be read out of the device's own part");
+            findings.Warning(device, path, "the ports cannot be read out of the device's own part");
             return;
         }
 
-        if (!map.SequenceEqual(mapThere))
+        if (!ports.Numbers.SequenceEqual(portsThere.Numbers))
         {
-            findings.Error(device, $"{path}.device", "the ports have other numbers", Numbers(map), Numbers(mapThere));
+            findings.Error(device, path, "the ports have other numbers", string.Join(", ", ports.Numbers), string.Join(", ", portsThere.Numbers));
         }
-        else if (most > mostThere)
+        else if (ports.Most > portsThere.Most)
         {
-            findings.Warning(device, $"{path}.device", "the destination has room for fewer ports", $"{most}", $"{mostThere}");
+            findings.Warning(device, path, "the destination has room for fewer ports", Text(ports.Most), Text(portsThere.Most));
         }
 
-        var ports = ActivePorts(mine, map.Length);
-        if (ports is [var active, ..] && !ActivePorts(theirs, map.Length).Contains(active))
+        if (ports.First is { } first && first != portsThere.First)
         {
-            findings.Error(device, $"{path}.device", "the destination has no such port", $"port {active}");
+            findings.Error(device, path, "the destination has no such port", $"port {first}", portsThere.First is { } other ? $"port {other}" : "");
         }
     }
 
-    private static bool TryRead(byte[] data, out uint most, out uint[] map)
-    {
-        (most, map) = (0, []);
-        if (data.Length < MapOffset || (most = BinaryPrimitives.ReadUInt32BigEndian(data.AsSpan(4))) > MaxPorts)
-        {
-            return false;
-        }
-
-        int words = (int)((most + PortsPerWord - 1) / PortsPerWord);
-        if (data.Length < MapOffset + (4 * (words + 1)))
-        {
-            return false;
-        }
-
-        map = [.. Enumerable.Range(0, words).Select(i => BinaryPrimitives.ReadUInt32BigEndian(data.AsSpan(MapOffset + (4 * i))))];
-        return true;
-    }
-
-    // The first is enough to tell: behind it lies what the guest left in its queue.
-    private static uint[] ActivePorts(byte[] data, int words)
-    {
-        int at = MapOffset + (4 * words);
-        uint count = BinaryPrimitives.ReadUInt32BigEndian(data.AsSpan(at));
-        const int HeadLength = 10;
-        var ports = new List<uint>();
-        for (at += 4; count > 0 && at + HeadLength <= data.Length; count--, at += HeadLength)
-        {
-            ports.Add(BinaryPrimitives.ReadUInt32BigEndian(data.AsSpan(at)));
-            if (BinaryPrimitives.ReadUInt32BigEndian(data.AsSpan(at + 6)) != 0)
-            {
-                break;
-            }
-        }
-
-        return [.. ports];
-    }
-
-    private static string Numbers(uint[] map)
-        => string.Join(", ", Enumerable.Range(0, map.Length * PortsPerWord).Where(i => (map[i / PortsPerWord] >> (i % PortsPerWord) & 1) != 0));
+    private static string Text(uint number) => number.ToString(CultureInfo.InvariantCulture);
 }

@@ -86,7 +86,7 @@ internal sealed class VirtioRules(Findings findings, string device, DeviceCompar
     {
         if (VirtioPorts.IsFor(device) && mine.Child("device") is { } own && theirs.Child("device") is { } ownThere)
         {
-            VirtioPorts.Check(findings, device, path, bytes.Mine(own), bytes.Theirs(ownThere));
+            VirtioPorts.Check(findings, device, $"{path}.device", bytes.Mine(own), bytes.Theirs(ownThere));
             return;
         }
 
