@@ -49,7 +49,10 @@ public sealed record MigrationStreamTransfer
     /// <summary>True if the target allowed the switchover; false also where no device had asked for its word.</summary>
     public required bool SwitchoverAcknowledged { get; init; }
 
-    /// <summary>True once the other side is known to have everything: always on the target, on the source with a return path.</summary>
+    /// <summary>
+    /// True once the other side is known to have everything: always on the target; on the source with a return path, if no device's state
+    /// went over multifd channels. A QEMU says that it has loaded everything also when it could not load such a device.
+    /// </summary>
     public required bool Confirmed { get; init; }
 
     /// <summary>When it began.</summary>

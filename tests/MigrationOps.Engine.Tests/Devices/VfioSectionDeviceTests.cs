@@ -61,6 +61,8 @@ public class VfioSectionDeviceTests
         Assert.Equal(c.State, d.State);
         Assert.Equal((VfioState.Stop, VfioState.Running), (a.Now, b.Now));
         Assert.Equal(9 + 1 + 2, pair.SourceResult!.ChannelPackets);
+        Assert.False(pair.SourceResult.Confirmed);
+        Assert.Contains("query-migrate", Assert.Single(pair.SourceResult.Warnings));
         Assert.True(pair.SourceResult.Bytes < 10_000);
     }
 

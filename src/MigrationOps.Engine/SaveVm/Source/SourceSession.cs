@@ -113,6 +113,10 @@ internal sealed class SourceSession : IMigrationSession
         _tally.Dispose();
     }
 
+    // QEMU 10.0 to 11.1 answer 0 at the end of the main stream; the thread that loads a device from the channels is not asked.
+    private const string DevicesUnconfirmed = "The target said that it has loaded everything. QEMU says so too when the thread that loads a device "
+        + "from the multifd channels has failed: ask the target's monitor (query-migrate: completed or failed) before anything runs on either side.";
+
     internal MigrationStreamTransfer Result(OutgoingChannels? channels, List<string> warnings) => new()
     {
         Direction = MigrationStreamDirection.Send,
@@ -126,14 +130,14 @@ internal sealed class SourceSession : IMigrationSession
         Devices = _tally.Devices,
         Rounds = _tally.Rounds,
         SwitchoverAcknowledged = _options.SwitchoverAck && Acks.Received > 0,
-        Confirmed = _options.ReturnPath,
+        Confirmed = _options.ReturnPath && channels is not { Packets: > 0 },
         StartedAt = _tally.StartedAt,
         Duration = _tally.Duration,
         Downtime = _tally.Downtime ?? throw new InvalidOperationException("The migration has not come to its end."),
         Postcopy = _postcopy is { Started: true },
         Recoveries = _tally.Recoveries,
         Owner = _options.ReturnPath ? MigrationOwner.Target : MigrationOwner.Unknown,
-        Warnings = [.. warnings],
+        Warnings = _options.ReturnPath && channels is { Packets: > 0 } ? [.. warnings, DevicesUnconfirmed] : [.. warnings],
     };
 
     private void Prepare(MigrationRun run)
