@@ -27,9 +27,8 @@ class Device:
             fcntl.ioctl(fd, request(4), struct.pack('<i', container))
             fcntl.ioctl(container, request(2), 3)
             self.kept = [fd, container]
-            self.fd = fcntl.ioctl(fd, request(6), name.encode() + b'\0')
-            if isinstance(self.fd, bytes):
-                raise OSError('the kernel gave no descriptor')
+            # Only with a buffer that can change does ioctl give the kernel's answer, which is the descriptor.
+            self.fd = fcntl.ioctl(fd, request(6), bytearray(name.encode() + b'\0'))
 
     def registers(self):
         info = bytearray(struct.pack('<IIIIQQ', 32, 0, 0, 0, 0, 0))

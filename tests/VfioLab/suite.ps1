@@ -98,7 +98,7 @@ Test-That 'Save-VfioState onto a full disk leaves the device running and says so
         [IO.File]::WriteAllBytes("$folder/full/ballast", [byte[]]::new(4096))
         $id = Get-FailureId { Save-VfioState -VfioDevice $First -Path "$folder/full/first.state" -WarningVariable script:warned -WarningAction SilentlyContinue }
     }
-    finally { umount "$folder/full" }
+    finally { umount --lazy "$folder/full" }
     Compare-With "$($id -match 'NoSpace') $(Invoke-Mtty $FirstNode $First state '')" 'True 2'
 }
 Test-That 'The save after it works' {
