@@ -18,7 +18,7 @@
 [CmdletBinding()]
 param(
     [Parameter(Position = 0)]
-    [ValidateSet('Build', 'Test', 'Package')]
+    [ArgumentCompletions('Build', 'Test', 'Package')]
     [string[]] $Task = 'Build',
 
     [ValidateSet('Debug', 'Release')]
@@ -70,10 +70,12 @@ function New-Package {
     Get-Item -LiteralPath $package
 }
 
-foreach ($name in $Task) {
+# "pwsh -File build.ps1 -Task Build,Package" gives one string.
+foreach ($name in $Task -split ',' -replace '\s') {
     switch ($name) {
         'Build' { Invoke-Build }
         'Test' { Invoke-Test }
         'Package' { New-Package }
+        default { throw "-Task: expected Build, Test or Package, found '$name'." }
     }
 }
