@@ -108,6 +108,8 @@ Describe 'Help' {
                 $tree = [Management.Automation.Language.Parser]::ParseInput($line.Substring(4), [ref]$null, [ref]$faults)
                 $faults | Should -BeNullOrEmpty -Because $line
                 foreach ($call in $tree.FindAll({ $args[0] -is [Management.Automation.Language.CommandAst] }, $true)) {
+                    # Other programs of a host, such as systemctl and virsh, need not be installed here.
+                    if ($call.GetCommandName() -notlike '*-*') { continue }
                     $called = Get-Command -Name $call.GetCommandName()
                     foreach ($given in $call.CommandElements | Where-Object { $_ -is [Management.Automation.Language.CommandParameterAst] }) {
                         $called.ResolveParameter($given.ParameterName) | Should -Not -BeNullOrEmpty -Because "$line needs -$($given.ParameterName)"

@@ -387,15 +387,16 @@ Describe 'Start-VhostStateSave' {
 
         It 'as a signal ends a pwsh, and leaves nothing' {
             $backend = Start-Backend -Size 4MB -Fault Stall -FaultByte 1000
-            $start = [Diagnostics.ProcessStartInfo]::new($pwsh.Program)
-            $pwsh.Arguments + '-NoProfile', '-NonInteractive', '-Command', "Import-Module '$manifestPath'; Start-VhostStateSave '$($backend.SocketPath)' '$TestDrive/a.state'" |
+            $start = [Diagnostics.ProcessStartInfo]::new('env')
+            # Whoever runs the suite in the background of a script has made it ignore SIGINT.
+            @('--default-signal=INT', $pwsh.Program) + $pwsh.Arguments + '-NoProfile', '-NonInteractive', '-Command', "Import-Module '$manifestPath'; Start-VhostStateSave '$($backend.SocketPath)' '$TestDrive/a.state'" |
                 ForEach-Object { $start.ArgumentList.Add($_) }
             $start.RedirectStandardOutput = $start.RedirectStandardError = $start.RedirectStandardInput = $true
             $child = [Diagnostics.Process]::Start($start)
             try {
                 Wait-Until { $backend.BytesSaved -eq 1000 } 'the stall'
                 $clock = [Diagnostics.Stopwatch]::StartNew()
-                & kill -INT $child.Id
+                & sh -c "kill -INT $($child.Id)"
                 Wait-Until { -not (Get-Leftover) } 'the temporary file to go' 1
                 $clock.Elapsed.TotalSeconds | Should -BeLessThan 20
                 $child.WaitForExit(5000) | Should -BeTrue

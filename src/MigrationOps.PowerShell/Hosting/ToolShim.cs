@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Management.Automation.Runspaces;
 using System.Runtime.InteropServices;
 using MigrationOps.Engine.Native;
 using MigrationOps.Engine.Wire;
@@ -13,7 +14,6 @@ namespace MigrationOps.PowerShell.Hosting;
 public static class ToolShim
 {
     private const string ShimLibrary = "Microsoft.PowerShell.GlobalTool.Shim.dll";
-    private const int Interrupt = 2;
     private const int Terminate = 15;
 
     // What a pipeline needs to stop and to run what is in finally.
@@ -33,7 +33,8 @@ public static class ToolShim
         var shims = OpenShims();
         if (shims.Count > 0)
         {
-            SideThread.Start("watch of the pwsh shim", () => EndWith(shims));
+            var runspace = Runspace.DefaultRunspace;
+            SideThread.Start("watch of the pwsh shim", () => EndWith(shims, runspace));
         }
     }
 
@@ -52,7 +53,7 @@ public static class ToolShim
         return shims;
     }
 
-    private static void EndWith(List<SafeHandle> shims)
+    private static void EndWith(List<SafeHandle> shims, Runspace runspace)
     {
         using var self = ProcessCalls.TryOpenProcess(Environment.ProcessId);
         if (self is null)
@@ -71,9 +72,26 @@ public static class ToolShim
             // A signal interrupted the wait.
         }
 
-        // What Ctrl-C does, so that files and sockets are cleaned up; then, for a PowerShell that sits at its prompt, the end.
-        Spawn.Signal(self, Interrupt);
-        Thread.Sleep(Patience);
+        // Stops the pipeline and runs what is in finally, so that files and sockets are cleaned up. No SIGINT: a process that a
+        // script started in the background ignores it.
+        using var closed = new ManualResetEventSlim();
+        runspace.StateChanged += (_, change) =>
+        {
+            if (change.RunspaceStateInfo.State is RunspaceState.Closed or RunspaceState.Broken)
+            {
+                closed.Set();
+            }
+        };
+        try
+        {
+            runspace.CloseAsync();
+            closed.Wait(Patience);
+        }
+        catch (InvalidRunspaceStateException)
+        {
+            // It is closed already.
+        }
+
         Spawn.Signal(self, Terminate);
     }
 
