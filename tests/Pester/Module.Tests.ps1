@@ -68,14 +68,29 @@ Describe 'The module' {
         }
     }
 
+    Context 'cases' {
+        It 'are the cmdlets and result types that the built module has' -TestCases @{ Commands = $commands.Count; Types = $types.Count } {
+            $Commands | Should -BeGreaterOrEqual 30
+            $Types | Should -BeGreaterOrEqual 20
+        }
+    }
+
     Context '<Name>' -ForEach $commands {
+        It 'has a suite of its own, which tries -WhatIf where the cmdlet has it' {
+            $suite = "$PSScriptRoot/$Name.Tests.ps1"
+            $suite | Should -Exist
+            if ($Command.Parameters.ContainsKey('WhatIf')) {
+                Get-Content -LiteralPath $suite -Raw | Should -Match '-WhatIf\b'
+            }
+        }
+
         It 'has an approved verb and a singular noun' {
             (Get-Verb -Verb $Command.Verb) | Should -Not -BeNullOrEmpty
             $Command.Noun | Should -Not -Match '[^s]s$'
         }
 
         It 'asks before it changes anything, and does not where it changes nothing' {
-            $Command.Parameters.ContainsKey('WhatIf') | Should -Be ($Command.Verb -notin 'Get', 'Test', 'Compare', 'Find', 'Connect', 'Disconnect', 'Wait', 'Measure')
+            $Command.Parameters.ContainsKey('WhatIf') | Should -Be ($Command.Verb -notin 'Get', 'Test', 'Compare', 'ConvertFrom', 'Find', 'Connect', 'Disconnect', 'Wait', 'Measure')
         }
 
         It 'says what it puts on the pipeline' {
@@ -99,7 +114,7 @@ Describe 'The module' {
         }
 
         It 'has properties that remoting keeps' {
-            $simple = [string], [bool], [int], [uint], [long], [ulong], [double], [TimeSpan], [DateTimeOffset], [Guid]
+            $simple = [string], [bool], [int], [uint], [long], [ulong], [double], [TimeSpan], [DateTime], [DateTimeOffset], [Guid]
             foreach ($property in ([type]$Type).GetProperties()) {
                 $element = $property.PropertyType.IsArray ? $property.PropertyType.GetElementType() : $property.PropertyType
                 $element = [Nullable]::GetUnderlyingType($element) ?? $element
