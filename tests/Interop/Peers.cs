@@ -40,7 +40,7 @@ internal static class Peers
         }
 
         return (Environment.GetEnvironmentVariable("PATH") ?? "").Split(':')
-            .Append("/usr/libexec").Append("/usr/lib/qemu")
+            .Append("/usr/libexec").Append("/usr/lib/qemu").Append("/usr/sbin")
             .Select(directory => Path.Combine(directory, name))
             .FirstOrDefault(File.Exists);
     }

@@ -57,6 +57,7 @@ gzip                      gzip            1.0         --version
 xz                        xz-utils        5.0         --version
 ip                        iproute2        5.0         -V
 openssl                   openssl         3.0         version
+sshd                      openssh-server  9.0         -V
 ps                        procps          3.0         --version'
 peers+=$'\n''qemu-system-x86_64-older  ---             7.2         --version'
 for target in "${targets[@]}"; do
@@ -116,6 +117,13 @@ apt_install() {
     # Everything on the machine runs on its libc: no test is worth changing that.
     ! grep -q '^Inst libc6 \[' <<<"$plan" ||
         die "installing $* would upgrade libc6; upgrade the machine first, then run this again"
+    # A package's service (sshd's for one) is not what anybody asked for.
+    local policy=/usr/sbin/policy-rc.d
+    if [[ ! -e $policy ]]; then
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod +x "$policy"
+        trap 'rm -f /usr/sbin/policy-rc.d' RETURN
+    fi
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq -o Dpkg::Use-Pty=0 --no-install-recommends "$@" >/dev/null ||
         die "apt-get install $* failed; see its message above"
 }
