@@ -148,7 +148,7 @@ public static partial class VhostStateLoader
             Chunks = digest.Chunks,
             Sha256 = digest.Sha256,
             Checked = true,
-            StartedAt = startedAt,
+            StartedAt = startedAt.LocalDateTime,
             Duration = duration,
         };
     }

@@ -104,7 +104,7 @@ public static class VhostStateSaver
             Chunks = digest.Chunks,
             Sha256 = digest.Sha256,
             Checked = true,
-            StartedAt = startedAt,
+            StartedAt = startedAt.LocalDateTime,
             Duration = duration,
         };
     }

@@ -66,5 +66,5 @@ public sealed record DirtyRateProfile
     public required double FitError { get; init; }
 
     /// <summary>When the measurement began (UTC).</summary>
-    public required DateTimeOffset TakenAt { get; init; }
+    public required DateTime TakenAt { get; init; }
 }

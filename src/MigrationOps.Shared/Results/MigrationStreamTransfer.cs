@@ -56,7 +56,7 @@ public sealed record MigrationStreamTransfer
     public required bool Confirmed { get; init; }
 
     /// <summary>When it began.</summary>
-    public required DateTimeOffset StartedAt { get; init; }
+    public required DateTime StartedAt { get; init; }
 
     /// <summary>How long it took, setup and confirmation included.</summary>
     public required TimeSpan Duration { get; init; }

@@ -10,10 +10,10 @@ public sealed record QemuEvent
     public required object? Data { get; init; }
 
     /// <summary>The clock of QEMU's host when it happened (UTC); null if QEMU could not read it.</summary>
-    public required DateTimeOffset? QemuTime { get; init; }
+    public required DateTime? QemuTime { get; init; }
 
     /// <summary>The clock of this host when it was received (UTC).</summary>
-    public required DateTimeOffset ReceivedAt { get; init; }
+    public required DateTime ReceivedAt { get; init; }
 
     /// <summary>Its number among the events of this monitor, from 1.</summary>
     public required long Sequence { get; init; }

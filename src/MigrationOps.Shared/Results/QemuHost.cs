@@ -7,7 +7,7 @@ public sealed record QemuHost
     public required string Name { get; init; }
 
     /// <summary>When it was taken, by that host's clock (UTC).</summary>
-    public required DateTimeOffset TakenAt { get; init; }
+    public required DateTime TakenAt { get; init; }
 
     /// <summary>The path of the QEMU program that was asked.</summary>
     public required string Program { get; init; }

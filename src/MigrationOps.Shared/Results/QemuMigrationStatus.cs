@@ -62,7 +62,7 @@ public sealed record QemuMigrationStatus
     public required string Monitor { get; init; }
 
     /// <summary>When the sample was taken (UTC).</summary>
-    public required DateTimeOffset TakenAt { get; init; }
+    public required DateTime TakenAt { get; init; }
 
     /// <summary>The status in QEMU's own word; null if QEMU reports none.</summary>
     public required string? Status { get; init; }

@@ -41,7 +41,7 @@ public sealed record VhostStateTransfer
     public required bool Checked { get; init; }
 
     /// <summary>When it began.</summary>
-    public required DateTimeOffset StartedAt { get; init; }
+    public required DateTime StartedAt { get; init; }
 
     /// <summary>How long it took, from the request to the back-end's word that it is done.</summary>
     public required TimeSpan Duration { get; init; }

@@ -80,7 +80,7 @@ internal static class HostProbe
         return new QemuHost
         {
             Name = Environment.MachineName,
-            TakenAt = DateTimeOffset.UtcNow,
+            TakenAt = DateTimeOffset.UtcNow.LocalDateTime,
             Program = program,
             Version = monitor.Version.Number,
             Package = monitor.Version.Package,

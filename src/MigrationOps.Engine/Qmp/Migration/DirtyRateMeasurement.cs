@@ -48,7 +48,7 @@ internal static class DirtyRateMeasurement
             TimeConstant = TimeSpan.FromSeconds(curve.TimeConstant),
             SteadyBytesPerSecond = curve.Steady,
             FitError = curve.Error,
-            TakenAt = started,
+            TakenAt = started.LocalDateTime,
         };
     }
 

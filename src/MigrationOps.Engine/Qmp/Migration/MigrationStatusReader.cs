@@ -58,7 +58,7 @@ internal static class MigrationStatusReader
         {
             VM = vm,
             Monitor = monitor,
-            TakenAt = DateTimeOffset.UtcNow,
+            TakenAt = DateTimeOffset.UtcNow.LocalDateTime,
             Status = status,
             Phase = PhaseOf(status),
             RunState = runState,

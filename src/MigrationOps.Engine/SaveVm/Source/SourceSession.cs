@@ -131,7 +131,7 @@ internal sealed class SourceSession : IMigrationSession
         Rounds = _tally.Rounds,
         SwitchoverAcknowledged = _options.SwitchoverAck && Acks.Received > 0,
         Confirmed = _options.ReturnPath && channels is not { Packets: > 0 },
-        StartedAt = _tally.StartedAt,
+        StartedAt = _tally.StartedAt.LocalDateTime,
         Duration = _tally.Duration,
         Downtime = _tally.Downtime ?? throw new InvalidOperationException("The migration has not come to its end."),
         Postcopy = _postcopy is { Started: true },

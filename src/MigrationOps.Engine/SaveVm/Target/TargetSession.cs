@@ -139,7 +139,7 @@ internal sealed class TargetSession : IMigrationSession
         Rounds = 0,
         SwitchoverAcknowledged = _approval.Given,
         Confirmed = true,
-        StartedAt = _tally.StartedAt,
+        StartedAt = _tally.StartedAt.LocalDateTime,
         Duration = _tally.Duration,
         Downtime = _downtime.ToRecord(),
         Postcopy = _postcopy.Runs,

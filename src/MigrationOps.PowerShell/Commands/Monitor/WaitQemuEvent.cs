@@ -62,8 +62,8 @@ public sealed class WaitQemuEvent : MonitorCmdlet
     {
         Name = received.Event.Name,
         Data = received.Event.Data.ValueKind == System.Text.Json.JsonValueKind.Object ? QmpObjects.FromJson(received.Event.Data) : null,
-        QemuTime = received.Event.Time,
-        ReceivedAt = received.ReceivedAt,
+        QemuTime = received.Event.Time?.LocalDateTime,
+        ReceivedAt = received.ReceivedAt.LocalDateTime,
         Sequence = received.Sequence,
         Dropped = dropped,
         Monitor = use.Engine.Name,
