@@ -93,13 +93,18 @@ Test-That 'Save-VfioState -Marker and Restore-VfioState -Marker do the same with
 }
 Test-That 'Save-VfioState onto a full disk leaves the device running and says so' {
     $null = New-Item -ItemType Directory "$folder/full"
-    mount -t tmpfs -o size=4k tmpfs "$folder/full"
+    # One page is left: the header and the state fit, the config state does not.
+    mount -t tmpfs -o size=8k tmpfs "$folder/full"
     try {
         [IO.File]::WriteAllBytes("$folder/full/ballast", [byte[]]::new(4096))
         $id = Get-FailureId { Save-VfioState -VfioDevice $First -Path "$folder/full/first.state" -WarningVariable script:warned -WarningAction SilentlyContinue }
     }
-    finally { umount --lazy "$folder/full" }
-    Compare-With "$($id -match 'NoSpace') $(Invoke-Mtty $FirstNode $First state '')" 'True 2'
+    finally {
+        $left = Get-ChildItem -Force -Name "$folder/full"
+        umount "$folder/full"
+        $unmounted = $LASTEXITCODE -eq 0
+    }
+    Compare-With "$($id -match 'NoSpace') $left $unmounted $(Invoke-Mtty $FirstNode $First state '') $warned" "True ballast True 2 '$($Interface -eq 'Group' ? $First : $FirstNode)' is back in RUNNING and has lost nothing."
 }
 Test-That 'The save after it works' {
     $again = Save-VfioState -VfioDevice $First -Path "$folder/again.state"

@@ -32,9 +32,17 @@ internal sealed class StateWriter : IDisposable
         Header = new StateHeader(kind, Guid.NewGuid());
         if (!raw)
         {
-            var buffer = new ArrayBufferWriter<byte>(StateHeader.Size);
-            Header.Write(buffer);
-            target.Write(buffer.WrittenSpan);
+            try
+            {
+                var buffer = new ArrayBufferWriter<byte>(StateHeader.Size);
+                Header.Write(buffer);
+                target.Write(buffer.WrittenSpan);
+            }
+            catch
+            {
+                _copier.Dispose();
+                throw;
+            }
         }
     }
 

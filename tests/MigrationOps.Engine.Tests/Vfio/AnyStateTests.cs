@@ -128,6 +128,16 @@ public sealed class AnyStateTests : IDisposable
     }
 
     [Fact]
+    public void A_state_file_whose_header_finds_no_space_leaves_nothing_behind()
+    {
+        using var cancelled = new CancellationTokenSource();
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60), cancelled.Token);
+        cancelled.Cancel();
+        Assert.ThrowsAny<OperationCanceledException>(() => new StateFileSink(_folder.File("s"), "vfio", 0, scope));
+        Assert.Empty(_folder.Entries);
+    }
+
+    [Fact]
     public void A_device_that_does_not_go_back_after_a_failure_is_named_with_the_state_that_it_is_in()
     {
         var driver = new FakeVfioDriver(All, State) { Refuses = VfioState.RunningP2P, AfterRefusal = VfioState.Stop, Now = VfioState.StopCopy };

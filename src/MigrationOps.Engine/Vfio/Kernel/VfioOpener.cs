@@ -26,9 +26,15 @@ internal static class VfioOpener
         try
         {
             iommu = OpenNode(target, iommuNode);
-            return VfioIoctl.BindIommu(device, iommu) >= 0
-                ? new KernelVfioDriver(target.Path, device, iommu)
-                : throw Refused(target, $"VFIO_DEVICE_BIND_IOMMUFD failed: {NativeError.Describe(NativeError.Last)}", NativeError.Last);
+            if (VfioIoctl.BindIommu(device, iommu) >= 0)
+            {
+                return new KernelVfioDriver(target.Path, device, iommu);
+            }
+
+            // Anyone may open the node. The second one that binds it gets EINVAL, and one whose group is in a container EBUSY.
+            int error = NativeError.Last;
+            throw Refused(target, $"VFIO_DEVICE_BIND_IOMMUFD failed: {NativeError.Describe(error)}",
+                error == NativeError.EINVAL ? NativeError.EBUSY : error);
         }
         catch
         {

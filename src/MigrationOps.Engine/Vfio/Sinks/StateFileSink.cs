@@ -32,7 +32,16 @@ internal sealed class StateFileSink : IDeviceStateSink
         _idStr = idStr;
         _instanceId = instanceId;
         _file = AtomicFile.Create(path, scope);
-        _writer = new StateWriter(_file.Stream, DeviceStateKind.Vfio, raw: false, computeHash: true, null, scope.CancellationToken);
+        try
+        {
+            _writer = new StateWriter(_file.Stream, DeviceStateKind.Vfio, raw: false, computeHash: true, null, scope.CancellationToken);
+        }
+        catch
+        {
+            // The header is written at once, and may find no space.
+            _file.Dispose();
+            throw;
+        }
     }
 
     /// <summary>The file's path.</summary>
