@@ -58,6 +58,7 @@ xz                        xz-utils        5.0         --version
 ip                        iproute2        5.0         -V
 openssl                   openssl         3.0         version
 sshd                      openssh-server  9.0         -V
+certtool                  gnutls-bin      3.7         --version
 ps                        procps          3.0         --version'
 peers+=$'\n''qemu-system-x86_64-older  ---             7.2         --version'
 for target in "${targets[@]}"; do

@@ -6,8 +6,8 @@ using System.Security.Cryptography.X509Certificates;
 namespace MigrationOps.Engine.Wire;
 
 /// <summary>
-/// Revocation lists of QEMU's directory (ca-crl.pem): which certificates of an authority are no longer good, and until when the list
-/// itself is. It does no I/O. Source: RFC 5280, section 5.
+/// Revocation lists of QEMU's directory (ca-crl.pem): which certificates of an authority are no longer good. A list that has run out
+/// still names what it revokes and says nothing of the others, as in QEMU. It does no I/O. Source: RFC 5280, section 5.
 /// </summary>
 internal sealed class TlsRevocation
 {
@@ -15,7 +15,7 @@ internal sealed class TlsRevocation
 
     private readonly List<RevocationList> _lists = [];
 
-    private sealed record RevocationList(byte[] Issuer, DateTimeOffset From, DateTimeOffset? Until, HashSet<BigInteger> Serials);
+    private sealed record RevocationList(byte[] Issuer, HashSet<BigInteger> Serials);
 
     /// <summary>Reads the lists of a file. A list that none of the authorities has signed counts for nothing, as in QEMU.</summary>
     /// <exception cref="CryptographicException">A list cannot be read.</exception>
@@ -38,22 +38,9 @@ internal sealed class TlsRevocation
     /// <summary>Why a certificate is not good, or null.</summary>
     internal string? Reject(X509Certificate2 certificate)
     {
-        var now = DateTimeOffset.UtcNow;
         var serial = new BigInteger(certificate.SerialNumberBytes.Span, isUnsigned: true, isBigEndian: true);
-        foreach (var list in _lists.Where(l => l.Issuer.AsSpan().SequenceEqual(certificate.IssuerName.RawData)))
-        {
-            if (list.Serials.Contains(serial))
-            {
-                return "it is revoked by ca-crl.pem";
-            }
-
-            if (list.Until < now || list.From > now)
-            {
-                return $"ca-crl.pem is good from {list.From:u} to {list.Until:u} only, so that nothing says whether it is revoked";
-            }
-        }
-
-        return null;
+        return _lists.Any(l => l.Issuer.AsSpan().SequenceEqual(certificate.IssuerName.RawData) && l.Serials.Contains(serial))
+            ? "it is revoked by ca-crl.pem" : null;
     }
 
     private void Add(byte[] der, X509Certificate2Collection authorities)
@@ -72,8 +59,8 @@ internal sealed class TlsRevocation
 
             body.ReadSequence();
             byte[] issuer = body.ReadEncodedValue().ToArray();
-            var from = ReadTime(body)!.Value;
-            var until = ReadTime(body);
+            SkipTime(body);
+            SkipTime(body);
             var serials = new HashSet<BigInteger>();
             if (body.HasData && body.PeekTag() == Asn1Tag.Sequence)
             {
@@ -86,7 +73,7 @@ internal sealed class TlsRevocation
             bool known = authorities.Any(a => a.SubjectName.RawData.AsSpan().SequenceEqual(issuer) && IsSignedBy(a, signedBytes.Span, signature, algorithm));
             if (known)
             {
-                _lists.Add(new RevocationList(issuer, from, until, serials));
+                _lists.Add(new RevocationList(issuer, serials));
             }
         }
         catch (AsnContentException e)
@@ -95,11 +82,13 @@ internal sealed class TlsRevocation
         }
     }
 
-    private static DateTimeOffset? ReadTime(AsnReader reader)
-        => !reader.HasData ? null
-            : reader.PeekTag() == new Asn1Tag(UniversalTagNumber.UtcTime) ? reader.ReadUtcTime()
-            : reader.PeekTag() == new Asn1Tag(UniversalTagNumber.GeneralizedTime) ? reader.ReadGeneralizedTime()
-            : null;
+    private static void SkipTime(AsnReader reader)
+    {
+        if (reader.HasData && reader.PeekTag() is { TagClass: TagClass.Universal, TagValue: (int)UniversalTagNumber.UtcTime or (int)UniversalTagNumber.GeneralizedTime })
+        {
+            reader.ReadEncodedValue();
+        }
+    }
 
     // An authority whose signatures cannot be checked here is taken by its name: to pass over a revocation is worse.
     private static bool IsSignedBy(X509Certificate2 authority, ReadOnlySpan<byte> signedBytes, byte[] signature, string algorithm)

@@ -43,14 +43,51 @@ public sealed class VirtiofsRunbookTests : IDisposable
         Assert.NotEmpty((string)result["Detail"]!);
     }
 
+    // The stream's guest has looked at files, and holds some of them open.
+    private static string RecordedStream => Path.Combine(Repository.Root, "tests/MigrationOps.Engine.Tests/Vectors/Streams/small.stream");
+
+    [Theory]
+    [InlineData("")]
+    [InlineData("--migration-on-error,guest-error")]
+    [InlineData("--migration-on-error=guest-error,--log-level,error")]
+    public void Files_that_are_missing_are_named_whatever_the_destination_s_virtiofsd_does_about_them(string more)
+    {
+        string empty = Directory.CreateDirectory(_folder.File("empty")).FullName;
+        string[] arguments = more.Length == 0 ? [] : ["-VirtiofsdArgument", "--sandbox,none," + more];
+        var result = Run(["-StreamPath", RecordedStream, "-SharedDirectory", empty, .. arguments]);
+        Assert.False((bool)result["Passed"]!, result.ToJsonString());
+        Assert.DoesNotContain("found every file", (string)result["Detail"]!);
+        Assert.Contains("/a.txt: No such file or directory", (string)result["Detail"]!);
+        string[] missing = [.. result["Missing"]!.AsArray().Select(m => (string)m!)];
+        Assert.All(new[] { "a.txt", "log.txt", "dir", "newdir" }, name => Assert.Contains(missing, m => m.Contains("/" + name, StringComparison.Ordinal)));
+    }
+
+    [Fact]
+    public void A_directory_with_every_file_passes()
+    {
+        string share = _folder.File("share");
+        foreach (string file in new[] { "a.txt", "log.txt", "dir/sub/b.txt", "newdir/c.txt" })
+        {
+            Directory.CreateDirectory(Path.GetDirectoryName(Path.Combine(share, file))!);
+            File.WriteAllText(Path.Combine(share, file), "x");
+        }
+
+        var result = Run("-StreamPath", RecordedStream, "-SharedDirectory", share);
+        Assert.True((bool)result["Passed"]!, result.ToJsonString());
+        Assert.Contains("found every file", (string)result["Detail"]!);
+    }
+
     private JsonNode Run(params string[] arguments)
     {
         string output = _folder.File("result.json");
-        string call = string.Join(' ', arguments.Select(a => a.StartsWith('-') ? a : $"'{a}'"));
+        string call = string.Join(' ', arguments.Select(a => a.StartsWith('-') && !a.StartsWith("--", StringComparison.Ordinal) ? a : $"'{a.Replace(",", "','", StringComparison.Ordinal)}'"));
         using var pwsh = ModuleProcess.Start(
             $"& '{Repository.Root}/examples/Test-VirtiofsMigration.ps1' -Virtiofsd '{_virtiofsd}' {call} | ConvertTo-Json > '{output}'");
-        Assert.True(pwsh.WaitForExit(90) == 0, pwsh.Output);
-        return JsonNode.Parse(File.ReadAllText(output))!;
+        int code = pwsh.WaitForExit(90);
+        Assert.True(File.Exists(output) && new FileInfo(output).Length > 0, pwsh.Output);
+        var result = JsonNode.Parse(File.ReadAllText(output))!;
+        Assert.True(code == ((bool)result["Passed"]! ? 0 : 1), $"{code}: {pwsh.Output}");
+        return result;
     }
 
     /// <summary>A VM with a virtiofs share.</summary>
