@@ -120,7 +120,7 @@ function Invoke-Load($Export, [string] $OnError) {
         # What it has to say is written when it has ended.
         $null = $process.WaitForExit(5000)
         $said = foreach ($line in Get-Content -LiteralPath $log) {
-            if ($line -match '^\[\S+ (?<Level>ERROR|WARN) +(?<Module>\S+)\] (?<Text>.*)$' -and ($Matches.Level -eq 'ERROR' -or $Matches.Module -match 'device_state|vhost_user')) { $Matches.Text }
+            if ($line -match '^\[\S+ (?:ERROR +\S+|WARN +\S*(?:device_state|vhost_user)\S*)\] (?<Text>.*)$') { $Matches.Text }
         }
         [pscustomobject]@{ Loaded = [bool]($transfer -and $transfer.Checked); Problem = "$($problems | Select-Object -First 1 | ForEach-Object { $_.Exception.Message })"; Said = @($said) }
     } finally {

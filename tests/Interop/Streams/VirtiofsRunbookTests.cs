@@ -66,7 +66,7 @@ public sealed class VirtiofsRunbookTests : IDisposable
     public void A_directory_with_every_file_passes()
     {
         string share = _folder.File("share");
-        foreach (string file in new[] { "a.txt", "log.txt", "dir/sub/b.txt", "newdir/c.txt" })
+        foreach (string file in new[] { "a.txt", "log.txt", "dir/sub/b.txt", "dir/c.txt", "newdir/x" })
         {
             Directory.CreateDirectory(Path.GetDirectoryName(Path.Combine(share, file))!);
             File.WriteAllText(Path.Combine(share, file), "x");
