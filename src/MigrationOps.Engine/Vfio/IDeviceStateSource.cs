@@ -43,8 +43,8 @@ internal sealed class StateFileSource : IDeviceStateSource
         try
         {
             var parts = Read(Stream.Null);
-            Config = parts.TryGetValue(StateFileSink.ConfigPart, out byte[]? config) ? config : ConfigState.Empty();
-            string[] name = System.Text.Encoding.UTF8.GetString(parts.GetValueOrDefault(StateFileSink.NamePart) ?? []).Split('\0');
+            Config = parts.TryGetValue(VfioParts.Config, out byte[]? config) ? config : ConfigState.Empty();
+            string[] name = System.Text.Encoding.UTF8.GetString(parts.GetValueOrDefault(VfioParts.Section) ?? []).Split('\0');
             IdStr = name[0].Length > 0 ? name[0] : System.IO.Path.GetFileNameWithoutExtension(path) + "/vfio";
             InstanceId = name.Length > 1 && uint.TryParse(name[1], out uint instance) ? instance : 0;
         }

@@ -28,10 +28,6 @@ internal static class StreamExporter
 {
     private const int PieceLength = 64 * 1024;
 
-    // The parts that every VFIO state file has: idstr, NUL and instance; the configuration with its markers.
-    private const string SectionPart = "vfio-section";
-    private const string ConfigPart = "vfio-config";
-
     /// <summary>Exports every device that matches.</summary>
     /// <exception cref="StreamException">The stream is damaged, or has no such device.</exception>
     public static IReadOnlyList<MigrationStreamExport> Export(StreamExportOptions options, TransferScope scope)
@@ -104,8 +100,8 @@ internal static class StreamExporter
             var digest = writer.EndData();
             if (vfio && !options.Raw)
             {
-                writer.WritePart(SectionPart, System.Text.Encoding.UTF8.GetBytes($"{header.IdStr}\0{header.InstanceId}"));
-                writer.WritePart(ConfigPart, channels?.Config ?? ReadConfig(contents, full));
+                writer.WritePart(VfioParts.Section, System.Text.Encoding.UTF8.GetBytes($"{header.IdStr}\0{header.InstanceId}"));
+                writer.WritePart(VfioParts.Config, channels?.Config ?? ReadConfig(contents, full));
             }
 
             writer.Complete();

@@ -6,12 +6,6 @@ namespace MigrationOps.Engine.Vfio;
 /// <summary>Writes a device's state into a state file, the config state as a part of it. Nothing is there before the commit.</summary>
 internal sealed class StateFileSink : IDeviceStateSink
 {
-    /// <summary>Name of the part with the config state.</summary>
-    public const string ConfigPart = "vfio-config";
-
-    /// <summary>Name of the part with the section's idstr, NUL, and the instance id in decimal.</summary>
-    public const string NamePart = "vfio-section";
-
     private readonly AtomicFile _file;
     private readonly StateWriter _writer;
     private readonly TransferScope _scope;
@@ -57,8 +51,8 @@ internal sealed class StateFileSink : IDeviceStateSink
     public void Complete(ReadOnlySpan<byte> config)
     {
         _digest = _writer.EndData();
-        _writer.WritePart(NamePart, System.Text.Encoding.UTF8.GetBytes($"{_idStr}\0{_instanceId}"));
-        _writer.WritePart(ConfigPart, config);
+        _writer.WritePart(VfioParts.Section, System.Text.Encoding.UTF8.GetBytes($"{_idStr}\0{_instanceId}"));
+        _writer.WritePart(VfioParts.Config, config);
         _writer.Complete();
     }
 
