@@ -80,6 +80,21 @@ public class OldStreamTests
         Assert.Contains(lines, l => l.StartsWith("end 3 1 ", StringComparison.Ordinal));
     }
 
+    [Theory]
+    [InlineData(0x02UL)]
+    [InlineData(0x10UL)]
+    public void A_device_that_comes_before_the_iterations_of_ram_ends_there(ulong word)
+    {
+        // virtio-mem has such a section. Its state has what looks like a PART, of an id or with a word that cannot be.
+        byte[] state = StreamBuilder.Empty().U8(2).U32(9).U64(0x10).U8(2).U32(1).U64(0x11).U8(3).U32(1).U64(0x02).Name("b").Bytes;
+        var stream = new StreamBuilder().RamList(("a", 4096)).U64(0x10).Section(4, 2, "virtio-mem-device-early").Raw(state).Part(2, 1).U64(word);
+        stream = word == 0x10 ? stream : stream.Name("a").U8(0).U64(0x10);
+        byte[] bytes = stream.Part(3, 1).U64(0x10).Section(4, 3, "d").Raw(1).End(FieldTests.Json("x", "")).Bytes;
+        var log = EventLog.Walk(bytes);
+        Assert.Contains(log.Lines, l => l.StartsWith($"end 2 {state.Length} ", StringComparison.Ordinal));
+        Assert.Equal(log.Lines, EventLog.Walk(bytes, null, 1).Lines);
+    }
+
     [Fact]
     public void A_footer_that_is_lost_later_is_damage_though_the_first_is_there()
     {

@@ -13,8 +13,9 @@ internal sealed class EndSearch(WalkContext context) : ISectionBody
     // A volume's rest is longer than the zeros that a device's state ends with.
     private const int MinRest = 4096;
 
-    private static readonly SearchValues<byte> HeaderStarts = SearchValues.Create(StreamFormat.Start, StreamFormat.Full, StreamFormat.Description);
-    private static readonly SearchValues<byte> AllStarts = SearchValues.Create(StreamFormat.Start, StreamFormat.Full, StreamFormat.Description, StreamFormat.Footer);
+    private static readonly SearchValues<byte> HeaderStarts = SearchValues.Create(StreamFormat.Start, StreamFormat.Part, StreamFormat.End, StreamFormat.Full, StreamFormat.Description);
+    private static readonly SearchValues<byte> AllStarts = 
+        SearchValues.Create(StreamFormat.Start, StreamFormat.Part, StreamFormat.End, StreamFormat.Full, StreamFormat.Description, StreamFormat.Footer);
 
     public bool Read(StreamSection section, ref WireReader reader, bool last)
     {

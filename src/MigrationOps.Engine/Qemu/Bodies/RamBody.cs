@@ -149,6 +149,22 @@ internal sealed class RamBody(WalkContext context) : ISectionBody
         return low == 0 ? AllFlags : StreamFormat.MinPageSize - 1;
     }
 
+    public bool? MustStart(ReadOnlySpan<byte> data)
+    {
+        if (data.Length < sizeof(ulong))
+        {
+            return null;
+        }
+
+        // A page with its block's name, or the end of an iteration without any.
+        ulong word = BinaryPrimitives.ReadUInt64BigEndian(data);
+        data = data[sizeof(ulong)..];
+        return word == EndOfSection ? true
+            : !IsPage(word & FlagMask(word)) ? false
+            : data.IsEmpty || data.Length <= data[0] ? null
+            : Find(data.Slice(1, data[0])) is not null;
+    }
+
     /// <summary>True for the flag of a record that is a page or stands for one.</summary>
     internal static bool IsPage(ulong flag) => flag is Page or Zero or Xbzrle or CompressPage;
 

@@ -52,7 +52,18 @@ internal static class SectionEnds
     {
         var r = WireReader.BigEndian(next);
         bool? lacking = last ? false : null;
-        if (!r.TryReadByte(out byte type) || !r.TryReadUInt32(out uint id) || !r.TryReadByte(out byte length))
+        if (!r.TryReadByte(out byte type) || !r.TryReadUInt32(out uint id))
+        {
+            return lacking;
+        }
+
+        // virtio-mem has a FULL section before the iterations of RAM.
+        if (type is StreamFormat.Part or StreamFormat.End)
+        {
+            return context.Sections.TryGetValue(id, out var entry) && entry.Body is { } body ? body.MustStart(r.Rest) ?? lacking : false;
+        }
+
+        if (!r.TryReadByte(out byte length))
         {
             return lacking;
         }

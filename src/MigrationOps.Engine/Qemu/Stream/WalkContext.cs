@@ -100,4 +100,7 @@ internal interface ISectionBody
     /// <param name="last">True if no more will come.</param>
     /// <returns>True once the reader stands at the footer; false if more bytes, or the pending skip, are needed.</returns>
     bool Read(StreamSection section, ref WireReader reader, bool last);
+
+    /// <summary>Whether bytes can only be the start of a PART or END body of this handler; null if more of them are needed to tell.</summary>
+    bool? MustStart(ReadOnlySpan<byte> data) => false;
 }
