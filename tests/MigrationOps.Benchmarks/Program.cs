@@ -1,5 +1,10 @@
 using MigrationOps.Benchmarks;
 
+if (args is [MonitorBenchmark.PeersArgument, var folder, var count])
+{
+    return await MonitorBenchmark.ServePeersAsync(folder, int.Parse(count, System.Globalization.CultureInfo.InvariantCulture));
+}
+
 // dotnet run -c Release --project tests/MigrationOps.Benchmarks              every whole-transfer benchmark
 // dotnet run -c Release --project tests/MigrationOps.Benchmarks -- vhost     those whose name begins so
 var chosen = TransferBenchmark.All.Where(b => args.Length == 0 || args.Any(a => b.Name.StartsWith(a, StringComparison.Ordinal))).ToArray();

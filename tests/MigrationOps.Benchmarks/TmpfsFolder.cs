@@ -5,7 +5,9 @@ internal sealed class TmpfsFolder : IDisposable
 {
     private readonly DirectoryInfo _folder = Directory.CreateDirectory($"/dev/shm/migrationops-{Environment.ProcessId}");
 
-    internal string File(string name) => Path.Combine(_folder.FullName, name);
+    internal string Path => _folder.FullName;
+
+    internal string File(string name) => System.IO.Path.Combine(_folder.FullName, name);
 
     public void Dispose() => _folder.Delete(recursive: true);
 }

@@ -14,6 +14,7 @@ internal abstract class TransferBenchmark
         new CprBenchmark(),
         new SmallSectionBenchmark(),
         new TcpMigrationBenchmark(),
+        new MonitorBenchmark(),
     ];
 
     /// <summary>What the command line calls it.</summary>

@@ -6,6 +6,7 @@ using MigrationOps.Engine.Tests.Support;
 namespace MigrationOps.Engine.Tests.Qmp;
 
 /// <summary>A program that we start has nothing of ours, and ends when we do.</summary>
+[Collection(Alone.Name)]
 public class ChildProcessTests
 {
     [Fact]

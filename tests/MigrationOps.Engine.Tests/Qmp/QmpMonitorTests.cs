@@ -382,23 +382,6 @@ public class QmpMonitorTests
     }
 
     [Fact]
-    public async Task A_disconnected_monitor_fails_what_waits_and_leaves_no_descriptor()
-    {
-        int before = ProcessUse.Descriptors;
-        await using (var lab = new MonitorLab(command => command.Name == "never" ? new QmpServerAnswer.Nothing() : null))
-        {
-            var monitor = await lab.ConnectAsync();
-            var running = monitor.ExecuteAsync("never");
-            Waiting.Until(() => lab.Server.Commands.Count == 2, "the command");
-            await monitor.DisposeAsync();
-            Assert.Equal(QmpError.Disconnected, (await Assert.ThrowsAsync<QmpException>(() => running)).Reason);
-            Assert.Equal(QmpError.Disconnected, (await Assert.ThrowsAsync<QmpException>(() => monitor.ExecuteAsync("query-status"))).Reason);
-        }
-
-        ProcessUse.AssertReturnsTo(before, () => ProcessUse.Descriptors, "descriptors");
-    }
-
-    [Fact]
     public async Task Nothing_of_the_arguments_reaches_the_log_or_an_error()
     {
         var log = new LogLines();

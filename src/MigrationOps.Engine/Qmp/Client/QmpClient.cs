@@ -35,7 +35,7 @@ internal sealed partial class QmpClient : IAsyncDisposable
         _onEvent = onEvent;
         _logger = logger;
         Name = name;
-        _reader = Task.Run(ReadAsync);
+        _reader = ReadAsync();
     }
 
     /// <summary>What errors call the monitor.</summary>

@@ -24,7 +24,21 @@ internal abstract class QmpLink : IDisposable
     /// <summary>Connects. Nothing has been read yet.</summary>
     /// <exception cref="WireException">The endpoint cannot be reached.</exception>
     internal static Task<QmpLink> ConnectAsync(Endpoint endpoint, TransportSecurity security, TimeSpan timeout, CancellationToken cancellationToken)
-        => Task.Run(() => Open(endpoint, security, timeout, cancellationToken), cancellationToken);
+        // A UNIX socket connects at once or not at all; for another thread to do it would cost more than the rest of the greeting.
+        => endpoint is Endpoint.Unix ? OpenHere(endpoint, security, timeout, cancellationToken)
+            : Task.Run(() => Open(endpoint, security, timeout, cancellationToken), cancellationToken);
+
+    private static Task<QmpLink> OpenHere(Endpoint endpoint, TransportSecurity security, TimeSpan timeout, CancellationToken cancellationToken)
+    {
+        try
+        {
+            return Task.FromResult(Open(endpoint, security, timeout, cancellationToken));
+        }
+        catch (Exception e) when (e is WireException or OperationCanceledException)
+        {
+            return Task.FromException<QmpLink>(e);
+        }
+    }
 
     private static QmpLink Open(Endpoint endpoint, TransportSecurity security, TimeSpan timeout, CancellationToken cancellationToken)
     {

@@ -12,8 +12,17 @@ internal sealed class MigrationWatch(QmpMonitor monitor, string? vm)
     /// <summary>The shortest time from one sample to the next.</summary>
     internal static readonly TimeSpan ShortestInterval = TimeSpan.FromMilliseconds(200);
 
-    /// <summary>The time from one sample to the next while nothing is announced.</summary>
-    internal TimeSpan Interval { get; init; } = ShortestInterval;
+    /// <summary>The time between samples of a QEMU that announces its passes.</summary>
+    internal static readonly TimeSpan AnnouncedInterval = TimeSpan.FromSeconds(1);
+
+    private string? _lastStatus;
+    private string? _runState;
+
+    /// <summary>
+    /// The time from one sample to the next while nothing is announced; null for a second if QEMU announces passes and changes (its capability
+    /// 'events' is on), and the shortest otherwise.
+    /// </summary>
+    internal TimeSpan? Interval { get; init; }
 
     /// <summary>How long to wait for a migration to start, if none has.</summary>
     internal TimeSpan StartTimeout { get; init; } = TimeSpan.Zero;
@@ -25,16 +34,54 @@ internal sealed class MigrationWatch(QmpMonitor monitor, string? vm)
         return MigrationStatusReader.Read(answers[1], monitor.Name, vm, answers[0].Text("status"));
     }
 
+    // Between changes of the status the VM's state is known by its events: one question a sample is enough.
+    private async Task<QemuMigrationStatus> SampleAgainAsync(CancellationToken cancellationToken)
+    {
+        if (monitor.Options.Lease)
+        {
+            return await SampleAsync(cancellationToken).ConfigureAwait(false);
+        }
+
+        var answer = await monitor.ExecuteAsync("query-migrate", cancellationToken: cancellationToken).ConfigureAwait(false);
+        string? status = answer.Text("status");
+        if (_runState is null || status != _lastStatus)
+        {
+            _runState = (await monitor.ExecuteAsync("query-status", cancellationToken: cancellationToken).ConfigureAwait(false)).Text("status");
+        }
+
+        _lastStatus = status;
+        return MigrationStatusReader.Read(answer, monitor.Name, vm, monitor.State.RunState ?? _runState);
+    }
+
+    private async Task<TimeSpan> UsualIntervalAsync(CancellationToken cancellationToken)
+    {
+        if (monitor.Options.Lease)
+        {
+            return ShortestInterval;
+        }
+
+        try
+        {
+            var capabilities = await monitor.ExecuteAsync("query-migrate-capabilities", cancellationToken: cancellationToken).ConfigureAwait(false);
+            return capabilities.Items().Any(capability => capability.Text("capability") == "events" && capability.Flag("state") == true) ? AnnouncedInterval : ShortestInterval;
+        }
+        catch (QmpException e) when (e.Reason is QmpError.CommandFailed or QmpError.CommandNotFound)
+        {
+            return ShortestInterval;
+        }
+    }
+
     /// <summary>Samples up to the end. The last one has the end's status, or none if no migration started in time.</summary>
     internal async IAsyncEnumerable<QemuMigrationStatus> WatchAsync([EnumeratorCancellation] CancellationToken cancellationToken)
     {
+        var interval = Interval ?? await UsualIntervalAsync(cancellationToken).ConfigureAwait(false);
         long start = Stopwatch.GetTimestamp();
         bool hasStarted = false;
         while (true)
         {
             long seen = monitor.Events.Last;
             long taken = Stopwatch.GetTimestamp();
-            var sample = await SampleAsync(cancellationToken).ConfigureAwait(false);
+            var sample = await SampleAgainAsync(cancellationToken).ConfigureAwait(false);
             bool isNone = sample.Phase == QemuMigrationPhase.None;
             hasStarted |= !isNone;
             if (!isNone || hasStarted || Stopwatch.GetElapsedTime(start) >= StartTimeout)
@@ -48,12 +95,12 @@ internal sealed class MigrationWatch(QmpMonitor monitor, string? vm)
                 yield break;
             }
 
-            await PauseAsync(seen, taken, cancellationToken).ConfigureAwait(false);
+            await PauseAsync(seen, taken, interval, cancellationToken).ConfigureAwait(false);
         }
     }
 
     // At least the shortest interval, at most the usual one: an event in between ends the pause.
-    private async Task PauseAsync(long seen, long taken, CancellationToken cancellationToken)
+    private async Task PauseAsync(long seen, long taken, TimeSpan interval, CancellationToken cancellationToken)
     {
         var shortest = (monitor.Options.Lease ? monitor.Options.LeaseInterval : ShortestInterval) - Stopwatch.GetElapsedTime(taken);
         if (shortest > TimeSpan.Zero)
@@ -61,7 +108,7 @@ internal sealed class MigrationWatch(QmpMonitor monitor, string? vm)
             await Task.Delay(shortest, cancellationToken).ConfigureAwait(false);
         }
 
-        var rest = Interval - Stopwatch.GetElapsedTime(taken);
+        var rest = interval - Stopwatch.GetElapsedTime(taken);
         if (rest <= TimeSpan.Zero || monitor.Options.Lease)
         {
             return;

@@ -16,7 +16,7 @@ public sealed class GetQemuMigration : MonitorCmdlet
 
     [Parameter]
     [Seconds]
-    public TimeSpan Interval { get; set; } = MigrationWatch.ShortestInterval;
+    public TimeSpan? Interval { get; set; }
 
     protected override bool OnlyReads => true;
 
