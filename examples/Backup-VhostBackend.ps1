@@ -12,7 +12,7 @@
 .PARAMETER SocketPath
     The socket of the back-end whose state is to be kept.
 .PARAMETER ScratchSocketPath
-    The socket of a back-end into which the state is loaded as a proof. It must be one that nobody uses; what it held is
+    The socket of a back-end into which the state is loaded as a proof. It must be one that is not in use; what it held is
     gone afterwards.
 .PARAMETER Path
     The state file. Its manifest is written beside it, as FILE.json.

@@ -6,7 +6,7 @@
     everything is here. When the source has finished, the archive is read back and verified whole. Only then it is replayed into the
     QEMU that waits with -incoming at -Target, where the machine runs afterwards. Without -Target the archive is kept for later.
 
-    If it fails after the source has finished, the guest is stopped there: let it go on there with cont.
+    If it fails after the source has finished, the guest is stopped there: resume it there with cont.
 .EXAMPLE
     ./Receive-And-ReplayMigration.ps1 -Uri tcp:127.0.0.1:4445 -Archive ./vm1 -Target tcp:127.0.0.1:4446
 
@@ -51,7 +51,7 @@ $devices = Receive-VfioMultifdState -Uri $Uri -Archive $Archive -Timeout $Timeou
 $report = Test-DeviceState -Archive $Archive
 $report
 if (-not $report.Passed) {
-    throw "The archive '$Archive' is not good. The machine is stopped at the source; let it go on there (QMP: cont)."
+    throw "The archive '$Archive' is not good. The machine is stopped at the source; resume it there (QMP: cont)."
 }
 
 if ($devices) {

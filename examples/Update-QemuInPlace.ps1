@@ -69,7 +69,7 @@ param(
 Set-StrictMode -Version 3
 $ErrorActionPreference = 'Stop'
 
-# The question whether to go on is asked once, for the whole.
+# The question whether to continue is asked once, for the whole.
 $PSDefaultParameterValues = @{ 'Invoke-QemuMonitorCommand:Confirm' = $false; 'Invoke-QemuMonitorCommand:WhatIf' = $false }
 
 # A number is seconds, as in the cmdlets.
@@ -93,7 +93,7 @@ function Wait-For([scriptblock] $Condition, [string] $What) {
     }
 }
 
-# A socket's file is there a moment before somebody listens on it; the kernel's list tells (flag 0x10000).
+# A socket's file is there a moment before a process listens on it; the kernel's list tells (flag 0x10000).
 function Test-Listening([string] $Path) {
     [bool](Get-Content -LiteralPath /proc/net/unix | Where-Object { $_ -match ' 00010000 ' -and $_.EndsWith(" $Path") })
 }
@@ -219,7 +219,7 @@ try {
     if ($oldUser -ne $self) { chown -- $oldUser $sockets.Main; if ($LASTEXITCODE) { throw "'$($sockets.Main)' cannot be given to user $oldUser." } }
     $new = Connect-QemuMonitor -Path $NewMonitor -Timeout $seconds
 
-    # 4. Let the old QEMU go on with its main channel: now the guest moves.
+    # 4. Let the old QEMU continue with its main channel: now the guest moves.
     Close-CprState -Confirm:$false
     Wait-For { ($old | Get-QemuMigration).HasEnded } 'the migration ends'
     $migration = $old | Get-QemuMigration

@@ -96,7 +96,7 @@ Describe 'Start-VhostStateRestore' {
         It 'refuses a file that is <Name>, and does not touch the back-end' -ForEach @(
             @{ Name = 'cut'; Id = 'StateFileTruncated'; Category = 'InvalidData'; Message = '*truncated at byte*'; Damage = { param($file) $file.SetLength($file.Length - 500KB) } }
             @{ Name = 'cut in its header'; Id = 'StateFileTruncated'; Category = 'InvalidData'; Message = '*header has 20 of 32 bytes*'; Damage = { param($file) $file.SetLength(20) } }
-            @{ Name = 'longer than it was'; Id = 'StateFileTrailingBytes'; Category = 'InvalidData'; Message = '*goes on after the end*'; Damage = { param($file) $file.Position = $file.Length; $file.WriteByte(0) } }
+            @{ Name = 'longer than it was'; Id = 'StateFileTrailingBytes'; Category = 'InvalidData'; Message = '*has data behind the end*'; Damage = { param($file) $file.Position = $file.Length; $file.WriteByte(0) } }
             @{ Name = 'damaged'; Id = 'StateFileDamaged'; Category = 'InvalidData'; Message = '*SHA-256*'; Damage = { param($file) $file.Position = 100000; $byte = $file.ReadByte(); $file.Position = 100000; $file.WriteByte($byte -bxor 1) } }
             @{ Name = 'of another sort'; Id = 'StateFileNotAStateFile'; Category = 'InvalidData'; Message = '*is not a state file*'; Damage = { param($file) $file.WriteByte(0x7f) } }
             @{ Name = 'of another device'; Id = 'StateFileWrongKind'; Category = 'InvalidArgument'; Message = '*Vfio*'; Damage = { param($file) $file.Position = 11; $file.WriteByte(2) } }
@@ -115,7 +115,7 @@ Describe 'Start-VhostStateRestore' {
             $null = Start-VhostStateSave (Start-Backend -Size 3MB).SocketPath "$TestDrive/b.state"
             Copy-Item -LiteralPath "$TestDrive/b.state.json" -Destination "$TestDrive/a.state.json"
             $failure = Get-Failure { Start-VhostStateRestore $target.SocketPath "$TestDrive/a.state" }
-            Assert-Failure $failure StateFileManifestForeign InvalidData '*belongs to another state*' "$TestDrive/a.state"
+            Assert-Failure $failure StateFileManifestForeign InvalidData '*describes another state*' "$TestDrive/a.state"
             $target.Connections | Should -Be 0
         }
 

@@ -51,7 +51,7 @@ Describe 'Test-DeviceState' {
         It 'finds a file that is <Name>: <Check>' -ForEach @(
             @{ Name = 'cut'; Check = 'Complete'; Detail = '*truncated*'; Damage = { param($file) $file.SetLength($file.Length - 500KB) } }
             @{ Name = 'empty'; Check = 'Complete'; Detail = '*0 of 32 bytes*'; Damage = { param($file) $file.SetLength(0) } }
-            @{ Name = 'longer than it was'; Check = 'NoTrailingBytes'; Detail = '*goes on after the end*'; Damage = { param($file) $file.Position = $file.Length; $file.WriteByte(0) } }
+            @{ Name = 'longer than it was'; Check = 'NoTrailingBytes'; Detail = '*has data behind the end*'; Damage = { param($file) $file.Position = $file.Length; $file.WriteByte(0) } }
             @{ Name = 'damaged'; Check = 'Digest'; Detail = '*SHA-256*'; Damage = { param($file) $file.Position = 100000; $byte = $file.ReadByte(); $file.Position = 100000; $file.WriteByte($byte -bxor 1) } }
             @{ Name = 'of another sort'; Check = 'Format'; Detail = '*is not a state file*'; Damage = { param($file) $file.WriteByte(0x7f) } }
         ) {
@@ -83,7 +83,7 @@ Describe 'Test-DeviceState' {
             Copy-Item -LiteralPath "$TestDrive/b.state.json" -Destination "$TestDrive/a.state.json"
             $failed = Get-FailedCheck (Test-DeviceState "$TestDrive/a.state")
             $failed.Name | Should -Be ManifestMatches
-            $failed.Detail | Should -BeLike '*belongs to another state*'
+            $failed.Detail | Should -BeLike '*describes another state*'
         }
 
         It 'tests bare bytes by their manifest' {

@@ -76,7 +76,7 @@ internal sealed record CprDescription
     }
 
     private static CprException Invalid(string path, string why, Exception? cause)
-        => new(CprError.InvalidDescription, $"'{path}' is no description of a CPR set: {why}.", cause) { Target = path };
+        => new(CprError.InvalidDescription, $"'{path}' is not a description of a CPR set: {why}.", cause) { Target = path };
 }
 
 [JsonSerializable(typeof(CprDescription))]

@@ -48,14 +48,14 @@ internal sealed class CprEntry : IDisposable
         if (_identity is { } before && now != before)
         {
             throw new CprException(CprError.DescriptorClosed,
-                $"Entry '{Name}', id {Id}: its descriptor {Number} was closed, and the number now belongs to something else.")
+                $"Entry '{Name}', id {Id}: its descriptor {Number} was closed, and the number is now another descriptor.")
             { Target = Name.ToString() };
         }
     }
 
     internal int Number => (int)Handle.DangerousGetHandle();
 
-    /// <summary>Closes the descriptor, unless the number has become somebody else's.</summary>
+    /// <summary>Closes the descriptor, unless the number is now another descriptor.</summary>
     public void Dispose()
     {
         if (_identity is not null && !Handle.IsClosed && FileStatus.TryGetIdentity(Handle) != _identity)
@@ -67,7 +67,7 @@ internal sealed class CprEntry : IDisposable
     }
 }
 
-/// <summary>What one CPR state holds. It owns the descriptors until somebody takes the entries over.</summary>
+/// <summary>What one CPR state holds. It owns the descriptors until the entries are taken over.</summary>
 /// <param name="entries">In the order of the state: newest first.</param>
 /// <param name="devices">The VFIO devices; null if the state has no section for them, as QEMU 10.0's.</param>
 /// <param name="byteCount">How long the state was.</param>
@@ -90,7 +90,7 @@ internal sealed class CprSet(IReadOnlyList<CprEntry> entries, IReadOnlyList<CprV
         return taken;
     }
 
-    /// <summary>Closes what nobody has taken over.</summary>
+    /// <summary>Closes what has not been taken over.</summary>
     public void Dispose()
     {
         foreach (var entry in TakeEntries())

@@ -12,7 +12,7 @@ public enum CprError
     /// <summary>A section behind the list of descriptors that this version does not know.</summary>
     UnsupportedSection,
 
-    /// <summary>A hand-over mode that cannot be served here.</summary>
+    /// <summary>A hand-over mode that is not supported here.</summary>
     UnsupportedMode,
 
     /// <summary>The state ends too early.</summary>

@@ -107,7 +107,7 @@ internal sealed class CprExecState : IDisposable
         }
     }
 
-    /// <summary>Forgets the descriptors without touching them: they have become somebody else's.</summary>
+    /// <summary>Forgets the descriptors without touching them: they have a new owner.</summary>
     internal void Abandon() => _memory.SetHandleAsInvalid();
 
     private void SetCloseOnExec(bool closes)
@@ -152,7 +152,7 @@ internal sealed class CprExecState : IDisposable
     }
 
     // What this process opened itself is close-on-exec: a state that names such a descriptor is wrong, and taking it
-    // would close it under somebody's feet.
+    // would close it while the new owner uses it.
     private static SafeFileHandle Inherit(int number, string what)
     {
         var handle = new SafeFileHandle(number, false);

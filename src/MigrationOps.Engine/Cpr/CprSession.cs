@@ -124,14 +124,14 @@ internal sealed class CprSession : IDisposable
     }
 
     /// <summary>
-    /// Closes the channels: the old process then goes on with its main migration channel, or with its guest if the
+    /// Closes the channels: the old process then continues with its main migration channel, or with its guest if the
     /// operator has cancelled there.
     /// </summary>
     /// <param name="keepEntries">True to keep the registry, and with it the memory of the guest.</param>
     public void Close(bool keepEntries)
     {
         CloseTarget();
-        // The source last: it starts its main channel at once, and the target must be rid of us by then.
+        // The source last: it starts its main channel at once, and our end of the target's channel must be closed first.
         CloseSource();
         if (!keepEntries)
         {

@@ -74,7 +74,7 @@ internal static class CprSetCheck
                 .Select(pair => $"'{pair.Block.Name}' ({pair.Block.Length:N0} bytes) has no entry: its content would be lost"),
                 $"all {blocks.Length:N0} have their memory"),
             Result("RamKinds", both.Where(pair => !IsMemory(pair.Entry))
-                .Select(pair => $"'{pair.Block.Name}' is {pair.Entry.Kind}, which is no memory"), "memory"),
+                .Select(pair => $"'{pair.Block.Name}' is {pair.Entry.Kind}, which is not memory"), "memory"),
             // A character device has no size to compare; QEMU's ROM tables are larger than what is used of them.
             Result("RamSizes", memory.Where(pair => pair.Entry.Kind != CprFdKind.CharacterDevice && pair.Entry.Size < pair.Block.Length)
                 .Select(pair => $"'{pair.Block.Name}' has {pair.Entry.Size:N0} bytes of {pair.Block.Length:N0}"),

@@ -96,7 +96,7 @@ internal sealed class CprStateDecoder(CprMode mode, string source)
         }
     }
 
-    /// <summary>Says that no more bytes come.</summary>
+    /// <summary>Ends the input.</summary>
     /// <exception cref="CprException"><see cref="CprError.Truncated"/>.</exception>
     public void Finish()
     {

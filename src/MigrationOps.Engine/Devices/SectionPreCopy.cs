@@ -36,7 +36,7 @@ internal sealed class SectionPreCopy(VfioDevice device, TransferScope scope)
         ArgumentNullException.ThrowIfNull(context);
         var writer = new MarkerWriter(stream);
         _left = Copy(stream, writer) ? device.GetPreCopyInfo() : default;
-        // Not before the acknowledgement has been asked for: an answer that nobody waits for would be a fault of the target.
+        // Not before the acknowledgement has been asked for: an answer that was not requested would be a fault of the target.
         bool completesInitial = _ackRequested && !_initialSent && _left.InitialBytes == 0;
         _initialSent |= completesInitial;
         // A target that does not wait for the mark takes it for an error.

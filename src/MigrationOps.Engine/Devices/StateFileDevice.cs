@@ -53,7 +53,7 @@ internal sealed class StateFileDevice : ISaveVmHandlers, IDisposable
 
         if (verification.Header is null)
         {
-            throw new StateFileException(StateFileError.RawNotAllowed, $"'{_path}' holds bare bytes, which nobody can verify on the target.") { Target = _path };
+            throw new StateFileException(StateFileError.RawNotAllowed, $"'{_path}' holds raw bytes, which the target cannot verify.") { Target = _path };
         }
 
         (_manifest, _length, _moved) = (verification.Manifest, _source.Length, 0);
@@ -186,7 +186,7 @@ internal sealed class StateFileDevice : ISaveVmHandlers, IDisposable
         uint manifest = stream.ReadUInt32();
         if (length > long.MaxValue || manifest > MaxManifest)
         {
-            throw Malformed(stream, $"a file of {length:N0} bytes with a manifest of {manifest:N0} cannot be");
+            throw Malformed(stream, $"file length {length:N0} or manifest length {manifest:N0} is out of range");
         }
 
         byte[] json = stream.ReadBytes((int)manifest);

@@ -214,7 +214,7 @@ internal sealed class VfioSectionDevice : ISaveVmHandlers, IDisposable
             }
             else if (complete)
             {
-                // The source goes on, so this one must not.
+                // The source resumes, so this device must not run.
                 _device!.Reset();
             }
         }

@@ -89,7 +89,7 @@ internal sealed class VhostBackendDevice : ISaveVmHandlers, IDisposable
         (_frontend, _scope) = (null, null);
     }
 
-    // However long a chunk says it is, no more than the buffer is held of it. Nothing behind the end mark may be read.
+    // However long a chunk says it is, at most the buffer is held of it. Nothing behind the end mark may be read.
     private static void CopyChunks(SaveVmLoadStream stream, FdStream channel, byte[] buffer)
     {
         var decoder = new ChunkDecoder();

@@ -4,7 +4,7 @@ using MigrationOps.Engine.Wire;
 namespace MigrationOps.Engine.Multifd;
 
 /// <summary>
-/// Reads a channel: small reads for the fixed parts of packets, large ones for their data straight to where it belongs.
+/// Reads a channel: small reads for the fixed parts of packets, large ones for their data straight to their destination.
 /// One thread uses it.
 /// </summary>
 internal sealed class ChannelReader : IDisposable
@@ -41,7 +41,7 @@ internal sealed class ChannelReader : IDisposable
         Name = name;
     }
 
-    /// <summary>A reader of packets that somebody else has read, one after another: see <see cref="Load"/>.</summary>
+    /// <summary>A reader of packets that were read elsewhere, one after another: see <see cref="Load"/>.</summary>
     /// <param name="name">What errors call it.</param>
     internal static ChannelReader OfPackets(string name) => new(name);
 
@@ -124,7 +124,7 @@ internal sealed class ChannelReader : IDisposable
         }
     }
 
-    /// <summary>Reads bytes to where they belong.</summary>
+    /// <summary>Reads bytes into their destination.</summary>
     public void ReadExactly(Span<byte> destination, string what)
     {
         int total = destination.Length;
@@ -146,7 +146,7 @@ internal sealed class ChannelReader : IDisposable
     }
 
     /// <summary>Waits for the next bytes of something long, to be used where they lie.</summary>
-    /// <param name="most">How many belong to it.</param>
+    /// <param name="most">Its length in bytes.</param>
     /// <param name="what">What it is.</param>
     /// <returns>At least one byte; <see cref="Advance"/> uses them up.</returns>
     public ReadOnlySpan<byte> Next(long most, string what)
@@ -181,7 +181,7 @@ internal sealed class ChannelReader : IDisposable
     }
 
     /// <summary>Passes over whatever comes, until the channel ends or the next byte is not there yet.</summary>
-    /// <param name="whileReadable">Asked before each read; null to go on to the end.</param>
+    /// <param name="whileReadable">Asked before each read; null to read to the end.</param>
     /// <returns>True if the channel has ended.</returns>
     internal bool Drain(Func<bool>? whileReadable = null)
     {

@@ -61,7 +61,7 @@ internal sealed class DevicePacketQueue : IDisposable
         }
     }
 
-    /// <summary>One producer has no more.</summary>
+    /// <summary>One producer has finished.</summary>
     public void Complete()
     {
         lock (_lock)

@@ -112,7 +112,7 @@ internal sealed class MigrationReceiver : IDisposable
         catch (WireException e) when (e.Reason == WireError.Disconnected)
         {
             throw new WireException(e.Reason, e.Message, e,
-                "Look at the source. If it says completed, its guest is stopped: let it go on there with cont. Then migrate again, with return-path on: then a source gives its guest up only when all has arrived.")
+                "Look at the source. If it says completed, its guest is stopped: resume it there with cont. Then migrate again, with return-path on: then a source gives its guest up only when all has arrived.")
             { Peer = e.Peer, Target = e.Target };
         }
 
@@ -168,7 +168,7 @@ internal sealed class MigrationReceiver : IDisposable
         }
         catch (OperationCanceledException) when (_finished.IsCancellationRequested && !_scope.CancellationToken.IsCancellationRequested)
         {
-            // Everything has come, and nobody else.
+            // Everything has arrived, and no further connection.
         }
     }
 

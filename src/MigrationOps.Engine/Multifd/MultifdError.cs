@@ -3,7 +3,7 @@ namespace MigrationOps.Engine.Multifd;
 /// <summary>Why a multifd migration, its channels or its archive failed.</summary>
 public enum MultifdError
 {
-    /// <summary>A channel belongs to another virtual machine than the channels before it.</summary>
+    /// <summary>A channel has another VM UUID than the channels before it.</summary>
     UuidMismatch,
 
     /// <summary>A channel id that is not below the number of channels.</summary>
@@ -36,13 +36,13 @@ public enum MultifdError
     /// <summary>The target closed a channel without reading it: it has fewer channels than the migration.</summary>
     TargetDroppedChannel,
 
-    /// <summary>The target is no receiver of device state: it takes a whole migration, with the machine's configuration.</summary>
+    /// <summary>The target does not receive device state alone: it takes a whole migration, with the machine's configuration.</summary>
     TargetTakesWholeMigrations,
 
     /// <summary>The archive is not complete, or its bytes are not those that were received.</summary>
     ArchiveInvalid,
 
-    /// <summary>The folder for the archive holds something already.</summary>
+    /// <summary>The folder for the archive is not empty.</summary>
     ArchiveExists,
 }
 

@@ -49,7 +49,7 @@ internal static class NativeError
         return new WireException(reason, $"{what}: {call} failed: {Describe(errno)}.") { Target = what };
     }
 
-    /// <summary>True if the destination took no more: disk, quota or file size limit.</summary>
+    /// <summary>True if the destination is full: disk, quota or file size limit.</summary>
     internal static bool IsSpace(int errno) => errno is ENOSPC or EDQUOT or EFBIG;
 
     /// <summary>The system's text for an errno, with its number.</summary>

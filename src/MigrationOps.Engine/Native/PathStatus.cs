@@ -9,7 +9,7 @@ namespace MigrationOps.Engine.Native;
 /// <param name="Inode">Number within the file system.</param>
 /// <param name="Device">Major and minor number of the file system.</param>
 /// <param name="Modified">When the content was changed, in nanoseconds since 1970.</param>
-/// <param name="Changed">When content or attributes were changed, which nobody can set back.</param>
+/// <param name="Changed">When content or attributes were changed, which no program can set back.</param>
 internal readonly partial record struct PathStatus(ushort Mode, long Size, ulong Inode, ulong Device, long Modified, long Changed)
 {
     internal const int TypeMask = 0xF000;

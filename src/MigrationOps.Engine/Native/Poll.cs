@@ -24,7 +24,7 @@ internal enum PollEvents : short
     /// <summary>The descriptor is not open.</summary>
     Invalid = 0x020,
 
-    /// <summary>The other end of a socket sends no more; what it sent before may still be unread.</summary>
+    /// <summary>The other end of a socket has stopped sending; what it sent before may still be unread.</summary>
     PeerEnded = 0x2000,
 }
 

@@ -63,7 +63,7 @@ public enum QmpError
     /// <summary>The VM is not found.</summary>
     VMNotFound,
 
-    /// <summary>The VM has no monitor that can be used.</summary>
+    /// <summary>The VM has no monitor to connect to.</summary>
     NoMonitor,
 
     /// <summary>An argument that QMP cannot carry.</summary>

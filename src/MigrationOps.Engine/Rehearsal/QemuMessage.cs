@@ -10,8 +10,8 @@ namespace MigrationOps.Engine.Rehearsal;
 /// <param name="Pattern">What the line looks like, in QEMU 7.2 to 11.1.</param>
 /// <param name="Meaning">What it means; <c>{field}</c> and the like are filled in.</param>
 /// <param name="Action">What usually helps.</param>
-/// <param name="Refuses">False for a line that only tells more about another one, or that QEMU goes on after.</param>
-/// <param name="BreaksDevice">True if QEMU goes on, and the guest has lost the device.</param>
+/// <param name="Refuses">False for a line that only tells more about another one, or after which QEMU continues.</param>
+/// <param name="BreaksDevice">True if QEMU continues, and the guest has lost the device.</param>
 internal sealed record QemuMessage(string Kind, Regex Pattern, string Meaning, string Action, bool Refuses = true, bool BreaksDevice = false)
 {
     private const string SameCommandLine = "Start the destination with the source's machine type, devices, addresses and properties.";
@@ -92,14 +92,14 @@ internal sealed record QemuMessage(string Kind, Regex Pattern, string Meaning, s
             "The stream is of the VM {stream}; the VM here is {local}.",
             "Give the destination -uuid {stream}, or turn the capability validate-uuid off at the source."),
         New("UuidNotSet", @"UUID is received (?<stream>[^,]+), but local uuid isn't set",
-            "The stream has a UUID and the VM here has none. QEMU goes on.",
+            "The stream has a UUID and the VM here has none. QEMU continues.",
             "Nothing has to be done.", refuses: false),
         New("Capability", @"Capability (?<field>\S+) is (?<local>on|off), but received capability is (?<stream>on|off)",
             "The capability {field} is {stream} in the stream and {local} here.",
             "Set the capability {field} to {stream} at the destination before migrate-incoming."),
         New("ConfigurationMissing", "Configuration section missing",
             "The stream begins without the configuration that this machine type expects.",
-            "Use the source's machine type: those before 2.4 write none. A state file of another program is no stream."),
+            "Use the source's machine type: those before 2.4 write none. A state file of another program is not a stream."),
         New("NotAStream", @"Not a migration stream",
             "The bytes do not begin as a migration stream.",
             "Give the stream itself: past a libvirt header, decompressed, at its offset in the file."),
@@ -143,7 +143,7 @@ internal sealed record QemuMessage(string Kind, Regex Pattern, string Meaning, s
             "A later part of {device} was refused or did not come.",
             "If nothing else is said, the stream ended there: check that it is whole."),
         New("DescriptionMissing", @"Expected vmdescription section, but got (?<stream>\d+)",
-            "The stream has no description at its end. QEMU goes on.",
+            "The stream has no description at its end. QEMU continues.",
             "Nothing has to be done.", refuses: false),
         New("LoadFailed", @"load of migration failed: (?<local>.+)",
             "The load ended with the error of the lines before: {local}.",

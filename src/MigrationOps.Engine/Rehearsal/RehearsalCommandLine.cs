@@ -50,7 +50,7 @@ internal sealed class RehearsalCommandLine
     /// <param name="arguments">The destination's arguments.</param>
     /// <param name="workingDirectory">What relative paths of disks count from.</param>
     /// <param name="keepShared">True if the stream leaves shared memory out (x-ignore-shared), so that such memory has to be shared here too.</param>
-    /// <exception cref="RehearsalException">A device that cannot be had here, or a command line that cannot be taken apart.</exception>
+    /// <exception cref="RehearsalException">A device that is not available here, or a malformed command line.</exception>
     internal static RehearsalCommandLine Create(IReadOnlyList<string> arguments, string workingDirectory, bool keepShared)
     {
         var line = new RehearsalCommandLine(QemuCommandLine.Parse(arguments), workingDirectory, keepShared);

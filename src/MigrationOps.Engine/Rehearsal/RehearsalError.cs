@@ -3,13 +3,13 @@ namespace MigrationOps.Engine.Rehearsal;
 /// <summary>Why a stream could not be rehearsed. That QEMU refuses the stream is a result, not one of these.</summary>
 public enum RehearsalError
 {
-    /// <summary>The command line cannot be taken apart.</summary>
+    /// <summary>The command line is malformed.</summary>
     InvalidCommandLine,
 
     /// <summary>A device needs something that only the destination's VM may hold: hardware, or a back-end process.</summary>
     DeviceNotAvailable,
 
-    /// <summary>The program did not start as a waiting QEMU; its own words are in the message.</summary>
+    /// <summary>The program did not start as a waiting QEMU; its output is in the message.</summary>
     StartFailed,
 
     /// <summary>The program ended or stopped answering without a verdict on the stream.</summary>
@@ -19,7 +19,7 @@ public enum RehearsalError
     NotSupported,
 }
 
-/// <summary>A rehearsal that came to no verdict.</summary>
+/// <summary>A rehearsal without a verdict.</summary>
 public sealed class RehearsalException : MigrationOpsException
 {
     /// <summary>Creates the failure.</summary>

@@ -38,7 +38,7 @@ internal sealed class RehearsalPages
             var block = place is null ? null : contents.Ram.Find(r => IsNamed(r.Block.Name, place.Value.Region))?.Block;
             if (block is null)
             {
-                result.Notes.Add($"The guest address 0x{address:x}, where a device has a queue, is no memory of the VM here.");
+                result.Notes.Add($"The guest address 0x{address:x}, where a device has a queue, is not in the memory of the VM here.");
             }
             else if (IsElsewhere(contents, block))
             {

@@ -106,7 +106,7 @@ internal sealed class RehearsalRun(RehearsalOptions options, StreamContents cont
             switch (status)
             {
                 case "completed":
-                    // The last steps come after this status: a run state that cannot be ends the process there.
+                    // The last steps come after this status: an invalid run state ends the process there.
                     return await AnswersAsync(cancellationToken).ConfigureAwait(false);
                 case "failed" or null:
                     return false;
@@ -204,7 +204,7 @@ internal sealed class RehearsalRun(RehearsalOptions options, StreamContents cont
         }
         catch (Exception e) when (e is SocketException or ObjectDisposedException or IOException)
         {
-            // QEMU took no more: its monitor says why.
+            // QEMU stopped reading: its monitor says why.
         }
     }
 

@@ -12,7 +12,7 @@ namespace MigrationOps.Engine.Rehearsal;
 /// <code>
 /// command line ─→ RehearsalCommandLine ─→ QEMU (-S, own network namespace, sandbox, null disks)
 /// stream       ─→ RehearsalFeed ─────────→ its socket ─→ completed, and its monitor still answers: loads
-///                                                     ─→ failed, or it ends: its words, explained
+///                                                     ─→ failed, or it ends: its output, explained
 /// </code>
 /// </summary>
 internal static class StreamRehearsal

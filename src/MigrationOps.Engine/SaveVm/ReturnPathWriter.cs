@@ -42,7 +42,7 @@ internal sealed class ReturnPathWriter(Stream stream)
     /// <summary>Tells which pages of a block have come.</summary>
     internal void Received(string block, byte[] bitmap) => Send(PostcopyCodec.Bitmap(block, bitmap));
 
-    /// <summary>Says that the paused migration goes on.</summary>
+    /// <summary>Confirms that the paused migration resumes.</summary>
     internal void Resumed() => Send(new ReturnPathMessage(ReturnPathMessageType.ResumeAck, PostcopyCodec.Resumed));
 
     private void Send(ReturnPathMessage message) => Send(message.ToArray());

@@ -3,7 +3,7 @@ namespace MigrationOps.Engine.SaveVm;
 /// <summary>Why registering a handler or driving a migration failed.</summary>
 public enum SaveVmError
 {
-    /// <summary>An idstr or machine type that is empty, too long or no text.</summary>
+    /// <summary>An idstr or machine type that is empty, too long or not valid UTF-8.</summary>
     InvalidName,
 
     /// <summary>An (idstr, instance_id) that is already taken, by itself or as an alias.</summary>
@@ -12,7 +12,7 @@ public enum SaveVmError
     /// <summary>A set of handlers that cannot work together.</summary>
     InvalidHandlers,
 
-    /// <summary>Options of a migration that cannot be, or contradict each other.</summary>
+    /// <summary>An option of the migration is out of range, or excludes another one.</summary>
     InvalidOption,
 
     /// <summary>Nothing is registered under that name.</summary>
@@ -39,7 +39,7 @@ public enum SaveVmError
     /// <summary>A handler used its stream after its call had ended.</summary>
     StreamAfterCall,
 
-    /// <summary>Handlers say that there is more to send, and send nothing.</summary>
+    /// <summary>Handlers report pending data and send nothing.</summary>
     NoProgress,
 
     /// <summary>The pending bytes did not fall to what fits into the downtime within the allowed rounds or time.</summary>
@@ -57,13 +57,13 @@ public enum SaveVmError
     /// <summary>The connection broke.</summary>
     ConnectionLost,
 
-    /// <summary>The peer takes or gives nothing within the deadline.</summary>
+    /// <summary>The peer neither received nor sent anything within the deadline.</summary>
     PeerSilent,
 
     /// <summary>A migration broke after its switch to postcopy. Both sides keep their state until it is resumed or given up.</summary>
     PostcopyPaused,
 
-    /// <summary>There is no paused migration to resume or to give up, or a paused one is in the way of a new one.</summary>
+    /// <summary>There is no paused migration to resume or to give up, or a paused migration must be ended before a new one.</summary>
     WrongPhase,
 }
 
@@ -105,21 +105,21 @@ public sealed class SaveVmException : MigrationOpsException
         SaveVmError.InvalidName => "Give a name of 1 to 255 bytes.",
         SaveVmError.DuplicateEntry => "Unregister the other one first, or register with instance id -1 to get the next free number.",
         SaveVmError.InvalidHandlers => "Offer the handlers that the message names.",
-        SaveVmError.InvalidOption => "Give an option that fits.",
+        SaveVmError.InvalidOption => "Change the option as the message says, or leave it out.",
         SaveVmError.NotRegistered => "List what is registered.",
         SaveVmError.ConfigurationMismatch => "Start both sides with the same machine type and page size.",
         SaveVmError.UnknownSection => "Register a handler for that device on the target, under the name and number that the message gives.",
         SaveVmError.VersionTooNew => "Update the target's handler, or have the source write the older version.",
         SaveVmError.NotSupported => "Turn that feature off on the source.",
-        SaveVmError.HandlerFailed => "Look at the cause that the handler gave. The source's device goes on.",
+        SaveVmError.HandlerFailed => "Look at the cause that the handler gave. The source's device resumes.",
         SaveVmError.HandlerTimeout => "Look at the handler: it hangs. Its call was left behind; a longer timeout helps only a slow one.",
         SaveVmError.StreamAfterCall => "Use the stream only inside the handler's call that it was given to.",
         SaveVmError.NoProgress => "Have the handler return true when it has nothing to send, or send what it reports as pending.",
         SaveVmError.DidNotConverge => "Allow more bandwidth, a longer downtime, more rounds or more time, or slow down what changes the state.",
         SaveVmError.SwitchoverAckTimeout => "Look at the target: a device there has not approved the switchover.",
         SaveVmError.ReturnPathMissing => "Turn the return path on at the source; in QEMU it is the capability return-path.",
-        SaveVmError.TargetFailed => "Look at the target for the reason. The source's device goes on.",
-        SaveVmError.ConnectionLost => "Look at the other side: it ended the connection. A source that says completed has its guest stopped: let it go on there with cont. Then migrate again, with return-path on.",
+        SaveVmError.TargetFailed => "Look at the target for the reason. The source's device resumes.",
+        SaveVmError.ConnectionLost => "Look at the other side: it ended the connection. A source that says completed has its guest stopped: resume it there with cont. Then migrate again, with return-path on.",
         SaveVmError.PeerSilent => "Look at the other side: it is alive but does not move. A longer timeout helps only a slow peer.",
         SaveVmError.PostcopyPaused =>
             "Bring the connection back, then resume on the target first, and then on the source. Do not start the device on the source.",

@@ -101,7 +101,7 @@ internal static class SaveVmTransfer
         ArgumentNullException.ThrowIfNull(endpoint);
         if (endpoint is Endpoint.File)
         {
-            throw new WireException(WireError.UnsupportedEndpoint, $"{endpoint}: a paused migration goes on over a connection with a return path.")
+            throw new WireException(WireError.UnsupportedEndpoint, $"{endpoint}: a paused migration resumes only over a connection with a return path.")
             { Target = endpoint.ToString() };
         }
     }

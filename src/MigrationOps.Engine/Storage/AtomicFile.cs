@@ -17,7 +17,7 @@ internal sealed class AtomicFile : IDisposable
     // A file name has 255 bytes at most.
     private const int LongestOwnName = 200;
 
-    // What is younger may belong to somebody who has not locked it yet.
+    // A younger file may be another writer's that has not locked it yet.
     private static readonly TimeSpan s_ageOfLeftover = TimeSpan.FromMinutes(1);
 
     private readonly string _temporary;
@@ -73,7 +73,7 @@ internal sealed class AtomicFile : IDisposable
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            // The system's own words would name the temporary file, which nobody asked for.
+            // The system's own words would name the temporary file, which the caller does not know.
             var (reason, why) = e switch
             {
                 UnauthorizedAccessException => (WireError.AccessDenied, $"this user may not write into '{directory}'"),
@@ -123,7 +123,7 @@ internal sealed class AtomicFile : IDisposable
         }
     }
 
-    // Files of writers that were killed: nobody holds their lock any more.
+    // Files of writers that were killed: their lock is free.
     private static void RemoveLeftovers(string directory)
     {
         try

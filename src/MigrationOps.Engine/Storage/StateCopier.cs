@@ -10,7 +10,7 @@ namespace MigrationOps.Engine.Storage;
 public readonly record struct StateDigest(long Bytes, long Chunks, string? Sha256);
 
 /// <summary>
-/// Moves state data between descriptors and streams: by splice(2) when nobody needs to see the bytes, else through buffers that a hash thread reads too.
+/// Moves state data between descriptors and streams: by splice(2) when the bytes need not be seen, else through buffers that a hash thread reads too.
 /// </summary>
 internal sealed class StateCopier : IDisposable
 {

@@ -246,7 +246,7 @@ internal sealed class StateDecoder
     }
 
     private StateFileException Trailing()
-        => new(StateFileError.TrailingBytes, $"'{_name}' goes on after the end of its state at byte {Offset:N0}.")
+        => new(StateFileError.TrailingBytes, $"'{_name}' has data behind the end of its state at byte {Offset:N0}.")
         {
             ByteOffset = Offset,
             Target = _name,

@@ -206,7 +206,7 @@ public static class StateFile
             else
             {
                 Fail("ManifestMatches", new StateFileException(StateFileError.ManifestForeign,
-                    $"The manifest of '{path}' belongs to another state: {difference}.")
+                    $"The manifest of '{path}' describes another state: {difference}.")
                 { Target = path });
             }
         }

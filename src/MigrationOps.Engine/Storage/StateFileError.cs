@@ -6,10 +6,10 @@ public enum StateFileError
     /// <summary>There is no such file.</summary>
     NotFound,
 
-    /// <summary>The path leads to something that is no regular file.</summary>
+    /// <summary>The path is not a regular file.</summary>
     NotAFile,
 
-    /// <summary>It does not begin as a state file does.</summary>
+    /// <summary>It does not start with the magic of a state file.</summary>
     NotAStateFile,
 
     /// <summary>It was written by a later version of the format.</summary>
@@ -21,13 +21,13 @@ public enum StateFileError
     /// <summary>It ends before its end mark.</summary>
     Truncated,
 
-    /// <summary>There is something behind its end mark.</summary>
+    /// <summary>It has data behind its end mark.</summary>
     TrailingBytes,
 
-    /// <summary>Its bytes are not those that were written.</summary>
+    /// <summary>Its digest does not match: the bytes were changed after they were written.</summary>
     Damaged,
 
-    /// <summary>It announces more than it may: a name or part beyond the limit.</summary>
+    /// <summary>A name or part is longer than the limit.</summary>
     Malformed,
 
     /// <summary>Its manifest is missing.</summary>
@@ -36,10 +36,10 @@ public enum StateFileError
     /// <summary>Its manifest cannot be read.</summary>
     ManifestInvalid,
 
-    /// <summary>Its manifest belongs to another state.</summary>
+    /// <summary>Its manifest describes another state.</summary>
     ManifestForeign,
 
-    /// <summary>It is not the state that the caller expects.</summary>
+    /// <summary>Its digest is not the expected one.</summary>
     DigestMismatch,
 
     /// <summary>Raw bytes cannot be used here, because nothing says where they end.</summary>

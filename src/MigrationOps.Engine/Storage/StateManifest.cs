@@ -100,7 +100,7 @@ public sealed record StateManifest
     {
         try
         {
-            // A text that somebody edited may start with a byte order mark.
+            // A text from an editor may start with a byte order mark.
             var manifest = JsonSerializer.Deserialize(json.StartsWith("\uFEFF"u8) ? json[3..] : json, ManifestJson.Default.StateManifest)
                 ?? throw Invalid(path, "it is empty", null);
             return manifest.FindFault() is { } fault ? throw Invalid(path, fault, null) : manifest;

@@ -5,7 +5,7 @@ using MigrationOps.Engine.Wire;
 namespace MigrationOps.Engine.Vfio;
 
 /// <summary>
-/// Reads the sections of one VFIO device where they lie alone: in a file, or in a stream of which no more than a body may be read.
+/// Reads the sections of one VFIO device where they lie alone: in a file, or in a stream of which only the body may be read.
 /// </summary>
 internal sealed class SectionReader
 {
@@ -44,7 +44,7 @@ internal sealed class SectionReader
         return reader.Position;
     }
 
-    /// <summary>How many bytes more <see cref="Read"/> needs to go on, never one beyond the body.</summary>
+    /// <summary>How many bytes more <see cref="Read"/> needs for the next step, never one beyond the body.</summary>
     internal int Wanted(ReadOnlySpan<byte> held, int most) => _body.Wanted(held, most);
 
     /// <summary>The stored sections have ended.</summary>

@@ -11,7 +11,7 @@ public enum VfioError
     /// <summary>The migration does not carry the device whose state is wanted, or no VFIO device at all.</summary>
     DeviceNotInMigration,
 
-    /// <summary>Nothing that is received would be kept.</summary>
+    /// <summary>No place was given to keep the received state.</summary>
     NoDestination,
 
     /// <summary>More devices than the limit.</summary>
@@ -20,7 +20,7 @@ public enum VfioError
     /// <summary>More packets out of order than the memory budget can keep track of.</summary>
     TooManyOutOfOrder,
 
-    /// <summary>A device whose state came both in the main stream and over the channels.</summary>
+    /// <summary>A device whose state arrived both in the main stream and over the channels.</summary>
     MixedTransfer,
 
     /// <summary>The spill file cannot be written or read.</summary>
@@ -29,13 +29,13 @@ public enum VfioError
     /// <summary>No device of this name on this host.</summary>
     DeviceNotFound,
 
-    /// <summary>The kernel does not open the device, for a reason that has no name of its own here.</summary>
+    /// <summary>The kernel does not open the device, for a reason not listed here.</summary>
     DeviceNotOpened,
 
     /// <summary>A device of the host that is bound to another driver, or to none.</summary>
     NotBound,
 
-    /// <summary>A device of VFIO without a node that leads to it.</summary>
+    /// <summary>A VFIO device without a device node.</summary>
     NoInterface,
 
     /// <summary>A character device on a host without <c>/dev/iommu</c>.</summary>
@@ -56,7 +56,7 @@ public enum VfioError
     /// <summary>A group of several devices where one is to be named.</summary>
     SeveralDevices,
 
-    /// <summary>A device in RESUMING whose load was not ended: what it holds is no state.</summary>
+    /// <summary>A device in RESUMING whose load was not completed: its state is incomplete.</summary>
     LoadInterrupted,
 
     /// <summary>The device or its driver cannot migrate.</summary>
@@ -119,7 +119,7 @@ public sealed class VfioException : MigrationOpsException
     private static string ActionOf(VfioError reason) => reason switch
     {
         VfioError.DeviceNotInMigration =>
-            "The source was not told that its state was taken: let its guest go on there if it is stopped (cont). Give the name of a section that the migration has, or keep all of it in an archive.",
+            "The source was not told that its state was taken: resume its guest there with cont if it is stopped. Give the name of a section that the migration has, or keep all of it in an archive.",
         VfioError.NoDestination => "Give a folder, an archive or a device to load.",
         VfioError.TooManyDevices => "Raise the limit if the source really has so many devices.",
         VfioError.TooManyOutOfOrder => "Raise the memory budget.",

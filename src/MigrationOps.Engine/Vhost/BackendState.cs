@@ -84,7 +84,7 @@ public sealed class PatternBackendState(long size) : BackendState
 
         if (channel.ReadByte() >= 0)
         {
-            throw new InvalidDataException($"The state goes on after its {size:N0} bytes.");
+            throw new InvalidDataException($"The state has more than its {size:N0} bytes.");
         }
     }
 

@@ -173,7 +173,7 @@ internal sealed class VhostBackendSession(VhostBackend backend, UnixConnection c
         catch (Exception e) when (e is not OperationCanceledException || !connection.Scope.CancellationToken.IsCancellationRequested)
         {
             // Whatever went wrong with the state is told at CHECK_DEVICE_STATE, the only place for it. A state can be
-            // anybody's code, and what it throws must not end the process that lent it a thread.
+            // code of any author, and what it throws must not end the process that lent it a thread.
             backend.ReportStateFailure(e);
             _failed = true;
             return true;

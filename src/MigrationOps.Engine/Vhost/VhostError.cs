@@ -15,16 +15,16 @@ public enum VhostError
     /// <summary>Protocol feature bit 19 is not offered.</summary>
     NoDeviceState,
 
-    /// <summary>The reply answers another request, or is none.</summary>
+    /// <summary>The message is not a reply, or the reply to another request.</summary>
     UnexpectedReply,
 
-    /// <summary>The reply has another size than the protocol gives it.</summary>
+    /// <summary>The reply does not have the size that the protocol defines.</summary>
     WrongReplySize,
 
     /// <summary>The reply has another protocol version.</summary>
     WrongVersion,
 
-    /// <summary>The reply carries descriptors that nobody asked for, or lacks one that it announces.</summary>
+    /// <summary>The reply has descriptors that were not requested, or lacks one that it announces.</summary>
     ReplyDescriptorMismatch,
 
     /// <summary>The descriptor in the reply cannot be used in the direction of the transfer.</summary>
@@ -39,7 +39,7 @@ public enum VhostError
     /// <summary>No byte of state moved within the deadline.</summary>
     TransferStalled,
 
-    /// <summary>The state could not be moved to its end.</summary>
+    /// <summary>The transfer of the state ended early.</summary>
     TransferFailed,
 
     /// <summary>The back-end says that the transfer failed on its side.</summary>
@@ -48,10 +48,10 @@ public enum VhostError
     /// <summary>The receiving host did not confirm that the state was loaded there.</summary>
     NotConfirmed,
 
-    /// <summary>The direction is none that the protocol knows.</summary>
+    /// <summary>The protocol does not define this direction.</summary>
     UnknownDirection,
 
-    /// <summary>The phase is none that the protocol knows.</summary>
+    /// <summary>The protocol does not define this phase.</summary>
     UnknownPhase,
 
     /// <summary>The order of the protocol does not allow the request now.</summary>
@@ -93,7 +93,7 @@ public sealed class VhostException : MigrationOpsException
     private static string ActionOf(VhostError reason) => reason switch
     {
         VhostError.Timeout or VhostError.TransferStalled =>
-            "Look at the back-end: it is connected but does not go on. If it is only slow, give a longer timeout. Start it anew before the next try.",
+            "Look at the back-end: it is connected but makes no progress. If it is only slow, give a longer timeout. Start it anew before the next try.",
         VhostError.Disconnected or VhostError.TransferFailed =>
             "Look at the back-end's log for why it ended the connection, and start it anew before the next try.",
         VhostError.NoProtocolFeatures => "Use a back-end that offers VHOST_USER_F_PROTOCOL_FEATURES (feature bit 30).",

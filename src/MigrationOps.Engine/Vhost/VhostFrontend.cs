@@ -66,7 +66,7 @@ internal sealed class VhostFrontend : IDisposable
     /// <param name="socketPath">Path of its socket.</param>
     /// <param name="scope">Deadline of every request, and cancellation; it must outlive the front-end.</param>
     /// <param name="logger">Gets the transcript; null for none.</param>
-    /// <exception cref="WireException">No such socket, not a socket, nobody listens, no access.</exception>
+    /// <exception cref="WireException">No such socket, not a socket, no listener, no access.</exception>
     public static VhostFrontend Connect(string socketPath, TransferScope scope, ILogger? logger = null)
     {
         var connection = Transport.ConnectUnix(socketPath, scope);
@@ -145,12 +145,12 @@ internal sealed class VhostFrontend : IDisposable
         {
             if (!Enum.IsDefined(direction))
             {
-                throw Failure(VhostError.UnknownDirection, $"{(uint)direction} is no direction of a transfer.");
+                throw Failure(VhostError.UnknownDirection, $"{(uint)direction} is not a direction of a transfer.");
             }
 
             if (!Enum.IsDefined(phase))
             {
-                throw Failure(VhostError.UnknownPhase, $"{(uint)phase} is no phase of a transfer.");
+                throw Failure(VhostError.UnknownPhase, $"{(uint)phase} is not a phase of a transfer.");
             }
 
             Expect(State.Negotiated, "SET_DEVICE_STATE_FD");
@@ -197,7 +197,7 @@ internal sealed class VhostFrontend : IDisposable
     internal VhostException Failure(VhostError reason, string message, Exception? inner = null)
         => new(reason, message, Transcript, inner) { Peer = Peer.ToString(), Target = SocketPath };
 
-    /// <summary>The failure of a conversation that cannot go on: a later answer could be taken for another one's.</summary>
+    /// <summary>The failure after which the conversation is closed: a later answer could be taken for another one's.</summary>
     internal VhostException Broken(VhostError reason, string message, Exception? inner = null)
     {
         _state = State.Broken;

@@ -9,7 +9,7 @@ namespace MigrationOps.Engine.Vhost;
 /// <summary>
 /// Saves a back-end's state into a file or to another host. The destination is opened before the back-end is asked,
 /// because some back-ends give their state only once; the end mark is written after the back-end's own check, so that
-/// nobody can take a failed save for a whole one.
+/// a failed save is not mistaken for a complete one.
 /// </summary>
 public static class VhostStateSaver
 {

@@ -64,7 +64,7 @@ internal static class VhostTransferPipe
         return new FdStream(own ?? ours, save ? FileAccess.Read : FileAccess.Write, scope, name);
     }
 
-    // Whoever breaks the channel may still say why at CHECK; its word is part of the error, never a success.
+    // Whoever breaks the channel may still say why at CHECK; its answer is part of the error, never a success.
     private static VhostException Explain(VhostFrontend frontend, VhostTransferDirection direction, WireException cause)
     {
         string verb = direction == VhostTransferDirection.Save ? "saving" : "loading";

@@ -7,7 +7,7 @@ internal sealed class CountedStream(Stream inner, TransferScope transfer) : Stre
 {
     /// <summary>Waits until the peer has closed, and tells whether it has read everything that was written.</summary>
     /// <remarks>
-    /// A target that has fewer channels accepts the connection and drops it unread, and goes on without what was in it.
+    /// A target that has fewer channels accepts the connection and drops it unread, and continues without its contents.
     /// Closing a socket with unread bytes in it resets the connection; one that was read to the end closes in order.
     /// </remarks>
     /// <param name="scope">How long, and cancellation.</param>

@@ -3,7 +3,7 @@ using Microsoft.Win32.SafeHandles;
 namespace MigrationOps.Engine.Wire;
 
 /// <summary>
-/// Descriptors that arrived and that nobody has claimed yet, first come first served. It owns them: what is left when
+/// Descriptors that arrived and that have not been claimed yet, first come first served. It owns them: what is left when
 /// it is disposed is closed.
 /// </summary>
 internal sealed class FdQueue : IDisposable
@@ -20,7 +20,7 @@ internal sealed class FdQueue : IDisposable
     /// <returns>Null if there is none.</returns>
     public SafeFileHandle? Take() => _handles.TryDequeue(out var handle) ? handle : null;
 
-    /// <summary>Closes what nobody claimed.</summary>
+    /// <summary>Closes what was not claimed.</summary>
     /// <returns>How many these were.</returns>
     public int CloseUnclaimed()
     {

@@ -12,7 +12,7 @@ namespace MigrationOps.Engine.Wire;
 /// </summary>
 internal sealed class FdStream : Stream
 {
-    // More saves no more sleeps, and costs those who have to wait for the network.
+    // A larger value saves no further sleeps, and costs those who have to wait for the network.
     private const int Looks = 2;
 
     // No event says that a system has taken the last byte.

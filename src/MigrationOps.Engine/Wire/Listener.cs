@@ -44,7 +44,7 @@ internal sealed class Listener : IDisposable
     /// </summary>
     /// <param name="waitingFor">What the error names.</param>
     /// <returns>A stream that the caller disposes.</returns>
-    /// <exception cref="WireException">Within the deadline nobody came: <see cref="WireError.Timeout"/>, or the last failed handshake.</exception>
+    /// <exception cref="WireException">No connection within the deadline: <see cref="WireError.Timeout"/>, or the last failed handshake.</exception>
     public Stream AcceptSpeaking(string waitingFor)
     {
         var deadline = _scope.StartDeadline();
@@ -84,8 +84,8 @@ internal sealed class Listener : IDisposable
     }
 
     /// <summary>
-    /// Accepts one connection and leaves the TLS handshake to the caller, so that a peer that does not go on with its own
-    /// holds up nobody else's.
+    /// Accepts one connection and leaves the TLS handshake to the caller, so that a peer that does not continue its own
+    /// does not delay other connections.
     /// </summary>
     /// <param name="waitingFor">What the error names.</param>
     /// <param name="scope">Deadline and cancellation of the connection.</param>

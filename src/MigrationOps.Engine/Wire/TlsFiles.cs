@@ -10,7 +10,7 @@ namespace MigrationOps.Engine.Wire;
 /// Mutual TLS from a directory in the layout of QEMU's <c>tls-creds-x509</c>: ca-cert.pem, and server-cert.pem with
 /// server-key.pem or client-cert.pem with client-key.pem; a certificate file may hold the certificates up to the authority behind its
 /// own, and ca-crl.pem, if it is there, says which are revoked. Everything is read and checked when it is loaded, before
-/// anybody listens or connects.
+/// the first listener or connection is made.
 /// </summary>
 internal sealed class TlsFiles : IDisposable
 {

@@ -143,7 +143,7 @@ internal static class Transport
     private static Socket ConnectSocket(Endpoint endpoint, TransferScope scope)
     {
         var deadline = scope.StartDeadline();
-        // A name may have an address on which nobody listens (::1 beside 127.0.0.1): the next one has its turn.
+        // A name may have an address without a listener (::1 beside 127.0.0.1): the next one has its turn.
         int error = 0;
         foreach (var address in ResolveWithin(endpoint, scope))
         {
@@ -262,7 +262,7 @@ internal static class Transport
             socket.Bind(address);
             if (endpoint is Endpoint.Unix { Path: not ['@', ..] and var path })
             {
-                // Before it listens: until then nobody connects.
+                // Before it listens: no peer connects until then.
                 Restrict(path, access);
             }
 

@@ -8,7 +8,7 @@ namespace MigrationOps.Engine.Wire;
 
 /// <summary>
 /// A connected UNIX stream socket that carries descriptors (SCM_RIGHTS) in both directions. What arrives is
-/// close-on-exec; lost descriptors (MSG_CTRUNC) are an error; a partial send goes on without sending descriptors twice.
+/// close-on-exec; lost descriptors (MSG_CTRUNC) are an error; a partial send continues without sending descriptors twice.
 /// </summary>
 internal sealed class UnixConnection : IDisposable
 {

@@ -3,10 +3,10 @@ namespace MigrationOps.Engine.Wire;
 /// <summary>Why a transport, an endpoint or a primitive read failed, before any protocol is known.</summary>
 public enum WireError
 {
-    /// <summary>An endpoint URI that cannot be understood.</summary>
+    /// <summary>An endpoint URI that is malformed.</summary>
     InvalidEndpoint,
 
-    /// <summary>An endpoint that exists in QEMU but cannot serve here.</summary>
+    /// <summary>An endpoint that QEMU has and this operation does not support.</summary>
     UnsupportedEndpoint,
 
     /// <summary>The path does not exist.</summary>
@@ -15,10 +15,10 @@ public enum WireError
     /// <summary>The path exists and is not a socket.</summary>
     NotASocket,
 
-    /// <summary>Nobody listens, or the peer is out of reach.</summary>
+    /// <summary>No process listens there, or the peer is not reachable.</summary>
     ConnectFailed,
 
-    /// <summary>The address cannot be listened on.</summary>
+    /// <summary>Listening on the address failed.</summary>
     ListenFailed,
 
     /// <summary>Nothing happened within the deadline.</summary>
@@ -27,7 +27,7 @@ public enum WireError
     /// <summary>The peer closed or reset the connection.</summary>
     Disconnected,
 
-    /// <summary>The stream ended inside something.</summary>
+    /// <summary>The stream ended inside a message or record.</summary>
     UnexpectedEnd,
 
     /// <summary>File descriptors were lost on receipt (MSG_CTRUNC).</summary>

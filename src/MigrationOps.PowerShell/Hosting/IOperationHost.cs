@@ -18,7 +18,7 @@ public interface IOperationHost
     /// <summary>Puts an object on the pipeline.</summary>
     void WriteObject(object value);
 
-    /// <summary>Puts an error on the error stream; the work goes on.</summary>
+    /// <summary>Puts an error on the error stream; the operation continues.</summary>
     void WriteError(ErrorRecord error);
 
     /// <summary>A receiver listens now: whoever waits for the job may let the peer connect.</summary>

@@ -5,7 +5,7 @@ using MigrationOps.Engine.Storage;
 namespace MigrationOps.PowerShell.Hosting;
 
 /// <summary>
-/// The file of -LogPath: one JSON object a line, appended. When it cannot be written any more, the work goes on without
+/// The file of -LogPath: one JSON object a line, appended. When it cannot be written any more, the operation continues without
 /// it: a full disk for logs is no reason to lose a transfer.
 /// </summary>
 internal sealed class JsonLinesLog(string path) : IDisposable
@@ -32,7 +32,7 @@ internal sealed class JsonLinesLog(string path) : IDisposable
         catch (IOException e)
         {
             _broken = true;
-            Interlocked.Exchange(ref _trouble, $"The log ends here, the work goes on: {e.Message}");
+            Interlocked.Exchange(ref _trouble, $"The log ends here, the operation continues: {e.Message}");
         }
     }
 

@@ -12,7 +12,7 @@ internal sealed class LiveMonitor(QmpMonitor engine, RelayLogger log, RunspaceSe
     /// <summary>The engine's session.</summary>
     internal QmpMonitor Engine => engine;
 
-    /// <summary>The log of the cmdlet that uses it; nobody's in between.</summary>
+    /// <summary>The log of the cmdlet that uses it; null between two uses.</summary>
     internal RelayLogger Log => log;
 
     /// <summary>The number of the last event that Wait-QemuEvent has given away.</summary>

@@ -16,7 +16,7 @@ internal static class MonitorAddress
         }
 
         var reason = vm.Manager == VMManager.Libvirt ? QmpError.ManagedMonitor : vm.MonitorHolder is not null ? QmpError.MonitorBusy : QmpError.NoMonitor;
-        throw new QmpException(reason, $"The VM {vm} has no monitor that can be connected to: {vm.Problem}") { Target = vm.ToString() };
+        throw new QmpException(reason, $"The VM {vm} has no monitor to connect to: {vm.Problem}") { Target = vm.ToString() };
     }
 
     /// <summary>A path of a socket, or a URI.</summary>

@@ -11,7 +11,7 @@ namespace MigrationOps.PowerShell.Hosting;
 internal sealed class PausedMigration<TDriver>(TDriver driver, RelayLogger log) : IDisposable
     where TDriver : class, IMigrationDriver
 {
-    // The runspace is going away; nobody waits long for a cleanup that hangs.
+    // The runspace is closing; the wait for a cleanup that hangs is short.
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(5);
 
     internal TDriver Driver => driver;

@@ -14,7 +14,7 @@ internal sealed class PipelineHost(PSCmdlet cmdlet, JsonLinesLog.Logger? fileLog
 
     private static readonly ScriptBlock Drain = ScriptBlock.Create("param($drain, $last) try { $drain.Invoke() } finally { $last.Invoke() }");
 
-    // Set once nobody takes from the queue any more, so that nobody waits for what will never run.
+    // Set once the queue is no longer read, so that no thread waits for an action that will never run.
     private readonly TaskCompletionSource _abandoned = new();
 
     // Whoever is in the pipeline waits for the end.

@@ -13,7 +13,7 @@ internal sealed class ProgressMeter(IOperationHost host, string activity)
     private readonly long _start = Stopwatch.GetTimestamp();
     private long _last;
 
-    /// <summary>Tells how far it is, when nobody knows how far it is to go.</summary>
+    /// <summary>Reports how far it is, when the total is unknown.</summary>
     internal void Report(long bytes) => Report(bytes, null);
 
     /// <summary>Tells how far it is. Cheap when nothing is due.</summary>

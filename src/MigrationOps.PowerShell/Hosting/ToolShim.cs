@@ -8,7 +8,7 @@ namespace MigrationOps.PowerShell.Hosting;
 
 /// <summary>
 /// A PowerShell that was installed as a .NET tool is the child of a shim ("pwsh" on PATH, or "dotnet tool run pwsh"), which
-/// passes no signal on: SIGTERM, SIGHUP or SIGKILL end the shim and leave PowerShell at work with nobody who waits for it.
+/// passes no signal on: SIGTERM, SIGHUP or SIGKILL end the shim and leave PowerShell at work with no parent that waits for it.
 /// Whoever stops the shim means the work. So the module ends its process when a shim above it ends.
 /// </summary>
 public static class ToolShim

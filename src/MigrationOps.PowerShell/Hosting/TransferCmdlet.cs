@@ -2,7 +2,7 @@ using System.Management.Automation;
 
 namespace MigrationOps.PowerShell.Hosting;
 
-/// <summary>A cmdlet whose work can also go on in the background, as a job.</summary>
+/// <summary>A cmdlet whose work can also run in the background, as a job.</summary>
 public abstract class TransferCmdlet : OperationCmdlet
 {
     [Parameter]

@@ -121,7 +121,7 @@ public interface ISaveVmHandlers
     void LoadStateBuffer(ReadOnlyMemory<byte> data, SaveVmContext context) => throw NotOffered(nameof(LoadStateBuffer));
 
     /// <summary>
-    /// Source, when a broken postcopy migration goes on over a new connection: finds out what must be sent again, which the
+    /// Source, when a broken postcopy migration resumes over a new connection: finds out what must be sent again, which the
     /// next iterations then send. A device that <see cref="HasPostcopy"/> and does not offer it makes a migration whose connection is
     /// lost impossible to resume.
     /// </summary>

@@ -31,7 +31,7 @@ public interface ISaveVmPages
     bool DiscardPages(SaveVmPages pages, SaveVmContext context);
 
     /// <summary>
-    /// Target, when a paused migration goes on: which pages of the block have come, one bit per page, the lowest bit of
+    /// Target, when a paused migration resumes: which pages of the block have come, one bit per page, the lowest bit of
     /// the first byte for the first page.
     /// </summary>
     /// <returns>Null if the block is not this device's.</returns>

@@ -86,7 +86,7 @@ public abstract class SaveVmSaveStream : Stream
 }
 
 /// <summary>
-/// The body of one section while its handler reads it. It has no end of its own: the handler knows how much belongs to the
+/// The body of one section while its handler reads it. It has no end of its own: the handler knows the length of the
 /// body. If the connection ends inside, every read fails with an error that names the section and the byte.
 /// </summary>
 public abstract class SaveVmLoadStream : Stream

@@ -1,6 +1,6 @@
 namespace MigrationOps;
 
-/// <summary>Which side of a migration the VM belongs to: the one on which alone it may run.</summary>
+/// <summary>The side of a migration that owns the VM: it may run only there.</summary>
 public enum MigrationOwner
 {
     /// <summary>The source: the target never ran it.</summary>
@@ -10,7 +10,7 @@ public enum MigrationOwner
     Target = 1,
 
     /// <summary>
-    /// This side cannot know: the target was told to run and has not answered. The VM must not run here before somebody has
+    /// This side cannot know: the target was told to run and has not answered. The VM must not run here before an operator has
     /// looked there.
     /// </summary>
     Unknown = 2,

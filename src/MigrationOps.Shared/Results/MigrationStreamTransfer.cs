@@ -46,7 +46,7 @@ public sealed record MigrationStreamTransfer
     /// <summary>Rounds of iteration; 0 on the target, which is not told.</summary>
     public required int Rounds { get; init; }
 
-    /// <summary>True if the target allowed the switchover; false also where no device had asked for its word.</summary>
+    /// <summary>True if the target allowed the switchover; false also where no device had asked for it.</summary>
     public required bool SwitchoverAcknowledged { get; init; }
 
     /// <summary>
@@ -75,7 +75,7 @@ public sealed record MigrationStreamTransfer
 
     /// <summary>
     /// Where the VM may run: the target, unless the source alone knows of the migration - without a return path it cannot
-    /// tell whether anybody loaded the stream.
+    /// tell whether the stream was loaded.
     /// </summary>
     public MigrationOwner Owner { get; init; } = MigrationOwner.Target;
 

@@ -96,7 +96,7 @@ public sealed record QemuHost
     /// <summary>True if it is a Proxmox VE host.</summary>
     public required bool Proxmox { get; init; }
 
-    /// <summary>True if the kernel's clock is disciplined by a time service; null if that cannot be told.</summary>
+    /// <summary>True if the kernel's clock is disciplined by a time service; null if unknown.</summary>
     public required bool? ClockSynchronized { get; init; }
 
     /// <summary>The largest error of the clock by the kernel's own estimate; null if it is not synchronized.</summary>

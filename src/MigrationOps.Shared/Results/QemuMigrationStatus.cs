@@ -12,7 +12,7 @@ public enum QemuMigrationPhase
     /// <summary>Memory is copied while the guest runs.</summary>
     Copying,
 
-    /// <summary>The guest stands still and waits for a word to go on (pre-switchover).</summary>
+    /// <summary>The guest is stopped and QEMU waits for migrate-continue (pre-switchover).</summary>
     Held,
 
     /// <summary>The guest stands still and the last state is sent or loaded.</summary>

@@ -1,7 +1,7 @@
 namespace MigrationOps;
 
 /// <summary>
-/// A connection to a QEMU's monitor that Connect-QemuMonitor made. It belongs to the runspace that made it and is closed with
+/// A connection to a QEMU's monitor that Connect-QemuMonitor made. The runspace that made it owns it, and it is closed with
 /// it. What comes out of another process by remoting is a picture of it that can only be read.
 /// </summary>
 public abstract class QemuMonitor : IDisposable

@@ -42,7 +42,7 @@ public sealed record QemuVM
     /// <summary>The address of the monitor that Connect-QemuMonitor would use; null if there is none.</summary>
     public string? Monitor => Monitors.FirstOrDefault(monitor => monitor.IsUsable)?.Uri;
 
-    /// <summary>Who is connected to its monitors; null if nobody is seen.</summary>
+    /// <summary>Who is connected to its monitors; null if no client is seen.</summary>
     public string? MonitorHolder => Monitors.Select(monitor => monitor.Holder).FirstOrDefault(holder => holder is not null);
 
     /// <summary>Why no monitor can be used, or what was not to be learnt from it; null if there is nothing to say.</summary>
@@ -64,13 +64,13 @@ public sealed record QemuMonitorInfo
     /// <summary>The manager that this monitor is for.</summary>
     public required VMManager Manager { get; init; }
 
-    /// <summary>The process that is connected to it, as <c>program (pid N)</c>; null if nobody is seen.</summary>
+    /// <summary>The process that is connected to it, as <c>program (pid N)</c>; null if no client is seen.</summary>
     public required string? Holder { get; init; }
 
-    /// <summary>The id of that process; null if nobody is seen.</summary>
+    /// <summary>The id of that process; null if no client is seen.</summary>
     public required int? HolderId { get; init; }
 
-    /// <summary>True if it can be connected to: a socket that listens, is held by nobody and is not its manager's own.</summary>
+    /// <summary>True if it can be connected to: a socket that listens, has no client and is not its manager's own.</summary>
     public required bool IsUsable { get; init; }
 
     /// <summary>True if it must be connected to with -Lease.</summary>

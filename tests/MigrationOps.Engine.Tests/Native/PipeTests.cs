@@ -49,7 +49,7 @@ public class PipeTests
             {
                 Assert.Equal(-1, Splice.Once(read, file, 100));
                 Assert.Equal(NativeError.EAGAIN, NativeError.Last);
-                FdIo.Write(write, "bytes that nobody copies"u8);
+                FdIo.Write(write, "bytes without a copy"u8);
                 Assert.Equal(5, Splice.Once(read, file, 5));
                 Assert.Equal(19, Splice.Once(read, file, 100));
             }
@@ -57,7 +57,7 @@ public class PipeTests
             Assert.Equal(0, Splice.Once(read, file, 100));
         }
 
-        Assert.Equal("bytes that nobody copies", File.ReadAllText(folder["f"]));
+        Assert.Equal("bytes without a copy", File.ReadAllText(folder["f"]));
     }
 
     [Fact]

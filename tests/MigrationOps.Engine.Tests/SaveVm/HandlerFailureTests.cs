@@ -242,7 +242,7 @@ public class HandlerFailureTests
         {
             Assert.Equal(_pair.Log.Count("stop"), _pair.Log.Count("resume"));
             Assert.True(_pair.Log.Count("resume") == 0
-                || Array.IndexOf(_pair.Log.Calls, "resume") > Array.IndexOf(_pair.Log.Calls, "last.SaveCleanup"), "The device goes on before its cleanup.");
+                || Array.IndexOf(_pair.Log.Calls, "resume") > Array.IndexOf(_pair.Log.Calls, "last.SaveCleanup"), "The device resumes before its cleanup.");
         }
     }
 

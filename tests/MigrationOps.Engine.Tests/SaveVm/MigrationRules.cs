@@ -22,7 +22,7 @@ internal static class MigrationRules
         // Two devices must never run, and one must always be left.
         Assert.True(pair.SourceFailure is not null || pair.TargetFailure is null, $"The source gave its device up for nothing: {all}");
         Assert.True(pair.SourceFailure is null || pair.Log.Count("stop") == pair.Log.Count("resume"), $"The source's device stands still: {all}");
-        Assert.True(pair.SourceFailure is not null || pair.Log.Count("resume") == 0, $"The source's device goes on beside the target's: {all}");
+        Assert.True(pair.SourceFailure is not null || pair.Log.Count("resume") == 0, $"The source's device runs beside the target's: {all}");
         Assert.True(pair.SourceFailure is null || pair.TargetFailure is not null || answersLost || pair.SourceFailure is OperationCanceledException,
             $"The source does not know of its success: {all}");
         AssertNamed(pair.SourceFailure, all);

@@ -3,7 +3,7 @@ using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.Tests.SaveVm;
 
-/// <summary>The package of device state is loaded while the main stream goes on; what goes wrong on the target in each phase of postcopy.</summary>
+/// <summary>The package of device state is loaded while the main stream continues; what goes wrong on the target in each phase of postcopy.</summary>
 public sealed class PostcopyPackageTests : IDisposable
 {
     private static readonly TimeSpan Limit = TimeSpan.FromSeconds(60);

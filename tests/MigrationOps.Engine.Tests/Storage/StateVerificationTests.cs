@@ -72,7 +72,7 @@ public sealed class StateVerificationTests : IDisposable
             damaged[bit / 8] ^= (byte)(1 << (bit % 8));
             File.WriteAllBytes(_path, damaged);
             var verification = States.Verify(_path, kind: null);
-            Assert.False(verification.Report.Passed, $"bit {bit % 8} of byte {bit / 8} was flipped, and nobody saw it");
+            Assert.False(verification.Report.Passed, $"bit {bit % 8} of byte {bit / 8} was flipped, and no check failed");
             Assert.IsType<StateFileException>(verification.Failure);
         }
     }

@@ -76,7 +76,7 @@ public class FieldTests
     }
 
     [Theory]
-    [InlineData("d/t", 2, "subsection 'd/s' belongs here")]
+    [InlineData("d/t", 2, "expected the subsection 'd/s'")]
     [InlineData("d/s", 3, "has version 3, described is 2")]
     public void A_subsection_that_is_not_the_described_one_is_named(string name, int version, string message)
     {
@@ -135,7 +135,7 @@ public class FieldTests
 
     [Fact]
     public void A_long_array_that_the_section_has_no_room_for_is_named()
-        => Assert.Contains("the array 'a' of 4,000 bytes belongs here, 3,999 are left", Assert.Throws<StreamException>(
+        => Assert.Contains("expected the array 'a' of 4,000 bytes, found 3,999 bytes", Assert.Throws<StreamException>(
             () => Decode(new byte[3999], """{"name":"a","array_len":2000,"type":"uint16","size":2}""")).Message, StringComparison.Ordinal);
 
     [Theory]

@@ -68,7 +68,7 @@ public class PageSizeTests
         var info = MigrationStreams.GetInfo(Input(stream.Bytes), scope);
         var failure = scope.Failure as StreamException;
         Assert.Equal(StreamError.InvalidRam, failure?.Reason);
-        Assert.Contains("0x2400 of RAM block 'a', which is no multiple of the 4,096 bytes of a page", failure!.Message, StringComparison.Ordinal);
+        Assert.Contains("0x2400 of RAM block 'a', which is not a multiple of the 4,096 bytes of a page", failure!.Message, StringComparison.Ordinal);
         Assert.False(info.Complete);
     }
 

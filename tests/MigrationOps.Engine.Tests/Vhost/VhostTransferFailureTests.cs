@@ -226,7 +226,7 @@ public sealed class VhostTransferFailureTests : IDisposable
     {
         using var scope = new TransferScope(Waiting.Patience);
         var e = Assert.Throws<WireException>(() => VhostStateLoader.Load(
-            Transfers.Options(_folder["absent"], new Endpoint.Unix(_folder["l"])), scope, listening: _ => Assert.Fail("nobody may be told")));
+            Transfers.Options(_folder["absent"], new Endpoint.Unix(_folder["l"])), scope, listening: _ => Assert.Fail("no listener may be reported")));
         Assert.Equal(WireError.NotFound, e.Reason);
         Assert.Empty(_folder.Entries);
     }

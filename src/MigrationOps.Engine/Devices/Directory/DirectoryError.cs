@@ -3,31 +3,31 @@ namespace MigrationOps.Engine.Devices;
 /// <summary>Why a directory could not travel in a migration stream.</summary>
 public enum DirectoryError
 {
-    /// <summary>The path is no directory.</summary>
+    /// <summary>The path is not a directory.</summary>
     NotADirectory,
 
-    /// <summary>The destination has something in it.</summary>
+    /// <summary>The destination is not empty.</summary>
     DestinationNotEmpty,
 
     /// <summary>A name that cannot be sent, or must not be received: absolute, with "..", or not text.</summary>
     UnsafePath,
 
-    /// <summary>Something that is neither a file nor a directory nor a symbolic link.</summary>
+    /// <summary>An entry that is not a file, a directory or a symbolic link.</summary>
     UnsupportedFile,
 
-    /// <summary>Something changed after the device had been stopped.</summary>
+    /// <summary>A file or directory changed after the device had been stopped.</summary>
     ChangedAfterStop,
 
-    /// <summary>A section that is not that of a directory, or a record in it that cannot be.</summary>
+    /// <summary>The section is not a directory section, or a record in it is invalid.</summary>
     InvalidRecord,
 
-    /// <summary>A file whose content is not what the source read.</summary>
+    /// <summary>The content of a file differs from what the source read.</summary>
     Damaged,
 
-    /// <summary>What came is less than what the source has.</summary>
+    /// <summary>The received tree has fewer entries or bytes than the source announced.</summary>
     Incomplete,
 
-    /// <summary>More entries than can be kept track of.</summary>
+    /// <summary>More entries than the limit.</summary>
     TooManyEntries,
 }
 

@@ -24,7 +24,7 @@ internal sealed record TreeEntry(string Path, TreeKind Kind, PathStatus Status, 
     internal long Cost => Overhead + Path.Length + (Kind == TreeKind.File ? Status.Size : 0);
 
     /// <summary>
-    /// True if nobody has touched it since the other was found. The times of a directory change with its entries, which are
+    /// True if it has not changed since the other was found. The times of a directory change with its entries, which are
     /// looked at themselves; the last change of a file cannot be set back, so nothing is missed.
     /// </summary>
     internal bool IsAsIn(TreeEntry other) => Kind == other.Kind && Kind switch

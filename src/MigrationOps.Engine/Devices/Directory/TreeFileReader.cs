@@ -4,7 +4,7 @@ using MigrationOps.Engine.Native;
 
 namespace MigrationOps.Engine.Devices;
 
-/// <summary>A file of a tree that is being sent, as it was when it was opened: what is appended later belongs to the next time.</summary>
+/// <summary>A file of a tree that is being sent, as it was when it was opened: what is appended later is sent the next time.</summary>
 internal sealed class TreeFileReader : IDisposable
 {
     // Reading a larger file twice costs more than sending it.
@@ -50,7 +50,7 @@ internal sealed class TreeFileReader : IDisposable
         return null;
     }
 
-    /// <summary>Reads the next bytes; 0 at the end of what belongs to it.</summary>
+    /// <summary>Reads the next bytes; 0 at the end of the file as it was opened.</summary>
     internal int Read(Span<byte> buffer)
     {
         int most = (int)Math.Min(buffer.Length, Left);
@@ -85,7 +85,7 @@ internal sealed class TreeFileReader : IDisposable
     internal byte[] Hash() => _hash.GetHashAndReset();
 
     /// <summary>
-    /// The file as it was opened, if nobody touched it while it was read; else something that is like no file, so that the next scan
+    /// The file as it was opened, if it was not changed while it was read; else something that is like no file, so that the next scan
     /// finds it changed.
     /// </summary>
     internal TreeEntry EntryNow()

@@ -36,7 +36,7 @@ internal enum TreeRecord : byte
 /// <summary>The numbers of the format, and which names are allowed in it. Never does I/O.</summary>
 internal static class TreeFormat
 {
-    /// <summary>"MODT", the first word of the START section.</summary>
+    /// <summary>"MODT", the magic of the START section.</summary>
     internal const uint Magic = 0x4d4f4454;
 
     internal const uint Version = 1;

@@ -61,7 +61,7 @@ internal sealed class TreeRecordReader(SaveVmLoadStream stream, TreeTarget targe
                     target.Complete(Size(), Size());
                     break;
                 default:
-                    throw Invalid($"0x{(byte)type:x2} is no record of a directory");
+                    throw Invalid($"0x{(byte)type:x2} is not a record type of a directory section");
             }
         }
     }
@@ -71,7 +71,7 @@ internal sealed class TreeRecordReader(SaveVmLoadStream stream, TreeTarget targe
         uint length = stream.ReadUInt32();
         if (length is 0 or > TreeFormat.MaxData)
         {
-            throw Invalid($"a piece of {length:N0} bytes cannot be");
+            throw Invalid($"data record of {length:N0} bytes is out of range");
         }
 
         var piece = buffer.AsSpan(0, (int)length);
@@ -90,7 +90,7 @@ internal sealed class TreeRecordReader(SaveVmLoadStream stream, TreeTarget targe
     private long Size()
     {
         ulong size = stream.ReadUInt64();
-        return size <= long.MaxValue ? (long)size : throw Invalid($"a size of {size:N0} bytes cannot be");
+        return size <= long.MaxValue ? (long)size : throw Invalid($"file size {size:N0} is out of range");
     }
 
     private string Text()
@@ -108,6 +108,6 @@ internal sealed class TreeRecordReader(SaveVmLoadStream stream, TreeTarget targe
     }
 
     private DirectoryException Invalid(string what)
-        => new(DirectoryError.InvalidRecord, $"The stream of a directory cannot be: {what}, at byte {stream.StreamOffset:N0}.")
+        => new(DirectoryError.InvalidRecord, $"The directory section is invalid: {what}, at byte {stream.StreamOffset:N0}.")
         { ByteOffset = stream.StreamOffset };
 }

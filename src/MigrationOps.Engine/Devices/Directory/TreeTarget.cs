@@ -31,7 +31,7 @@ internal sealed class TreeTarget : IDisposable
         _created = status is null;
         if (status is { Type: not PathStatus.Directory })
         {
-            throw new DirectoryException(DirectoryError.NotADirectory, $"'{destination}' is no directory.") { Target = destination };
+            throw new DirectoryException(DirectoryError.NotADirectory, $"'{destination}' is not a directory.") { Target = destination };
         }
 
         if (!_created && Directory.EnumerateFileSystemEntries(destination).FirstOrDefault() is { } something)
@@ -181,7 +181,7 @@ internal sealed class TreeTarget : IDisposable
         }
     }
 
-    // A directory that nobody may write into would not take its entries, so modes come last, from the bottom up.
+    // A directory without write permission would not take its entries, so modes come last, from the bottom up.
     private void Commit()
     {
         var moved = new Stack<(string From, string To)>();
@@ -261,7 +261,7 @@ internal sealed class TreeTarget : IDisposable
     // What a stream says must not play with the terminal that shows it.
     private static string Shown(string path) => new([.. path.Take(200).Select(c => char.IsControl(c) ? '?' : c)]);
 
-    private static DirectoryException Invalid(string what) => new(DirectoryError.InvalidRecord, $"The stream of a directory cannot be: {what}.");
+    private static DirectoryException Invalid(string what) => new(DirectoryError.InvalidRecord, $"The directory section is invalid: {what}.");
 
     private static void Guard(string path, Action action)
     {

@@ -29,7 +29,7 @@ internal sealed class ArchiveWriter : IMigrationRecorder, IDisposable
         _temporary = $"{_folder}.{RandomNumberGenerator.GetHexString(8, lowercase: true)}.part";
         try
         {
-            // Guest memory: nobody but the owner may look into it.
+            // Guest memory: readable by its owner only.
             Directory.CreateDirectory(_temporary, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)

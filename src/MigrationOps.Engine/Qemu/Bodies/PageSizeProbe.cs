@@ -12,7 +12,7 @@ internal ref struct PageSizeProbe
     /// <summary>The id of the section, which its footer repeats.</summary>
     internal required uint SectionId { get; init; }
 
-    /// <summary>The block that the page belongs to.</summary>
+    /// <summary>The block of the page.</summary>
     internal required RamBlock Block { get; init; }
 
     /// <summary>All blocks of the list.</summary>
@@ -30,7 +30,7 @@ internal ref struct PageSizeProbe
     /// <summary>True if no bytes will come behind those at hand.</summary>
     internal required bool Last { get; init; }
 
-    /// <summary>The size, or null if more bytes are needed to tell: no more than two pages and the record behind them.</summary>
+    /// <summary>The size, or null if more bytes are needed to tell: at most two pages and the record behind them.</summary>
     /// <param name="data">The bytes behind the page's record word and name.</param>
     internal readonly int? Find(ReadOnlySpan<byte> data)
     {
@@ -94,7 +94,7 @@ internal ref struct PageSizeProbe
             : Behind(data, size, block, (long)offset, flags & ~RamBody.Continue, records - 1);
     }
 
-    // The record behind the one whose data this is. Encoded pages are short, and tell no more by themselves.
+    // The record behind the one whose data this is. Encoded pages are short, and give no further information by themselves.
     private readonly bool? Behind(ReadOnlySpan<byte> data, int size, RamBlock block, long offset, ulong flag, int records)
     {
         int? length = RamBody.DataLength(flag, data, size);

@@ -92,7 +92,7 @@ internal sealed class RamBody(WalkContext context) : ISectionBody
         return true;
     }
 
-    /// <summary>Reads a word and what belongs to it: true at the section's end, null if bytes are lacking.</summary>
+    /// <summary>Reads a word and its data: true at the section's end, null if bytes are lacking.</summary>
     private bool? ReadWord(StreamSection section, ref WireReader reader, bool last)
     {
         var r = reader;
@@ -180,7 +180,7 @@ internal sealed class RamBody(WalkContext context) : ISectionBody
             }
 
             block = Find(name) ?? throw WalkContext.Failure(StreamError.InvalidRam, section, at,
-                $"A page belongs to the RAM block '{Encoding.UTF8.GetString(name)}', which the list does not have");
+                $"A page names the RAM block '{Encoding.UTF8.GetString(name)}', which is not in the list");
         }
 
         if (block is null)
@@ -207,7 +207,7 @@ internal sealed class RamBody(WalkContext context) : ISectionBody
         if (pageOffset % context.PageSize != 0)
         {
             throw WalkContext.Failure(StreamError.InvalidRam, section, at,
-                $"A page lies at 0x{pageOffset:x} of RAM block '{block.Name}', which is no multiple of the {context.PageSize:N0} bytes of a page");
+                $"A page lies at 0x{pageOffset:x} of RAM block '{block.Name}', which is not a multiple of the {context.PageSize:N0} bytes of a page");
         }
 
         if (!TryReadPageData(section, ref r, flags & ~Continue, at, out var kind, out var data))
@@ -346,7 +346,7 @@ internal sealed class RamBody(WalkContext context) : ISectionBody
         if (size > (ulong)_listLeft || size % (ulong)(context.KnownPageSize ?? StreamFormat.MinPageSize) != 0)
         {
             throw WalkContext.Failure(StreamError.InvalidRam, section, reader.Offset,
-                $"The RAM block '{text}' has 0x{size:x} bytes, which is no number of pages or more than the 0x{_listLeft:x} that the list has left");
+                $"The RAM block '{text}' has 0x{size:x} bytes, which is not a whole number of pages, or more than the 0x{_listLeft:x} that the list has left");
         }
 
         if (_blocks.Count == MaxBlocks)

@@ -14,7 +14,7 @@ internal static class SectionEnds
     /// <summary>Whether a section's end may be followed by these bytes; null if more of them are needed to tell.</summary>
     /// <param name="next">The bytes behind the end.</param>
     /// <param name="offset">Where they lie.</param>
-    /// <param name="last">True if no more will come.</param>
+    /// <param name="last">True at the end of the input.</param>
     /// <param name="context">What the stream has had so far.</param>
     internal static bool? CanFollow(ReadOnlySpan<byte> next, long offset, bool last, WalkContext context)
     {

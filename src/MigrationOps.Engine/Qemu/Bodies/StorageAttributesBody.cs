@@ -53,7 +53,7 @@ internal sealed class StorageAttributesBody(WalkContext context) : ISectionBody
                     break;
                 default:
                     throw WalkContext.Failure(StreamError.UnknownElement, section, reader.Offset,
-                        $"A word of storage attributes has flags 0x{flags:x} and announces {length:N0} bytes");
+                        $"A storage-attributes record has flags 0x{flags:x} and announces {length:N0} bytes");
             }
 
             context.Pass(section, ref reader, r.Position - reader.Position);

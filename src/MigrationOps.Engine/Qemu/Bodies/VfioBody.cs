@@ -47,7 +47,7 @@ internal sealed class VfioBody : ISectionBody
         }
     }
 
-    /// <summary>How many bytes more are needed to go on, never one beyond the body: for a source that must not be read ahead.</summary>
+    /// <summary>How many bytes more are needed for the next step, never one beyond the body: for a source that must not be read ahead.</summary>
     /// <param name="held">The bytes that were given and not used.</param>
     /// <param name="most">The most that can be held.</param>
     internal int Wanted(ReadOnlySpan<byte> held, int most)

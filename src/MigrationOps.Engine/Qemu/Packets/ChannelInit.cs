@@ -10,7 +10,7 @@ internal readonly record struct ChannelInit(Guid Uuid, byte Id)
     /// <summary>Length in bytes.</summary>
     public const int Size = 64;
 
-    /// <summary>First word of a multifd channel and of each of its packets.</summary>
+    /// <summary>Magic of a multifd channel and of each of its packets.</summary>
     public const uint Magic = 0x11223344;
 
     /// <summary>The only version.</summary>
@@ -25,7 +25,7 @@ internal readonly record struct ChannelInit(Guid Uuid, byte Id)
         if (r.TryReadUInt32(out uint magic) && magic != Magic)
         {
             throw StreamException.In(StreamError.NotAStream, r.Source, reader.Offset,
-                $"expected the first word of a multifd channel (0x{Magic:x8}), found 0x{magic:x8}");
+                $"expected the magic of a multifd channel (0x{Magic:x8}), found 0x{magic:x8}");
         }
 
         long offset = r.Offset;

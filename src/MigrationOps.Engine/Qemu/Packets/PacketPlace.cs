@@ -8,7 +8,7 @@ namespace MigrationOps.Engine.Qemu;
 /// <param name="Offset">Where the packet starts in the channel, in bytes.</param>
 internal readonly record struct PacketPlace(string Device, string Channel, long Offset)
 {
-    /// <summary>The place of a packet that somebody else has read, who says where it was.</summary>
+    /// <summary>The place of a packet that was read elsewhere, as the caller gives it.</summary>
     internal static PacketPlace Unknown => new("", "", 0);
 
     /// <summary>Makes the failure.</summary>

@@ -23,7 +23,7 @@ internal enum ReturnPathMessageType : ushort
     /// <summary>Names a block; the bitmap of its received pages follows.</summary>
     ReceivedBitmap = 5,
 
-    /// <summary>A paused migration goes on.</summary>
+    /// <summary>A paused migration resumes.</summary>
     ResumeAck = 6,
 
     /// <summary>The initial data of a device, or of all, has been loaded.</summary>

@@ -264,7 +264,7 @@ internal ref struct DescriptionParser
     {
         if (_json.TokenType is not (JsonTokenType.String or JsonTokenType.PropertyName))
         {
-            throw Invalid("a value where a text belongs");
+            throw Invalid("expected a string, found another value");
         }
 
         if (_json.ValueSpan.Length > _scratch.Length)
@@ -288,7 +288,7 @@ internal ref struct DescriptionParser
     {
         if (_json.TokenType != type)
         {
-            throw Invalid($"{_json.TokenType} where {type} belongs");
+            throw Invalid($"expected {type}, found {_json.TokenType}");
         }
     }
 

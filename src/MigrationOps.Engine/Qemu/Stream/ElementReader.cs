@@ -22,7 +22,7 @@ internal static class ElementReader
         if (magic != StreamFormat.Magic)
         {
             throw WalkContext.Failure(StreamError.NotAStream, null, reader.Offset,
-                $"This is no migration stream: it starts with 0x{magic:x8}, not with 'QEVM' (0x{StreamFormat.Magic:x8}),");
+                $"This is not a migration stream: it starts with 0x{magic:x8}, not with 'QEVM' (0x{StreamFormat.Magic:x8}),");
         }
 
         long offset = r.Offset;
@@ -71,7 +71,7 @@ internal static class ElementReader
                 reader.TryReadByte(out _);
                 return true;
             default:
-                throw WalkContext.Failure(StreamError.UnknownElement, null, reader.Offset, $"0x{type:x2} is no type of section");
+                throw WalkContext.Failure(StreamError.UnknownElement, null, reader.Offset, $"0x{type:x2} is not a section type");
         }
     }
 

@@ -3,7 +3,7 @@ namespace MigrationOps.Engine.Qemu;
 /// <summary>Why a migration stream could not be read, or is not what it must be.</summary>
 public enum StreamError
 {
-    /// <summary>The bytes are no migration stream, libvirt image or archive.</summary>
+    /// <summary>The bytes are not a migration stream, a libvirt image or an archive.</summary>
     NotAStream,
 
     /// <summary>A stream version that QEMU itself no longer reads, or does not know yet.</summary>
@@ -12,22 +12,22 @@ public enum StreamError
     /// <summary>The stream ends inside something.</summary>
     Truncated,
 
-    /// <summary>A section type, flag or word that the format does not have.</summary>
+    /// <summary>An unknown section type, flag or word.</summary>
     UnknownElement,
 
-    /// <summary>A section whose footer is missing or names another section: its body is shorter or longer than its reader took it for.</summary>
+    /// <summary>A section whose footer is missing or names another section: its body is shorter or longer than expected.</summary>
     FooterMismatch,
 
     /// <summary>A section id that no section has started, or that two devices use.</summary>
     InvalidSectionId,
 
-    /// <summary>An idstr, machine type, capability or block name that is empty or no text.</summary>
+    /// <summary>An idstr, machine type, capability or block name that is empty or not valid UTF-8.</summary>
     InvalidName,
 
     /// <summary>A configuration with an unknown subsection, or with a length, count or page size that is out of range.</summary>
     InvalidConfiguration,
 
-    /// <summary>A RAM block list or page that cannot be.</summary>
+    /// <summary>An invalid RAM block list or page.</summary>
     InvalidRam,
 
     /// <summary>A command that is unknown, has data of the wrong length, or comes where it must not.</summary>
@@ -39,7 +39,7 @@ public enum StreamError
     /// <summary>A message of the return path that is unknown, has data of the wrong length, or comes where it must not.</summary>
     InvalidReturnPath,
 
-    /// <summary>The stream's description is no JSON, or not of the form that QEMU writes.</summary>
+    /// <summary>The stream's description is not JSON, or not of the form that QEMU writes.</summary>
     InvalidDescription,
 
     /// <summary>A section's body is not what the stream's description says.</summary>
@@ -63,7 +63,7 @@ public enum StreamError
     /// <summary>A device-state packet with the SYNC flag, or with a compression.</summary>
     InvalidDeviceFlags,
 
-    /// <summary>A device-state packet whose idstr has no NUL, is empty, or is no text.</summary>
+    /// <summary>A device-state packet whose idstr has no NUL, is empty, or is not valid UTF-8.</summary>
     InvalidIdStr,
 
     /// <summary>A payload shorter than the packet header of VFIO.</summary>
@@ -102,13 +102,13 @@ public enum StreamError
     /// <summary>A config state without its end mark.</summary>
     TruncatedConfig,
 
-    /// <summary>A word in a VFIO section that is no marker, or a length of data that is out of range.</summary>
+    /// <summary>A word in a VFIO section that is not a marker, or a data length that is out of range.</summary>
     InvalidMarker,
 
     /// <summary>A disk image whose tables contradict its format, or that changed while it was read.</summary>
     InvalidImage,
 
-    /// <summary>A chunk list of a vhost-user back-end that cannot be.</summary>
+    /// <summary>An invalid chunk list of a vhost-user back-end.</summary>
     InvalidChunks,
 
     /// <summary>Reading on would take more memory than allowed.</summary>
@@ -120,7 +120,7 @@ public enum StreamError
     /// <summary>A compression for which no program is installed, or that failed.</summary>
     Decompression,
 
-    /// <summary>A kind of content that cannot be handled in this way.</summary>
+    /// <summary>A kind of content that this operation does not support.</summary>
     NotSupported,
 }
 

@@ -88,7 +88,7 @@ internal enum StreamCommandId
     /// <summary>COLO follows.</summary>
     EnableColo = 8,
 
-    /// <summary>Postcopy goes on after a break.</summary>
+    /// <summary>Postcopy resumes after a break.</summary>
     PostcopyResume = 9,
 
     /// <summary>Asks for the bitmap of received pages of a block.</summary>

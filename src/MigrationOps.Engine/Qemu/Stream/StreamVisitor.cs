@@ -76,7 +76,7 @@ internal abstract class StreamVisitor
     }
 
     /// <summary>A page of RAM.</summary>
-    /// <param name="block">The block that it belongs to.</param>
+    /// <param name="block">Its block.</param>
     /// <param name="pageOffset">Its offset in the block.</param>
     /// <param name="kind">How it is stored.</param>
     /// <param name="data">The page, the fill byte, or the encoded bytes.</param>

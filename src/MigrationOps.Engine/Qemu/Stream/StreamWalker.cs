@@ -181,7 +181,7 @@ internal sealed class StreamWalker : IByteConsumer
             if (reader.Offset > _context.PackageEnd)
             {
                 throw WalkContext.Failure(StreamError.InvalidPackage, null, reader.Offset,
-                    $"The package ends at byte {_context.PackageEnd:N0}, inside {_section?.Display ?? "an element"}, and the section goes on");
+                    $"The package ends at byte {_context.PackageEnd:N0}, inside {_section?.Display ?? "an element"}, and the section has not ended");
             }
 
             _context.Visitor.OnPackageEnd(reader.Offset);

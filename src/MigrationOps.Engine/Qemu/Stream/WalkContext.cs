@@ -7,7 +7,7 @@ internal sealed class WalkContext(StreamVisitor visitor)
 {
     internal StreamVisitor Visitor { get; } = visitor;
 
-    /// <summary>Null until the stream, or somebody beforehand, has said it.</summary>
+    /// <summary>Null until the stream, or the caller beforehand, has set it.</summary>
     internal long? KnownPageSize { get; set; }
 
     /// <summary>What the places of the pages so far allow, until the size is known for certain.</summary>
@@ -25,7 +25,7 @@ internal sealed class WalkContext(StreamVisitor visitor)
     /// <summary>From POSTCOPY_ADVISE: the OR of the page sizes of all blocks; 0 without postcopy.</summary>
     internal ulong HostPageSizes { get; set; }
 
-    /// <summary>Bytes that nobody needs; whoever feeds the walker may seek over them.</summary>
+    /// <summary>Bytes that are not needed; the caller that feeds the walker may seek over them.</summary>
     internal long PendingSkip { get; set; }
 
     /// <summary>The ids that later sections may name.</summary>
@@ -97,7 +97,7 @@ internal interface ISectionBody
     /// <summary>Consumes what it can of the body.</summary>
     /// <param name="section">The section that is being read.</param>
     /// <param name="reader">The bytes at hand.</param>
-    /// <param name="last">True if no more will come.</param>
+    /// <param name="last">True at the end of the input.</param>
     /// <returns>True once the reader stands at the footer; false if more bytes, or the pending skip, are needed.</returns>
     bool Read(StreamSection section, ref WireReader reader, bool last);
 

@@ -6,7 +6,7 @@ namespace MigrationOps.Engine.Qmp;
 
 /// <summary>
 /// Cuts a stream of bytes into JSON objects, whatever the pieces in which they come. It never does I/O, and looks at every
-/// byte once, so that a reply of 64 MiB in small reads costs no more than one in large ones. Line ends between
+/// byte once, so that a reply of 64 MiB in small reads costs the same as one in large ones. Line ends between
 /// the objects mean nothing: QEMU's <c>pretty=on</c> puts them inside.
 /// </summary>
 internal sealed class JsonObjectCutter(int longest)

@@ -45,7 +45,7 @@ internal sealed partial class QmpClient
         }
         catch (Exception e)
         {
-            // Whatever it was, nobody reads any more: who waits must learn it. Ours are faults of this program, and go on.
+            // Whatever it was, reading has ended: waiting callers must get the failure. Other exceptions are faults of this program, and propagate.
             End(Lost(e.Message, e));
             if (!IsConnectionFailure(e))
             {

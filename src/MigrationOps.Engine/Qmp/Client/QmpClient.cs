@@ -315,7 +315,7 @@ internal sealed partial class QmpClient : IAsyncDisposable
     private static partial void LogSent(ILogger logger, string monitor, string command, long id);
 
     [LoggerMessage(EventId = 62, Level = LogLevel.Warning,
-        Message = "{Monitor}: no answer to {Command} for {Seconds} s; QEMU is alive and holds its big lock, so the wait goes on")]
+        Message = "{Monitor}: no answer to {Command} for {Seconds} s; QEMU is alive and holds its big lock, the wait continues")]
     private static partial void LogBusy(ILogger logger, string monitor, string command, double seconds);
 
     [LoggerMessage(EventId = 63, Level = LogLevel.Debug, Message = "{Monitor}: the connection has ended: {Reason}")]

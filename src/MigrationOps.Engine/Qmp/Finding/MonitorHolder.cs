@@ -12,7 +12,7 @@ internal sealed record MonitorHolder(int Pid, string Program)
         $"{Program} (pid {Pid}{(Pid == Environment.ProcessId ? ", this process" : "")})");
 
     /// <summary>
-    /// Who is connected to the UNIX socket of a path; null if nobody is, or if it cannot be seen because the server is in
+    /// Who is connected to the UNIX socket of a path; null if there is none, or if it is not visible because the server is in
     /// another network namespace.
     /// </summary>
     internal static MonitorHolder? Find(string path)
@@ -32,7 +32,7 @@ internal sealed record MonitorHolder(int Pid, string Program)
             // It may have closed while we looked.
         }
 
-        return new MonitorHolder(0, "a process that cannot be seen from here");
+        return new MonitorHolder(0, "a process that is not visible from here");
     }
 
     // A server's end of a connection carries the path that was listened on. One that waits to be accepted has no inode yet, and

@@ -6,7 +6,7 @@ internal static class MonitorManager
     private const string LibvirtSystem = "/libvirt/qemu/";
     private const string ProxmoxFolder = "/qemu-server/";
 
-    /// <summary>The manager to whom the socket of a path is known to belong.</summary>
+    /// <summary>The manager that is known to own the socket of a path.</summary>
     internal static VMManager OfSocket(string path)
         => path.Contains(ProxmoxFolder, StringComparison.Ordinal) && path.EndsWith(".qmp", StringComparison.Ordinal) ? VMManager.Proxmox
             : path.Contains(LibvirtSystem, StringComparison.Ordinal) && Path.GetFileName(path) == "monitor.sock" ? VMManager.Libvirt

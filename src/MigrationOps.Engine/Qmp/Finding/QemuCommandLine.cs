@@ -7,7 +7,7 @@ namespace MigrationOps.Engine.Qmp;
 /// <param name="Descriptor">The number of a socket that QEMU was given open; null for other kinds.</param>
 /// <param name="Address">The TCP address as host:port; null for other kinds.</param>
 /// <param name="Kind">What it is, for other kinds: stdio, pty ...</param>
-/// <param name="IsServer">True if QEMU listens; false if it connects to somebody.</param>
+/// <param name="IsServer">True if QEMU listens; false if it connects to a server.</param>
 internal sealed record MonitorArgument(string? Path, int? Descriptor, string? Address, string Kind, bool IsServer);
 
 /// <summary>

@@ -11,7 +11,7 @@ namespace MigrationOps.Engine.Qmp;
 
 /// <summary>
 /// Finds the QEMU processes of this host: by /proc, by the sockets that they listen on, and by a short question to the monitors that
-/// nobody holds. A monitor that a manager holds is not connected to.
+/// no client holds. A monitor that a manager holds is not connected to.
 /// </summary>
 internal static class VMFinder
 {
@@ -215,7 +215,7 @@ internal static class VMFinder
         => ProcFiles.Read(pid, "status")?.Split('\n').FirstOrDefault(text => text.StartsWith("Uid:", StringComparison.Ordinal))?.Split('\t') is [_, var real, ..]
             && long.TryParse(real, NumberStyles.None, CultureInfo.InvariantCulture, out long user) ? user : null;
 
-    // libvirt's own note of a running domain. It is what libvirt says, without a question to anybody.
+    // libvirt's own note of a running domain. It is what libvirt says, without a question to QEMU.
     private static string? LibvirtState(string? name, int pid)
     {
         string file = $"/run/libvirt/qemu/{name}.xml";

@@ -7,7 +7,7 @@ using System.Threading.Channels;
 namespace MigrationOps.Engine.Qmp;
 
 /// <summary>One client of a scripted monitor.</summary>
-[System.Diagnostics.CodeAnalysis.SuppressMessage("Design", "CA1001", Justification = "The semaphore has no wait handle: nobody asks for it.")]
+[System.Diagnostics.CodeAnalysis.SuppressMessage("Design", "CA1001", Justification = "The semaphore's wait handle is never used, so there is nothing to dispose.")]
 internal sealed class QmpServerSession(QmpServerOptions options, Socket socket, Action<QmpServerCommand> record)
 {
     private readonly SemaphoreSlim _sending = new(1);

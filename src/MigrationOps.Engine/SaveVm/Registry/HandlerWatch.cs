@@ -5,7 +5,7 @@ using MigrationOps.Engine.Wire;
 namespace MigrationOps.Engine.SaveVm;
 
 /// <summary>
-/// Runs a driver on a thread of its own and watches it, because a handler is somebody else's code and may hang where no
+/// Runs a driver on a thread of its own and watches it, because a handler is code of others and may hang where no
 /// deadline of ours reaches. What hangs cannot be ended; it is left behind, and <see cref="Exit"/> stops it from going on with
 /// the migration should it ever return.
 /// </summary>

@@ -17,7 +17,7 @@ internal sealed class SaveVmRegistry
 
     private readonly Lock _gate = new();
     private readonly List<SaveVmEntry> _entries = [];
-    // Not from 0: to a QEMU target, a PART of id 0 belongs to any of its devices that has no section yet.
+    // Not from 0: to a QEMU target, a PART of id 0 matches any of its devices that has no section yet.
     private uint _nextSectionId = 1;
 
     /// <summary>The entries, in the order in which a migration calls them.</summary>
@@ -136,7 +136,7 @@ internal sealed class SaveVmRegistry
                 ? "SaveSetup, without which the target never learns the name of its PART and END sections"
             : offered.HasFlag(SaveVmHandler.SaveLiveIterate)
                 && (offered & (SaveVmHandler.StatePendingEstimate | SaveVmHandler.StatePendingExact)) == 0
-                ? "StatePendingEstimate or StatePendingExact, without which nobody knows when to stop iterating"
+                ? "StatePendingEstimate or StatePendingExact, without which the iterations have no end"
             : null;
         if (lacking is not null)
         {

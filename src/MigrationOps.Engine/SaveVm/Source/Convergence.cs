@@ -36,7 +36,7 @@ internal sealed class Convergence(
     // Below the largest number: that stands for more than can be counted, and never fits.
     private long Threshold => Math.Min((long)Math.Min(_bandwidth * options.DowntimeLimit.TotalSeconds, long.MaxValue), long.MaxValue - 1);
 
-    // While the target runs and waits for pages, nobody saves bandwidth for anybody else unless told to.
+    // While the target runs and waits for pages, bandwidth is limited only if a limit was given.
     private long? MaxBandwidth => _late ? options.MaxPostcopyBandwidth : options.MaxBandwidth;
 
     private bool PostcopyIsDue => postcopy is not null && _rounds >= options.PostcopyAfter;
@@ -44,7 +44,7 @@ internal sealed class Convergence(
     private bool AwaitsAck => _readyAt is not null && !link.ReturnPath.Acks.Complete;
 
     /// <summary>Iterates until the device may be stopped.</summary>
-    /// <returns>True if it goes on as postcopy, false if everything fits into the downtime.</returns>
+    /// <returns>True if it continues as postcopy, false if everything fits into the downtime.</returns>
     internal bool Run() => Iterate();
 
     /// <summary>Iterates after the switch, until what is left may be sent at once.</summary>
@@ -253,7 +253,7 @@ internal sealed class Convergence(
         string? reason = options.MaxRounds is { } rounds && _rounds >= rounds ? $"after {_rounds:N0} rounds"
             : options.MaxDuration is { } duration && tally.Elapsed >= duration ? $"within {duration.TotalSeconds:0.###} s"
             : options.MaxStall is { } stall && tally.Elapsed - _lowestAt >= stall
-                ? $"and is no nearer to its end than {stall.TotalSeconds:0.###} s ago, when {_lowest:N0} bytes were pending"
+                ? $"and is not nearer to its end than {stall.TotalSeconds:0.###} s ago, when {_lowest:N0} bytes were pending"
             : null;
         if (reason is null)
         {
@@ -281,7 +281,7 @@ internal sealed class Convergence(
         }
     }
 
-    // The bandwidth's rest, which a cancellation or a word of the target ends.
+    // The bandwidth's rest, which a cancellation or an answer of the target ends.
     private void Rest(TimeSpan time)
     {
         if (time <= TimeSpan.Zero)

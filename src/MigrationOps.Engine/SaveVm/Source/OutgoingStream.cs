@@ -21,7 +21,7 @@ internal sealed class OutgoingStream(Stream target, HandlerWatch watch, long ori
     /// <summary>The section that is being written, for errors.</summary>
     internal string? Section { get; set; }
 
-    /// <summary>The first failure of the stream or of somebody's use of it; the migration cannot succeed any more.</summary>
+    /// <summary>The first failure of the stream or of its use; the migration cannot succeed after it.</summary>
     internal Exception? Failure { get; private set; }
 
     /// <summary>Bytes left in this turn.</summary>

@@ -20,7 +20,7 @@ internal sealed class PostcopyAnswers(IReadOnlyList<EntryContext> contexts) : ID
     /// <summary>Set once the target has loaded everything that it needs to run.</summary>
     internal WaitHandle PackageLoaded => _loaded;
 
-    /// <summary>Signalled when the target goes on after a pause.</summary>
+    /// <summary>Signalled when the target resumes after a pause.</summary>
     internal WaitHandle Resumed => _resumed;
 
     /// <summary>Signalled when <see cref="Bitmap"/> has come.</summary>

@@ -117,7 +117,7 @@ internal sealed class PostcopySource(
 
         ElementWriter.Command(_output, StreamCommandId.PostcopyResume);
         _output.Flush();
-        link.ReturnPath.Await(_answers.Resumed, "whether it goes on");
+        link.ReturnPath.Await(_answers.Resumed, "whether it resumes");
         progress.MarkResumed();
     }
 

@@ -20,7 +20,7 @@ internal sealed class ReturnPathListener : IDisposable
     /// <summary>Starts to listen.</summary>
     /// <param name="stream">The connection; it stays the caller's.</param>
     /// <param name="acks">Gets the acknowledgements of the switchover; stays the caller's.</param>
-    /// <param name="postcopy">Gets what belongs to postcopy; null in a migration that stays in pre-copy.</param>
+    /// <param name="postcopy">Gets the messages of postcopy; null in a migration that stays in pre-copy.</param>
     internal ReturnPathListener(Stream stream, SwitchoverAcks acks, PostcopyAnswers? postcopy)
     {
         _reader = new ReturnPathReader(stream);
@@ -53,7 +53,7 @@ internal sealed class ReturnPathListener : IDisposable
         }
         catch (OperationCanceledException)
         {
-            // The migration is over and needs no more answers.
+            // The migration is over and needs no further answers.
         }
         catch (Exception e)
         {

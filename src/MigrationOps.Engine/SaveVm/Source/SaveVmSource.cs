@@ -124,7 +124,7 @@ internal sealed class SaveVmSource : MigrationDriver<SaveVmSourceOptions, Source
     private Exception FailAfterSwitch(SourceSession session, Exception failure, bool leftBehind, TransferScope scope)
     {
         var owner = session.Owner;
-        string whose = owner == MigrationOwner.Target ? "The VM belongs to the target" : "The VM may run on the target, which has not said so";
+        string whose = owner == MigrationOwner.Target ? "The target owns the VM" : "The target may be running the VM; it has not confirmed";
         string? obstacle = leftBehind ? "a handler was left behind" : session.Obstacle;
         SaveVmException thrown;
         if (obstacle is null)

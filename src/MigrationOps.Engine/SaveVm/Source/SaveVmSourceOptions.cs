@@ -79,7 +79,7 @@ internal sealed record SaveVmSourceOptions
     public Action? StopDevice { get; init; }
 
     /// <summary>
-    /// Lets the device go on after a migration that failed once it had been stopped. Called after the cleanups, and never when
+    /// Resumes the device after a migration that failed once it had been stopped. Called after the cleanups, and never when
     /// the target may run the device.
     /// </summary>
     public Action? ResumeDevice { get; init; }

@@ -31,7 +31,7 @@ internal sealed class RoundBarrier : IDisposable
         });
     }
 
-    /// <summary>The main stream: waits for all channels, and lets them go on.</summary>
+    /// <summary>The main stream: waits for all channels, and releases them.</summary>
     internal void AwaitChannels()
     {
         lock (_gate)

@@ -7,7 +7,7 @@ using MigrationOps.Engine.Wire;
 namespace MigrationOps.Engine.SaveVm;
 
 /// <summary>
-/// Keeps the sections of devices that nobody registered in a file that is a migration stream itself: header and configuration as
+/// Keeps the sections of devices without a registered handler in a file that is a migration stream itself: header and configuration as
 /// they came, those sections, the end mark, and what the description says of them. Their bodies carry no length: RAM,
 /// bitmaps and VFIO data end by their own marks, any other body at a footer that is followed by something that can follow
 /// one - and at the end the description, which has the lengths, must agree, or the file does not appear.
@@ -71,7 +71,7 @@ internal sealed class SectionSpool : IDisposable
     /// <summary>True for a capability whose change of the format is known here.</summary>
     internal static bool Reads(string capability) => capability == StreamFormat.IgnoreSharedCapability;
 
-    /// <summary>Stands in for the handlers of a device that nobody registered.</summary>
+    /// <summary>Stands in for the handlers of a device without a registered handler.</summary>
     internal SaveVmEntry AddUnknown(StreamSection start, long offset)
         => ++_adopted <= StreamFormat.MaxSections
             ? new(start.IdStr, start.InstanceId, (int)Math.Min(start.VersionId, int.MaxValue), start.Id, 0, new UnknownDevice(this, start), [])

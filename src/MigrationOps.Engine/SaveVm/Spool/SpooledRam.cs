@@ -61,7 +61,7 @@ internal sealed class SpooledRam(Stream output, object gate, RoundBarrier rounds
     /// <inheritdoc/>
     public override void OnMultifdFlush()
     {
-        // What came before must be in the file before the channels go on.
+        // What came before must be in the file before the channels continue.
         Write(isEnd: false);
         Section.Input.Wait(rounds.AwaitChannels);
     }

@@ -4,7 +4,7 @@ namespace MigrationOps.Engine.SaveVm;
 
 /// <summary>
 /// Looks for the footer of a section in what a handler takes for its body. A body has no length: a handler that reads beyond its end
-/// goes on through what follows, mostly to the end of the stream, and the place where it went wrong is the footer that it has read over.
+/// continues through what follows, mostly to the end of the stream, and the place where it went wrong is the footer that it has read over.
 /// </summary>
 internal sealed class FooterLookout(uint sectionId)
 {

@@ -97,7 +97,7 @@ internal sealed class IncomingChannels(
         }
     }
 
-    /// <summary>Everything has been loaded: were all channels there, and did they carry nothing that nobody took?</summary>
+    /// <summary>Everything has been loaded: were all channels there, and was everything that they carried taken?</summary>
     internal void Check()
     {
         _state.CheckChannels();
@@ -228,7 +228,7 @@ internal sealed class IncomingChannels(
             throw StreamFailure.OfChannel(e, reader.Name);
         }
 
-        // Not after a failure: nobody shall name what is missing before the cause is known.
+        // Not after a failure: what is missing is not reported before the cause is known.
         if (Interlocked.Increment(ref _ended) == Count)
         {
             AllEnded?.Invoke();

@@ -68,7 +68,7 @@ internal sealed class IncomingStream
     /// <summary>Watches what a handler takes for the body of its section; null while none reads.</summary>
     internal FooterLookout? Lookout { get; set; }
 
-    /// <summary>The first failure of the stream or of somebody's use of it.</summary>
+    /// <summary>The first failure of the stream or of its use.</summary>
     internal Exception? Failure { get; private set; }
 
     /// <summary>Gets every byte that is taken while it is set.</summary>
@@ -149,7 +149,7 @@ internal sealed class IncomingStream
         }
     }
 
-    /// <summary>Takes up to <paramref name="count"/> bytes that nobody wants.</summary>
+    /// <summary>Takes up to <paramref name="count"/> bytes and discards them.</summary>
     /// <returns>How many there were.</returns>
     internal int Skip(int count)
     {
@@ -164,7 +164,7 @@ internal sealed class IncomingStream
         return count - left;
     }
 
-    /// <summary>Takes a package of that many bytes, of which no more memory is taken than has come.</summary>
+    /// <summary>Takes a package of that many bytes, taking only as much memory as has arrived.</summary>
     internal MemoryStream ReadPackage(uint length)
     {
         var package = new MemoryStream();

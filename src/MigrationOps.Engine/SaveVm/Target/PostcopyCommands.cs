@@ -61,10 +61,10 @@ internal sealed class PostcopyCommands(
                 state.Resume();
                 loader.Answer(offset, path => path.Resumed());
                 Allow(returnPath.Request);
-                log("postcopy goes on");
+                log("postcopy resumes");
                 break;
             default:
-                throw SaveVmException.At(SaveVmError.NotSupported, offset, $"The command {command.Id} belongs to a feature that this driver does not have");
+                throw SaveVmException.At(SaveVmError.NotSupported, offset, $"The command {command.Id} needs a feature that this driver does not have");
         }
     }
 

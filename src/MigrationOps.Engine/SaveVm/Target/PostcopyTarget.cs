@@ -61,7 +61,7 @@ internal sealed class PostcopyTarget
     };
 
     /// <summary>
-    /// From now on the device is not started any more, because the source is told that it may go on with its own. False if it was started before, or
+    /// From now on the device is not started any more, because the source is told that it may resume its own. False if it was started before, or
     /// is being started.
     /// </summary>
     internal bool ForbidStart()

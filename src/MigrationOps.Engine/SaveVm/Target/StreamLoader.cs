@@ -4,7 +4,7 @@ namespace MigrationOps.Engine.SaveVm;
 
 /// <summary>
 /// Loads the elements of one stream on the target, as QEMU's qemu_loadvm_state_main: those of the main stream, or those of postcopy's
-/// package, which is loaded on a thread of its own while the main stream goes on.
+/// package, which is loaded on a thread of its own while the main stream continues.
 /// </summary>
 /// <param name="run">The run, whose handlers read this stream.</param>
 /// <param name="input">The stream.</param>

@@ -8,7 +8,7 @@ namespace MigrationOps.Engine.SaveVm;
 /// <param name="channels">The multifd channels, or null.</param>
 /// <param name="tally">Told how the migration ends.</param>
 /// <param name="run">The run.</param>
-/// <param name="start">Runs the device; null if somebody else does.</param>
+/// <param name="start">Runs the device; null if the caller starts it elsewhere.</param>
 internal sealed class TargetCompletion(
     StreamLoader loader, TargetParts parts, IncomingChannels? channels, TargetTally tally, MigrationRun run, Action? start)
 {

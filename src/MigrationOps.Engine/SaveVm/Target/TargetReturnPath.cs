@@ -55,7 +55,7 @@ internal sealed class TargetReturnPath(SaveVmTargetOptions options, SwitchoverAp
     /// <summary>Says that everything was loaded, if the source listens.</summary>
     internal void TellLoaded() => Answer(Main.Stream, Main.Stream.Offset, () => _writer?.Shut(0));
 
-    /// <summary>The same in postcopy: the device runs here and has everything, so that a source that cannot be told is a warning.</summary>
+    /// <summary>The same in postcopy: the device runs here and has everything, so that a lost answer to the source is a warning.</summary>
     internal string? TellFinished()
     {
         try

@@ -105,7 +105,7 @@ internal sealed class TargetSections
         return _byId[start.Id] = new LoadedSection(context, start.Id, (int)start.VersionId, name);
     }
 
-    // What nobody registered is kept, if there is a place for it.
+    // A section without a registered handler is kept, if there is a place for it.
     private EntryContext? AddUnknown(StreamLoader loader, StreamSection start)
     {
         if (Spool is not { } spool)

@@ -39,7 +39,7 @@ internal sealed class GuestMemory : StreamVisitor
         return true;
     }
 
-    /// <summary>A little-endian word of a page that was asked for; null if the stream does not have the page.</summary>
+    /// <summary>A little-endian integer of a page that was asked for; null if the stream does not have the page.</summary>
     internal ushort? ReadWord(ulong address)
     {
         if (_addresses.Find(address) is not { } place)

@@ -37,7 +37,7 @@ internal static class RunStateCheck
         return Loadable.Contains(state) ? new DeviceStateCheck("RunState", true, $"the VM was {state}")
             : Refused.Contains(state)
                 ? new DeviceStateCheck("RunState", false, $"the VM was in run state '{state}', which no QEMU takes from a stream (invalid runstate transition: inmigrate -> {state})", Action)
-                : new DeviceStateCheck("RunState", false, $"'{state}' is no run state of any QEMU (invalid parameter value)", Action);
+                : new DeviceStateCheck("RunState", false, $"'{state}' is not a run state of any QEMU (invalid parameter value)", Action);
     }
 
     /// <summary>True if a QEMU that waits for a migration goes over to this run state.</summary>

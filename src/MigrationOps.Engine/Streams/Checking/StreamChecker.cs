@@ -187,7 +187,7 @@ internal sealed class StreamChecker(StreamContents contents, Action<StreamVisito
             Add("Channel", channel.Failure is null && !twice && !foreign,
                 channel.Failure is { } failure ? $"{name}: {failure.Message}"
                     : twice ? $"{name}: channel {channel.Id} is there twice"
-                    : foreign ? $"{name}: it belongs to another VM ({channel.Uuid})"
+                    : foreign ? $"{name}: it has the UUID of another VM ({channel.Uuid})"
                     : $"{name}: channel {channel.Id}, {channel.Packets:N0} packets{string.Concat(channel.Warnings.Select(w => $"; {w}"))}", SaveAgain);
         }
 

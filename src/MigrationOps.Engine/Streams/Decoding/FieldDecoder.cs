@@ -59,7 +59,7 @@ internal sealed class FieldDecoder(StreamBytes bytes, MemoryBudget budget, strin
         long start = _position, length = described.Size * described.Count;
         if (length > _end - start)
         {
-            throw Mismatch(start, $"the array '{described.Name}' of {length:N0} bytes belongs here, {_end - start:N0} are left");
+            throw Mismatch(start, $"expected the array '{described.Name}' of {length:N0} bytes, found {_end - start:N0} bytes");
         }
 
         _position += length;
@@ -75,7 +75,7 @@ internal sealed class FieldDecoder(StreamBytes bytes, MemoryBudget budget, strin
         if (head[0] != StreamFormat.Subsection || head[1] != head.Length - 6
             || !head[2..^4].SequenceEqual(System.Text.Encoding.UTF8.GetBytes(subsection.VmsdName)))
         {
-            throw Mismatch(start, $"the subsection '{subsection.VmsdName}' belongs here");
+            throw Mismatch(start, $"expected the subsection '{subsection.VmsdName}'");
         }
 
         uint version = BinaryPrimitives.ReadUInt32BigEndian(head[^4..]);
@@ -96,7 +96,7 @@ internal sealed class FieldDecoder(StreamBytes bytes, MemoryBudget budget, strin
         long start = _position;
         if (described.Size > _end - start)
         {
-            throw Mismatch(start, $"the field '{described.Name}' of {described.Size:N0} bytes belongs here, {_end - start:N0} are left");
+            throw Mismatch(start, $"expected the field '{described.Name}' of {described.Size:N0} bytes, found {_end - start:N0} bytes");
         }
 
         ulong number = 0;
@@ -116,7 +116,7 @@ internal sealed class FieldDecoder(StreamBytes bytes, MemoryBudget budget, strin
             case "nullptr":
                 if (described.Size != 1 || ReadNumber(1) != NullPointer)
                 {
-                    throw Mismatch(start, $"the field '{described.Name}' is a null pointer, whose mark '0' belongs here");
+                    throw Mismatch(start, $"expected the mark '0' of the null pointer '{described.Name}'");
                 }
 
                 break;

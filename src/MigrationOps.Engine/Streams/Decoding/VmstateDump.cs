@@ -75,13 +75,13 @@ internal sealed class VmstateDump
         }
         catch (Exception e) when (e is JsonException or InvalidOperationException or KeyNotFoundException or FormatException)
         {
-            throw new StreamException(StreamError.InvalidDescription, $"'{name}' is no device description of QEMU: {e.Message}", e,
+            throw new StreamException(StreamError.InvalidDescription, $"'{name}' is not a device description of QEMU: {e.Message}", e,
                 "Write it with: qemu-system-x86_64 -M MACHINE -dump-vmstate FILE")
             { Target = name };
         }
 
         return dump.Machine.Length > 0 ? dump
-            : throw new StreamException(StreamError.InvalidDescription, $"'{name}' is no device description of QEMU: it names no machine.",
+            : throw new StreamException(StreamError.InvalidDescription, $"'{name}' is not a device description of QEMU: it names no machine.",
                 action: "Write it with: qemu-system-x86_64 -M MACHINE -dump-vmstate FILE")
             { Target = name };
     }

@@ -19,7 +19,7 @@ internal sealed record StreamExportOptions
     /// <summary>True for bare bytes instead of a state file.</summary>
     public bool Raw { get; init; }
 
-    /// <summary>True for the section's body as it is, whatever device it belongs to.</summary>
+    /// <summary>True for the section's body as it is, whatever its device.</summary>
     public bool WholeSection { get; init; }
 }
 
@@ -155,7 +155,7 @@ internal static class StreamExporter
         }
     }
 
-    /// <summary>The device's configuration lies in its FULL section, between two markers that belong to it.</summary>
+    /// <summary>The device's configuration lies in its FULL section, between its two markers.</summary>
     private static byte[] ReadConfig(StreamContents contents, SectionContents? full)
     {
         if (full is null)

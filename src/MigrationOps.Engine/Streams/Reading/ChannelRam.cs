@@ -128,7 +128,7 @@ internal sealed class ChannelRam : IDisposable
             bool wanted = packet.Block == image.Name;
             for (int i = 0; i < normal; i++)
             {
-                // A compressed stream has to be read whole, whatever block the pages belong to.
+                // A compressed stream has to be read whole, whatever the block of the pages.
                 if (_compression != "none")
                 {
                     ReadDecoded(offset);

@@ -1,7 +1,7 @@
 using MigrationOps.Engine.Qemu;
 namespace MigrationOps.Engine.Streams;
 
-/// <summary>Gathers what a walker reports. Lists have limits, so that a stream of a million tiny things costs no more than a real one.</summary>
+/// <summary>Gathers what a walker reports. Lists have limits, so that a stream of a million tiny things costs as much as a real one.</summary>
 internal sealed class ContentsBuilder(StreamContents contents, SpooledBytes? spool, bool spoolEverything) : StreamVisitor
 {
     private const int MaxListedSections = 100_000;

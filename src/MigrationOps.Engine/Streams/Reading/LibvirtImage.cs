@@ -48,7 +48,7 @@ internal sealed record LibvirtImage(int Version, long DataLength, bool WasRunnin
     /// <summary>Where the stream starts in the image.</summary>
     internal long StreamOffset => HeaderLength + DataLength;
 
-    // What libvirt wrote is XML; what somebody edited may be none, and the stream is whole all the same.
+    // What libvirt wrote is XML; an edited text may be invalid XML, and the stream is complete all the same.
     private static (string Name, Guid? Uuid) ReadNames(string xml)
     {
         try

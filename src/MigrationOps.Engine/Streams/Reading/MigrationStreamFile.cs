@@ -10,7 +10,7 @@ internal sealed record StreamReadOptions
     /// <summary>Memory beyond what is exported.</summary>
     internal long MaxMemory { get; init; } = MemoryBudget.Default;
 
-    /// <summary>True to keep the bodies of sections of a stream that cannot be read again, so that they can be decoded.</summary>
+    /// <summary>True to keep the bodies of sections of a stream that can be read only once, so that they can be decoded.</summary>
     internal bool KeepBodies { get; init; }
 
     /// <summary>True to keep those of iterative handlers as well.</summary>

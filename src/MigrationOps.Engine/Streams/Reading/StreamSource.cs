@@ -59,7 +59,7 @@ internal sealed class StreamSource : IDisposable
 
         if (snapshot is not null)
         {
-            throw new StreamException(StreamError.NotSupported, $"'{path}' is no qcow2 image, so that it has no snapshot '{snapshot}'.", action: "Leave the snapshot out, or give the disk image that has it.")
+            throw new StreamException(StreamError.NotSupported, $"'{path}' is not a qcow2 image, so it has no snapshot '{snapshot}'.", action: "Leave the snapshot out, or give the disk image that has it.")
             { Target = path };
         }
 

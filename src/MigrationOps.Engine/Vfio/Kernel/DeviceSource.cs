@@ -58,7 +58,7 @@ internal sealed class DeviceSource : IDeviceStateSource
         }
         catch
         {
-            // What was written is not the whole state, so nothing can come of it elsewhere: the device goes on here as it was.
+            // What was written is not the whole state, so it is useless elsewhere: the device resumes here.
             _device.ReturnTo(rest);
             throw;
         }

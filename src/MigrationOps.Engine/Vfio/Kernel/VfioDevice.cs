@@ -244,7 +244,7 @@ internal sealed class VfioDevice(IVfioDriver driver) : IDisposable
         int error = driver.SetState(to, out var data);
         if (error != 0)
         {
-            // Whatever was read or written through it belongs to a stream that will not be completed.
+            // Whatever was read or written through it is part of a stream that will not be completed.
             data?.Dispose();
             DropData();
             throw new VfioException(VfioError.TransitionFailed,

@@ -196,7 +196,7 @@ internal sealed class VfioHost
         }
 
         string driver = Sysfs.TryGetLinkName($"{folder}/driver") is { } bound ? $"bound to the driver {bound}" : "bound to no driver";
-        return new VfioException(VfioError.NotBound, $"'{name}' is no device of VFIO: it is {driver}.") { Target = name };
+        return new VfioException(VfioError.NotBound, $"'{name}' is not a VFIO device: it is {driver}.") { Target = name };
     }
 
     private static VfioException NotFound(string name, string why) => new(VfioError.DeviceNotFound, $"'{name}' is not there: {why}.") { Target = name };

@@ -132,7 +132,7 @@ internal static class VfioStateMachine
     public static bool MovesData(VfioState state)
         => state is VfioState.StopCopy or VfioState.Resuming or VfioState.PreCopy or VfioState.PreCopyP2P;
 
-    // The pre-copy states and STOP_COPY share one descriptor: the stream goes on.
+    // The pre-copy states and STOP_COPY share one descriptor: the stream continues.
     private static bool ContinuesData(VfioState from, VfioState to)
         => from is VfioState.PreCopy or VfioState.PreCopyP2P && to is VfioState.PreCopy or VfioState.PreCopyP2P or VfioState.StopCopy;
 }

@@ -5,7 +5,7 @@ namespace MigrationOps.Engine.Vfio;
 
 /// <summary>
 /// Puts the packets of one device in order and delivers them. A packet that is due goes from its channel straight into the
-/// sink, and all that waited for it follows on the same thread; the other threads leave theirs and go on reading, because
+/// sink, and all that waited for it follows on the same thread; the other threads leave theirs and continue reading, because
 /// their channels carry other devices too.
 /// </summary>
 /// <remarks>
@@ -137,7 +137,7 @@ internal sealed class DeviceReassembly
         CheckMixed(main: false);
         if (Admit(header, length, place))
         {
-            // Once, and nobody is held back: whoever is to send or to take what is due may be waiting for this processor. Not
+            // Once, without holding up other threads: whoever is to send or to take what is due may be waiting for this processor. Not
             // before much is held: to change threads at every packet costs more than the memory that it saves.
             Thread.Yield();
         }

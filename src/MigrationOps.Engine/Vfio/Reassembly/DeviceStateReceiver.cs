@@ -84,7 +84,7 @@ internal sealed class DeviceStateReceiver : IDeviceStateReceiver, IDisposable
         return new DeviceSection(this, device);
     }
 
-    /// <summary>Takes the payload of one packet from somebody who has read it, and who knows where it was.</summary>
+    /// <summary>Takes the payload of one packet from a caller that has read it and knows its offset.</summary>
     internal void Receive(string idStr, uint instanceId, ReadOnlyMemory<byte> payload)
     {
         Span<char> key = stackalloc char[KeyLength];

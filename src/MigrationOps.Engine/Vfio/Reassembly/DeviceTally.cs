@@ -31,7 +31,7 @@ internal sealed class DeviceTally
         }
     }
 
-    /// <summary>A packet has come that waits, unless it goes on at once.</summary>
+    /// <summary>A packet has arrived and waits, unless it is delivered at once.</summary>
     internal void Queue(int length, bool goesOnAtOnce)
     {
         _queued += length;

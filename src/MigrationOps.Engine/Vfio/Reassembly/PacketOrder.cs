@@ -3,7 +3,7 @@ using MigrationOps.Engine.Qemu;
 namespace MigrationOps.Engine.Vfio;
 
 /// <summary>
-/// Which packets of one device have come, and which is due: refuses an index that cannot be, and keeps what came early.
+/// Which packets of one device have come, and which is due: refuses an invalid index, and keeps packets that are early.
 /// Whoever uses it holds the device's lock.
 /// </summary>
 internal sealed class PacketOrder(uint window, PacketBudget budget)
@@ -76,7 +76,7 @@ internal sealed class PacketOrder(uint window, PacketBudget budget)
     /// <summary>The bytes of a packet have come.</summary>
     internal void Keep(uint index, in HeldPacket packet) => _held[index] = packet;
 
-    /// <summary>The packet that is due is not kept here any more: somebody delivers it.</summary>
+    /// <summary>The packet that is due is no longer kept here: a caller delivers it.</summary>
     internal void Take() => _held.Remove(Next);
 
     /// <summary>Takes the packet that is due, if all of it is there.</summary>

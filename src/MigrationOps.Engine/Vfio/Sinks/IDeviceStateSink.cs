@@ -10,7 +10,7 @@ internal interface IDeviceStateSink : IDisposable
     void Complete(ReadOnlySpan<byte> config);
 }
 
-/// <summary>A sink that counts on somebody else to look at the bytes.</summary>
+/// <summary>A sink that needs no check of the bytes: it discards them, or the archive keeps them.</summary>
 internal sealed class NullSink : IDeviceStateSink
 {
     /// <inheritdoc/>

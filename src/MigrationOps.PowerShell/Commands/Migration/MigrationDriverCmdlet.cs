@@ -50,7 +50,7 @@ public abstract class MigrationDriverCmdlet : NetworkTransferCmdlet
     {
         if (!SwitchoverAck && MyInvocation.BoundParameters.ContainsKey(nameof(SwitchoverAckCount)))
         {
-            throw new SaveVmException(SaveVmError.InvalidOption, $"-{nameof(SwitchoverAckCount)} means something only with -{nameof(SwitchoverAck)}.");
+            throw new SaveVmException(SaveVmError.InvalidOption, $"-{nameof(SwitchoverAckCount)} can be used only with -{nameof(SwitchoverAck)}.");
         }
     }
 

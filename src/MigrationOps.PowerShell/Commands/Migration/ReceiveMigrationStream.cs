@@ -48,7 +48,7 @@ public sealed class ReceiveMigrationStream : MigrationDriverCmdlet
 
         if (Postcopy && SpoolPath is not null)
         {
-            throw new SaveVmException(SaveVmError.InvalidOption, $"-{nameof(Postcopy)} and -{nameof(SpoolPath)} do not go together: a file cannot run the device, nor ask for the memory that comes late, and a postcopy stream has no description by which lengths can be checked.");
+            throw new SaveVmException(SaveVmError.InvalidOption, $"-{nameof(Postcopy)} cannot be used with -{nameof(SpoolPath)}: a file cannot run the device, nor ask for the memory that comes late, and a postcopy stream has no description by which lengths can be checked.");
         }
 
         var registry = SessionRegistry.Current;

@@ -78,12 +78,12 @@ public sealed class SendMigrationStream : MigrationDriverCmdlet
         if (DowntimeLimit < TimeSpan.Zero || MaxDuration <= TimeSpan.Zero)
         {
             throw new SaveVmException(SaveVmError.InvalidOption,
-                $"-{(DowntimeLimit < TimeSpan.Zero ? nameof(DowntimeLimit) : nameof(MaxDuration))} is not a time that a migration can have.");
+                DowntimeLimit < TimeSpan.Zero ? $"-{nameof(DowntimeLimit)} must not be negative." : $"-{nameof(MaxDuration)} must be longer than zero.");
         }
 
         if (!Postcopy && (MyInvocation.BoundParameters.ContainsKey(nameof(PostcopyAfter)) || MaxPostcopyBandwidth is not null))
         {
-            throw new SaveVmException(SaveVmError.InvalidOption, $"-{nameof(PostcopyAfter)} and -{nameof(MaxPostcopyBandwidth)} mean something only with -{nameof(Postcopy)}.");
+            throw new SaveVmException(SaveVmError.InvalidOption, $"-{nameof(PostcopyAfter)} and -{nameof(MaxPostcopyBandwidth)} can be used only with -{nameof(Postcopy)}.");
         }
 
         RefuseIfPaused<SaveVmSource>();

@@ -34,7 +34,7 @@ public sealed class GetQemuMigration : MonitorCmdlet
     protected override Action<IOperationHost>? PrepareEnd() => _watched.Count == 0 ? null
         : host => Task.WhenAll(_watched.Select((monitor, i) => FollowAsync(host, monitor.Monitor, monitor.Wrapped, i))).GetAwaiter().GetResult();
 
-    // Each monitor fails for itself: the others go on.
+    // Each monitor fails for itself: the others continue.
     private async Task FollowAsync(IOperationHost host, object monitor, PSObject? wrapped, int number)
     {
         try

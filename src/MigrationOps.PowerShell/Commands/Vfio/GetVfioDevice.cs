@@ -43,7 +43,7 @@ public sealed class GetVfioDevice : OperationCmdlet
         }
         catch (MigrationOpsException e)
         {
-            // One that cannot be opened after all does not hide the others.
+            // A device that fails to open does not hide the others.
             host.WriteError(ErrorMap.ToErrorRecord(e, target.Path));
             return listed with { Usable = false, Reason = e.ErrorId, Message = $"{e.Message} {e.RecommendedAction}" };
         }

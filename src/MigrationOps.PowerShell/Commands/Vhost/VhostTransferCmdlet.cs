@@ -40,7 +40,7 @@ public abstract class VhostTransferCmdlet : NetworkTransferCmdlet
         Security = Security,
     };
 
-    /// <summary>The work: a transfer with progress, whose result goes on the pipeline.</summary>
+    /// <summary>The work: a transfer with progress, whose result is written to the pipeline.</summary>
     private protected Action<IOperationHost> Work(string activity, VhostTransferOptions options,
         Func<VhostTransferOptions, TransferScope, ILogger, VhostStateTransfer> transfer) => host => host.WithProgress(activity, meter =>
     {

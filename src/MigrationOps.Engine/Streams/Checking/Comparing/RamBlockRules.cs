@@ -41,7 +41,7 @@ internal static class RamBlockRules
         }
     }
 
-    // A ROM that QEMU read from a file has room for its own size and no more.
+    // A ROM that QEMU read from a file has room for exactly its own size.
     private static bool CanGrow(Qemu.RamBlock block, Qemu.RamBlock other)
         => block.Name.StartsWith(BuiltTables, StringComparison.Ordinal)
             || (block.Name.StartsWith(LoadedRom, StringComparison.Ordinal) && block.Length < other.Length);
