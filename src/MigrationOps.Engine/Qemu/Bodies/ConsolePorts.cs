@@ -11,6 +11,9 @@ internal sealed record ConsolePorts(uint Most, IReadOnlyList<int> Numbers, uint?
     private const int PortsPerWord = 32;
     private const uint MaxPorts = 511;
 
+    /// <summary>How many words the list of numbers has.</summary>
+    internal uint Words => (Most + PortsPerWord - 1) / PortsPerWord;
+
     /// <summary>Reads the bytes behind the queues; null if they are too few or impossible.</summary>
     internal static ConsolePorts? Parse(ReadOnlySpan<byte> data)
     {

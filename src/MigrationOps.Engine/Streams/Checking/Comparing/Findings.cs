@@ -75,6 +75,6 @@ internal sealed partial class Findings(MemoryBudget budget)
         });
     }
 
-    [GeneratedRegex(@"\[\d+\]")]
+    [GeneratedRegex(@"\[[0-9]+\]", RegexOptions.None, matchTimeoutMilliseconds: 1000)]
     private static partial Regex ElementNumber();
 }

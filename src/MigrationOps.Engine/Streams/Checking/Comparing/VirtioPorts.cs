@@ -19,7 +19,11 @@ internal static class VirtioPorts
             return;
         }
 
-        if (!ports.Numbers.SequenceEqual(portsThere.Numbers))
+        if (ports.Words != portsThere.Words)
+        {
+            findings.Error(device, path, "the list of the ports' numbers has another length: other max_ports", Text(ports.Most), Text(portsThere.Most));
+        }
+        else if (!ports.Numbers.SequenceEqual(portsThere.Numbers))
         {
             findings.Error(device, path, "the ports have other numbers", string.Join(", ", ports.Numbers), string.Join(", ", portsThere.Numbers));
         }
