@@ -1,7 +1,7 @@
 using System.Text.Json.Nodes;
 using MigrationOps.Engine.Qmp;
-using MigrationOps.Engine.Wire;
 using MigrationOps.Engine.Tests.Support;
+using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Interop.Tests;
 

@@ -1,6 +1,6 @@
 using MigrationOps.Engine.Storage;
-using MigrationOps.Engine.Tests.Support;
 using MigrationOps.Engine.Streams;
+using MigrationOps.Engine.Tests.Support;
 using MigrationOps.Engine.Vhost;
 using MigrationOps.Engine.Wire;
 

@@ -1,7 +1,7 @@
-using MigrationOps.Engine.Tests.Support;
 using System.Collections.Concurrent;
 using System.Text.Json.Nodes;
 using MigrationOps.Engine.Streams;
+using MigrationOps.Engine.Tests.Support;
 
 namespace MigrationOps.Interop.Tests.Rehearsal;
 

@@ -2,8 +2,8 @@ using System.Globalization;
 using System.Reflection;
 using System.Text;
 using System.Xml.Linq;
-using MigrationOps.Engine.Wire;
 using MigrationOps.Engine.Tests.Support;
+using MigrationOps.Engine.Wire;
 using MigrationOps.PowerShell.Hosting;
 
 namespace MigrationOps.Engine.Tests.Docs;

@@ -1,8 +1,8 @@
 using System.Diagnostics;
 using FsCheck.Fluent;
 using MigrationOps.Engine.SaveVm;
-using MigrationOps.Engine.Wire;
 using MigrationOps.Engine.Tests.Support;
+using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.Tests.SaveVm;
 

@@ -4,8 +4,8 @@ using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.SaveVm;
 using MigrationOps.Engine.Streams;
 using MigrationOps.Engine.Tests.Streams;
-using MigrationOps.Engine.Wire;
 using MigrationOps.Engine.Tests.Support;
+using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.Tests.SaveVm;
 

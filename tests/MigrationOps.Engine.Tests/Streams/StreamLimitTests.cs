@@ -3,8 +3,8 @@ using System.Text;
 using FsCheck.Fluent;
 using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Streams;
-using MigrationOps.Engine.Wire;
 using MigrationOps.Engine.Tests.Support;
+using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.Tests.Streams;
 
