@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Diagnostics.CodeAnalysis;
 using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Wire;
 
@@ -80,9 +81,13 @@ internal sealed class IncomingStream
     /// <summary>Reads the element that starts here.</summary>
     internal StreamElement ReadElement()
     {
-        StreamElement? element = null;
-        Read((ref WireReader reader) => ElementReader.TryRead(ref reader, out element), "inside or before an element; the end mark is missing");
-        return element!;
+        StreamElement? element;
+        while (!TryReadElement(out element))
+        {
+            AwaitMore("inside or before an element; the end mark is missing");
+        }
+
+        return element;
     }
 
     /// <summary>The next byte, without taking it; null at the end.</summary>
@@ -91,8 +96,12 @@ internal sealed class IncomingStream
     /// <summary>Reads the footer of a section, which is all that may follow its body.</summary>
     internal void ReadFooter(string section, uint id)
     {
-        string? wrong = null;
-        Read((ref WireReader reader) => SectionHeaders.TryReadFooterOf(ref reader, id, out wrong), $"inside or before the footer of {section}");
+        string? wrong;
+        while (!TryReadFooter(id, out wrong))
+        {
+            AwaitMore($"inside or before the footer of {section}");
+        }
+
         if (wrong is not null)
         {
             throw Fail(StreamException.At(StreamError.FooterMismatch, Offset, $"{wrong} for {section}", section, CompareHandlers));
@@ -227,15 +236,48 @@ internal sealed class IncomingStream
     {
         while (!Parse((ref WireReader reader, bool _) => parse(ref reader), _ended))
         {
-            if (_end - _start >= StreamFormat.MaxElement)
-            {
-                throw Fail(StreamException.At(StreamError.UnknownElement, Offset, $"An element is longer than {StreamFormat.MaxElement:N0} bytes"));
-            }
+            AwaitMore(where);
+        }
+    }
 
-            if (!Fill())
-            {
-                throw Truncated(where);
-            }
+    // A stream may have a hundred thousand sections: these two make no closure and no text for what is nearly always there.
+    private bool TryReadElement([NotNullWhen(true)] out StreamElement? element)
+    {
+        var reader = WireReader.BigEndian(_buffer.AsSpan(_start, _end - _start), Offset);
+        try
+        {
+            return ElementReader.TryRead(ref reader, out element);
+        }
+        catch (MigrationOpsException e)
+        {
+            throw Fail(e);
+        }
+        finally
+        {
+            Take(reader.Position);
+            _watch.Moved();
+        }
+    }
+
+    private bool TryReadFooter(uint id, out string? wrong)
+    {
+        var reader = WireReader.BigEndian(_buffer.AsSpan(_start, _end - _start), Offset);
+        bool read = SectionHeaders.TryReadFooterOf(ref reader, id, out wrong);
+        Take(reader.Position);
+        _watch.Moved();
+        return read;
+    }
+
+    private void AwaitMore(string where)
+    {
+        if (_end - _start >= StreamFormat.MaxElement)
+        {
+            throw Fail(StreamException.At(StreamError.UnknownElement, Offset, $"An element is longer than {StreamFormat.MaxElement:N0} bytes"));
+        }
+
+        if (!Fill())
+        {
+            throw Truncated(where);
         }
     }
 
