@@ -148,6 +148,19 @@ Describe 'Update-QemuInPlace.ps1 with <Name>' -ForEach $qemus {
         (Get-Process -Id $result.ProcessId).CommandLine | Should -Not -BeLike '*-daemonize*'
     }
 
+    It 'moves a guest whose processes run as another user' {
+        if ((id -u) -ne 0) { Set-ItResult -Skipped -Because 'only root can start a QEMU that becomes another user'; return }
+        $old.Kill()
+        $old.WaitForExit()
+        $options.ArgumentList = $arguments + @('-run-with', 'user=nobody')
+        $old = Start-Process -FilePath $Path -ArgumentList ($options.ArgumentList + @('-qmp', "unix:$oldMonitor,server=on,wait=off")) -PassThru -RedirectStandardError "$folder/log2" -RedirectStandardOutput "$folder/out2.log"
+        Wait-Until { (Get-Content /proc/net/unix | Where-Object { $_ -match ' 00010000 ' -and $_.EndsWith(" $oldMonitor") }) -and (Get-Counter $oldMonitor) -gt 1000 } 'the guest counts'
+        $result = & $example @options
+        (Get-Content -LiteralPath "/proc/$($result.ProcessId)/status") -match '^Uid:' | Should -BeLike "Uid:`t$(id -u nobody)`t*"
+        $after = Get-Counter $newMonitor
+        Wait-Until { (Get-Counter $newMonitor) -gt $after } 'the guest counts on'
+    }
+
     It 'leaves nothing half done in the old process when it is stopped at the review' {
         $shell = [PowerShell]::Create()
         $shell.AddScript({ param($Module, $Example, $Options, $Reached) Import-Module $Module; & $Example @Options -Review { [IO.File]::WriteAllText($Reached, ''); while ($true) { Start-Sleep 1 } } }).
