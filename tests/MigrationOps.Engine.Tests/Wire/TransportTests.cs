@@ -187,7 +187,7 @@ public class TransportTests
         });
         Assert.Equal(WireError.PlaintextRefused, e.Reason);
         Assert.Equal(FailureKind.Security, e.Kind);
-        Assert.Contains("-AllowPlaintext", e.RecommendedAction);
+        Assert.Contains("allow plain text", e.RecommendedAction);
         Assert.Contains("credentials", e.RecommendedAction);
     }
 
