@@ -27,7 +27,7 @@
 #Requires -Version 7.6
 [CmdletBinding(DefaultParameterSetName = 'Monitor')]
 param(
-    # The VM's QMP socket. Nobody else may be connected to it.
+    # The VM's QMP socket. No other client may be connected to it.
     [Parameter(Mandatory, ParameterSetName = 'Monitor')]
     [string] $MonitorPath,
 

@@ -17,7 +17,7 @@
     new QEMU opens the file by its path.
 .EXAMPLE
     ./Update-QemuInPlace.ps1 -Monitor /run/vm/old.qmp -NewMonitor /run/vm/new.qmp -Program /usr/bin/qemu-system-x86_64 `
-        -ArgumentList (Get-Content /etc/vm/web.args) -Review { $_ | Format-Table | Out-Host; Read-Host 'Go on? (yes)' }
+        -ArgumentList (Get-Content /etc/vm/web.args) -Review { $_ | Format-Table | Out-Host; Read-Host 'Continue? (yes)' }
 
     Moves the guest only if the answer is yes. Any other answer, an empty one too, leaves it in the old QEMU.
 .OUTPUTS
@@ -150,7 +150,7 @@ foreach ($tool in 'bash', 'setsid') {
     if (-not (Get-Command -Name $tool -CommandType Application -ErrorAction Ignore)) { throw "This script needs '$tool', which gives the new QEMU a session of its own." }
 }
 Test-Argument $ArgumentList
-if (Test-Listening $NewMonitor) { throw "Somebody listens on '$NewMonitor' already. Give the new QEMU another monitor." }
+if (Test-Listening $NewMonitor) { throw "A process listens on '$NewMonitor' already. Give the new QEMU another monitor." }
 
 $folder = $old = $new = $process = $job = $null
 $touched = $handedOver = $false

@@ -3,7 +3,7 @@ using System.Text.Json.Nodes;
 
 namespace MigrationOps.Interop.Tests;
 
-/// <summary>A guest's firmware that does nothing but count in its memory, so that anybody can see whether it runs.</summary>
+/// <summary>A guest's firmware that does nothing but count in its memory, so that a test can see whether it runs.</summary>
 internal static class CountingFirmware
 {
     private const string CounterAddress = "0x7e00";

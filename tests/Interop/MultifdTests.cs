@@ -278,7 +278,7 @@ public sealed class MultifdTests : IDisposable
     }
 
     [Fact]
-    public void Missing_credentials_are_found_before_anybody_listens()
+    public void Missing_credentials_are_found_before_the_port_is_open()
     {
         using var receiver = Receiver.Start(
             NewReceipt("tcp:127.0.0.1:0", _folder.File("archive")) with { Security = new TransportSecurity(_folder.File("none")) });
@@ -342,7 +342,7 @@ public sealed class MultifdTests : IDisposable
         Receive = new ReceiveOptions { SwitchoverAck = switchoverAck },
     };
 
-    // Nobody who fails a handshake ends a receipt; it ends for lack of a source.
+    // A failed handshake does not end a receipt; it ends for lack of a source.
     private static readonly TimeSpan Brief = TimeSpan.FromSeconds(4);
 
     private static string[] Credentials(string folder, string endpoint, string more = "")

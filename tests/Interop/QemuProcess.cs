@@ -37,7 +37,7 @@ internal sealed class QemuProcess : PeerProcess
         _monitor = QmpMonitor.ConnectAsync(options).GetAwaiter().GetResult();
     }
 
-    /// <summary>Leaves the monitor, so that somebody else may connect; <see cref="ConnectMonitor"/> comes back.</summary>
+    /// <summary>Leaves the monitor, so that another client may connect; <see cref="ConnectMonitor"/> comes back.</summary>
     internal void DisconnectMonitor() => _monitor?.DisposeAsync().AsTask().GetAwaiter().GetResult();
 
     /// <summary>Runs a QMP command and gives its "return" value; an error fails the test with QEMU's words.</summary>

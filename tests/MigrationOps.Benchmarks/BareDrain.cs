@@ -38,7 +38,7 @@ internal static class BareDrain
             byte[] buffer = new byte[ChannelTraffic.PacketData];
             while (connection.Receive(buffer) > 0)
             {
-                // Nobody looks at the bytes.
+                // The bytes are dropped.
             }
         }
     }

@@ -112,7 +112,7 @@ Describe 'Connect-QemuMonitor' {
     }
 
     BeforeAll {
-        # True while somebody is connected to the socket.
+        # True while a client is connected to the socket.
         function Find-Holder([string] $Path) {
             $holder = [AppDomain]::CurrentDomain.GetAssemblies().Where({ $_.GetName().Name -eq 'MigrationOps.Engine' })[-1].GetType('MigrationOps.Engine.Qmp.MonitorHolder')
             $holder.GetMethods($anyMember).Where({ $_.Name -eq 'Find' -and $_.GetParameters().Count -eq 1 })[0].Invoke($null, @($Path))

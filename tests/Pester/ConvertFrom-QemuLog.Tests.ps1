@@ -36,7 +36,7 @@ Describe 'ConvertFrom-QemuLog' {
         $found.Offset | Should -Be (Get-MigrationStream $stream).Sections.Where({ $_.IdStr -eq 'timer' })[0].Offset
     }
 
-    It 'tells a line that QEMU goes on after from one that ends the load' {
+    It 'tells a line after which QEMU continues from one that ends the load' {
         ("UUID is received 11112222-3333-4444-5555-666677778888, but local uuid isn't set" | ConvertFrom-QemuLog).Refuses | Should -BeFalse
         ('Machine type received is ''pc-q35-9.0'' and local is ''pc-q35-10.0''' | ConvertFrom-QemuLog).Refuses | Should -BeTrue
     }

@@ -18,7 +18,7 @@ Describe 'Find-QemuVM' {
         $vm.MonitorHolder | Should -BeNullOrEmpty
     }
 
-    It 'goes on to Connect-QemuMonitor, and then names the holder' {
+    It 'pipes to Connect-QemuMonitor, and then names the holder' {
         $qemu = Start-Qemu -Name "vm-$PID-b"
         $monitor = Find-QemuVM "vm-$PID-b" | Connect-QemuMonitor
         $script:connected.Add($monitor)

@@ -65,7 +65,7 @@ Describe 'Get-MigrationStream' {
         $problem[0].ErrorDetails.RecommendedAction | Should -Not -BeNullOrEmpty
     }
 
-    It 'goes on with the next stream after one that is none' {
+    It 'continues with the next stream after one that is none' {
         $found = Get-Item -LiteralPath "$vectors/none-tcg.plain.stream.analyze.json", $stream |
             Get-MigrationStream -ErrorAction SilentlyContinue -ErrorVariable problem
         $found.Count | Should -Be 1
@@ -84,7 +84,7 @@ Describe 'Get-MigrationStream' {
         $writer.WaitForExit()
     }
 
-    It 'gives up a named pipe to which nobody writes' {
+    It 'gives up a named pipe without a writer' {
         $pipe = Join-Path -Path $TestDrive -ChildPath 'silent'
         mkfifo $pipe
         { Get-MigrationStream -Path $pipe -Timeout 0.3 -ErrorAction Stop } | Should -Throw -ErrorId 'WireTimeout,*'

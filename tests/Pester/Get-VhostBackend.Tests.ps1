@@ -29,7 +29,7 @@ Describe 'Get-VhostBackend' {
         $info.ProtocolFeatures | Should -Be $Expected
     }
 
-    It 'takes many from the pipeline, as text and as objects, and goes on after one fails' {
+    It 'takes many from the pipeline, as text and as objects, and continues after one fails' {
         $first = Start-Backend
         $second = Start-Backend
         $info = $first.SocketPath, "$TestDrive/none.sock", $second | Get-VhostBackend -ErrorAction SilentlyContinue -ErrorVariable failures

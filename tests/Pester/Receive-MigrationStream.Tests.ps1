@@ -26,12 +26,12 @@ Describe 'Receive-MigrationStream' {
         $failure.Exception.ByteOffset | Should -BeGreaterThan 20
     }
 
-    It 'names a section that nobody registered' {
+    It 'names a section without a registered handler' {
         Get-SaveVMHandler | Unregister-SaveVMHandler
         (Get-Failure { Receive-MigrationStream file:$file }).FullyQualifiedErrorId | Should -BeLike 'SaveVmUnknownSection,*'
     }
 
-    It 'keeps what nobody registered in a file that loads later' {
+    It 'keeps unregistered sections in a file that loads later' {
         Get-SaveVMHandler | Unregister-SaveVMHandler
         $kept = "$TestDrive/kept.stream"
         $received = Receive-MigrationStream file:$file -SpoolPath $kept

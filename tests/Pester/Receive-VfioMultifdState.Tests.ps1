@@ -111,7 +111,7 @@ Describe 'A migration that does not come to its end' {
     It 'gives up after -Timeout and says who was missing' {
         Receive-VfioMultifdState -Uri "unix:$TestDrive/t.sock" -Archive "$TestDrive/t" -Timeout 0.3 -ErrorVariable failed -ErrorAction SilentlyContinue
         $failed.Exception.ErrorId | Should -Be 'MultifdNoProgress'
-        $failed.Exception.Message | Should -BeLike '*Nobody has connected.'
+        $failed.Exception.Message | Should -BeLike '*No peer has connected.'
         $failed.CategoryInfo.Category | Should -Be 'OperationTimeout'
     }
 }

@@ -49,7 +49,7 @@ Describe 'Restore-CprState' {
         "$($job.Verbose)" | Should -Match "pid $PID.* handed 2 descriptors over"
     }
 
-    It 'runs into -Timeout when nobody comes, and removes its socket' {
+    It 'runs into -Timeout when no peer connects, and removes its socket' {
         $failure = Get-Failure { Restore-CprState "unix:$socket" -Timeout 0.2 }
         Assert-Failure $failure WireTimeout OperationTimeout "*a CPR source on unix:$socket*" "unix:$socket"
         $socket | Should -Not -Exist
@@ -87,7 +87,7 @@ Describe 'Restore-CprState' {
         (Get-CprFd).Name | Should -Be mine
     }
 
-    It 'makes a socket that lets the users of -AllowUid in, and nobody more than it must' -ForEach @(
+    It 'makes a socket that admits the users of -AllowUid, and no others where that is possible' -ForEach @(
         @{ Users = @(); Mode = '600'; Owner = $null }
         @{ Users = @(54321); Mode = '600'; Owner = 54321 }
         @{ Users = @(54321, 54322); Mode = '666'; Owner = $null }

@@ -84,7 +84,7 @@ Describe 'Save-CprState' {
         $job.Error[0].FullyQualifiedErrorId | Should -BeLike 'CprNotTakenOver*'
     }
 
-    It 'finds nobody where nobody listens' {
+    It 'fails where no process listens' {
         Assert-Failure (Get-Failure { Save-CprState "unix:$socket" }) WireNotFound ObjectNotFound '*there is no such socket*' $socket
     }
 

@@ -75,7 +75,7 @@ Describe 'Send-MigrationStream -Postcopy' {
         ($job | Receive-Job -Wait -AutoRemoveJob).Postcopy | Should -BeFalse
     }
 
-    It 'runs the script blocks of both sides, each where it belongs' {
+    It 'runs the script blocks of both sides, each on its side' {
         $shared = [hashtable]::Synchronized(@{ Started = 0; Listening = $false; State = '' })
         $shell = New-Shell -Parameters @{ Shared = $shared; Socket = $socket } -Script @'
             $null = Register-SaveVMHandler acme/log -LoadState { param($Stream) $p.Shared.State += [Text.Encoding]::ASCII.GetString($Stream.ReadBytes($Stream.ReadUInt32())) }
@@ -98,7 +98,7 @@ Describe 'Send-MigrationStream -Postcopy' {
         $shared.Started | Should -Be 1
     }
 
-    It 'pauses both sides when it breaks, says whose the VM is, and goes on with -Resume' {
+    It 'pauses both sides when it breaks, says whose the VM is, and continues with -Resume' {
         $job = Start-Target $socket
         $device.Broken = $true
         $failure = Get-Failure { Send-MigrationStream unix:$socket -Postcopy -PostcopyAfter 0 -DowntimeLimit 0 -StopDevice $stop -ResumeDevice { $calls.Add('resume') } }
@@ -172,7 +172,7 @@ Describe 'Send-MigrationStream -Postcopy' {
         (Get-Failure $Script).FullyQualifiedErrorId | Should -BeLike "$Id,*"
     }
 
-    It 'is refused by a target that may not do it, and the device goes on here' {
+    It 'is refused by a target that may not do it, and the device resumes here' {
         $job = Start-Target $socket @{}
         $failure = Get-Failure { Send-MigrationStream unix:$socket -Postcopy -PostcopyAfter 0 -DowntimeLimit 0 -StopDevice $stop -ResumeDevice { $calls.Add('resume') } }
         $failure.Exception.Owner | Should -Be Source

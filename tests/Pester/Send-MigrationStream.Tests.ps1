@@ -201,7 +201,7 @@ Describe 'Send-MigrationStream' {
         $shell.Stop()
         $clock.Elapsed.TotalSeconds | Should -BeLessThan 20
         $running.IsCompleted | Should -BeTrue
-        # One cleanup, and the device goes on.
+        # One cleanup, and the device resumes.
         $shared.Cleanups | Should -Be 11
         $file | Should -Not -Exist
         $shell.Dispose()

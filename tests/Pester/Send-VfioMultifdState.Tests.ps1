@@ -41,7 +41,7 @@ Describe 'Send-VfioMultifdState' {
 
     It 'does not replay an archive of which a byte has changed, and sends nothing then' {
         Copy-ArchiveWithFault "$TestDrive/changed"
-        Send-VfioMultifdState -Archive "$TestDrive/changed" -Uri "unix:$TestDrive/nobody" -ErrorVariable failed -ErrorAction SilentlyContinue
+        Send-VfioMultifdState -Archive "$TestDrive/changed" -Uri "unix:$TestDrive/absent" -ErrorVariable failed -ErrorAction SilentlyContinue
         $failed.Exception.ErrorId | Should -Be 'MultifdArchiveInvalid'
         $failed.ErrorDetails.RecommendedAction | Should -Not -BeNullOrEmpty
         (Test-DeviceState -Archive "$TestDrive/changed").Passed | Should -BeFalse
@@ -65,7 +65,7 @@ Describe 'Send-VfioMultifdState' {
 
     It 'does not send a file that is no state of a VFIO device' {
         Set-Content -LiteralPath "$TestDrive/no.state" -Value ('x' * 100)
-        Send-VfioMultifdState -Path "$TestDrive/no.state" -Uri "unix:$TestDrive/nobody" -ErrorVariable failed -ErrorAction SilentlyContinue
+        Send-VfioMultifdState -Path "$TestDrive/no.state" -Uri "unix:$TestDrive/absent" -ErrorVariable failed -ErrorAction SilentlyContinue
         $failed.Exception.ErrorId | Should -Be 'StateFileNotAStateFile'
     }
 

@@ -66,7 +66,7 @@ Describe 'Start-VhostStateRestore' {
             $target.Connections | Should -Be 0
         }
 
-        It 'goes on with the next file after one failed' {
+        It 'continues with the next file after one failed' {
             $null = Start-VhostStateSave (Start-Backend -Size 3MB).SocketPath "$TestDrive/c.state"
             'no state' | Set-Content -LiteralPath "$TestDrive/b.state"
             $loaded = Get-ChildItem -Path "$TestDrive/*.state" | Start-VhostStateRestore $target.SocketPath -ErrorAction SilentlyContinue -ErrorVariable failures

@@ -103,7 +103,7 @@ Describe 'Start-VhostStateSave' {
             $clixml.Direction.ToString() | Should -Be Save
         }
 
-        It 'goes on with the next back-end after one failed' {
+        It 'continues with the next back-end after one failed' {
             $backends = (Start-Backend), (Start-Backend -Fault Refuse), (Start-Backend)
             $number = 0
             $plan = $backends | ForEach-Object { [pscustomobject]@{ SocketPath = $_.SocketPath; Path = "$TestDrive/$((++$number)).state" } }
@@ -161,7 +161,7 @@ Describe 'Start-VhostStateSave' {
             Assert-Failure $failure WireNotASocket InvalidArgument '*it is not a socket*' "$TestDrive/file"
         }
 
-        It 'finds a socket file on which nobody listens' {
+        It 'finds a socket file without a listener' {
             $path = New-SocketPath
             $socket = [Net.Sockets.Socket]::new('Unix', 'Stream', 'Unspecified')
             $socket.Bind([Net.Sockets.UnixDomainSocketEndPoint]::new($path))
@@ -281,7 +281,7 @@ Describe 'Start-VhostStateSave' {
             Assert-Failure $failure LogPathUnusable OpenError '*none/log*' "$TestDrive/none/log"
         }
 
-        It 'goes on without its log when that cannot be written, and says so once' -Skip:(-not (Test-Path /dev/full)) {
+        It 'continues without its log when that cannot be written, and says so once' -Skip:(-not (Test-Path /dev/full)) {
             $socket = (Start-Backend).SocketPath
             $saved = Start-VhostStateSave $socket "$TestDrive/a.state" -LogPath /dev/full -WarningVariable warnings -WarningAction SilentlyContinue
             $saved.Checked | Should -BeTrue

@@ -49,7 +49,7 @@ Describe 'Stop-VhostBackend' {
         $backend | Stop-VhostBackend
     }
 
-    It 'does not know a socket of somebody else' {
+    It 'does not know a socket of another session' {
         $failure = Get-Failure { Stop-VhostBackend -SocketPath "$TestDrive/none.sock" }
         Assert-Failure $failure VhostBackendNotFound ObjectNotFound '*runs no embedded back-end*' "$TestDrive/none.sock"
     }

@@ -147,7 +147,7 @@ Describe 'Test-DeviceState' {
             (Get-FailedCheck $report).RecommendedAction | Should -Not -BeNullOrEmpty
         }
 
-        It 'fails at Connect where nobody is' {
+        It 'fails at Connect where no process listens' {
             (Get-FailedCheck (Test-DeviceState -SocketPath "$TestDrive/none.sock")).Name | Should -Be Connect
         }
 

@@ -29,7 +29,7 @@ Describe 'Unregister-CprFd' {
         Get-CprFd | Should -BeNullOrEmpty
     }
 
-    It 'goes on with the next after one that is not there' {
+    It 'continues with the next after one that is not there' {
         $null = Register-CprFd b -MemFd m -Size 4096
         'a', 'b' | ForEach-Object { [pscustomobject]@{ Name = $_ } } | Unregister-CprFd -ErrorAction SilentlyContinue -ErrorVariable failures
         Assert-Failure $failures[0] CprEntryNotFound ObjectNotFound "'a', id 0, is not registered." a

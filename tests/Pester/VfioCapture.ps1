@@ -26,7 +26,7 @@ function Send-Capture {
         if ($bytes.Length -gt $Cut) { $bytes = $bytes[0..($Cut - 1)] }
         [pscustomobject]@{ Connection = $connection; Bytes = $bytes; Sent = $null; IsMain = [Text.Encoding]::ASCII.GetString($bytes, 0, 4) -eq 'QEVM' }
     }
-    # After all have connected: a receiver that sees a fault listens no more.
+    # After all have connected: a receiver that sees a fault stops listening.
     foreach ($one in $open) { $one.Sent = $one.Connection.SendAsync([ArraySegment[byte]]::new($one.Bytes), 'None') }
     foreach ($one in $open | Sort-Object -Property IsMain) {
         try {

@@ -42,7 +42,7 @@ internal sealed class CprSession : IDisposable
         try
         {
             using var set = receiver.Receive();
-            var result = Adopt(set);
+            var result = AddReceived(set);
             _incoming = receiver;
             return result;
         }
@@ -58,7 +58,7 @@ internal sealed class CprSession : IDisposable
     public (IReadOnlyList<CprEntry> Entries, long ByteCount) ReceiveExec(string? variableValue)
     {
         using var set = CprExecState.Read(variableValue);
-        return Adopt(set);
+        return AddReceived(set);
     }
 
     /// <summary>The entries of the registry that objects of the pipeline stand for, in the registry's order.</summary>
@@ -160,7 +160,7 @@ internal sealed class CprSession : IDisposable
     /// <summary>Closes everything.</summary>
     public void Dispose() => Close(keepEntries: false);
 
-    private (IReadOnlyList<CprEntry> Entries, long ByteCount) Adopt(CprSet set)
+    private (IReadOnlyList<CprEntry> Entries, long ByteCount) AddReceived(CprSet set)
     {
         var entries = set.Entries;
         Registry.Fill(set);

@@ -19,7 +19,7 @@ internal static class CprSetCheck
 
 
     /// <summary>Looks at the set by itself.</summary>
-    public static IReadOnlyList<DeviceStateCheck> Alone(IReadOnlyCollection<CprFd> set)
+    public static IReadOnlyList<DeviceStateCheck> CheckSet(IReadOnlyCollection<CprFd> set)
     {
         ArgumentNullException.ThrowIfNull(set);
         return [Unique(set)];

@@ -161,7 +161,7 @@ internal sealed class VfioSectionDevice : ISaveVmHandlers, IDisposable
         _sections!.Begin(_switchedOver ? SectionKind.End : SectionKind.Part, stream.StreamOffset);
         while (!ended)
         {
-            int wanted = _sections.Wanted(buffer.AsSpan(0, held), buffer.Length);
+            int wanted = _sections.CountNeededBytes(buffer.AsSpan(0, held), buffer.Length);
             if (held + wanted > buffer.Length)
             {
                 // A config state, which the parser limits.

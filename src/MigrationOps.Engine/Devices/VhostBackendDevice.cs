@@ -67,7 +67,7 @@ internal sealed class VhostBackendDevice : ISaveVmHandlers, IDisposable
             {
                 WithBuffer(buffer => CopyChunks(stream, channel, buffer));
             }
-            catch (Exception e) when (!channel.Caused(e))
+            catch (Exception e) when (!channel.IsCauseOf(e))
             {
                 // Gone before the channel ends: the back-end must not take half a state for a whole one.
                 _frontend!.Dispose();

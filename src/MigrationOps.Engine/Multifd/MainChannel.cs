@@ -42,7 +42,7 @@ internal sealed class MainChannel : DeviceSectionVisitor
         {
             _state.WaitUntilComplete(_devices);
             _devices.Complete();
-            new SourceApproval(_reader).Tell(new ReturnPathMessage(ReturnPathMessageType.Shut, 0));
+            new SourceApproval(_reader).SendAnswer(new ReturnPathMessage(ReturnPathMessageType.Shut, 0));
         }
         else
         {

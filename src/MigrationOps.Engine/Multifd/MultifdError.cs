@@ -85,7 +85,7 @@ public sealed class MultifdException : MigrationOpsException
             "Look at the source: it ended or was cancelled before the migration was complete. Migrate again.",
         MultifdError.NoProgress => "Look at the other side: it is connected and sends nothing. A longer timeout helps only a slow peer.",
         MultifdError.SourceFailed =>
-            "Look at the source (query-migrate, query-status): its guest may run on there, so start nothing of what came here. If the guest is stopped there, let it go on with cont. Then migrate again.",
+            "Look at the source (query-migrate, query-status): its guest may run on there, so start nothing of what came here. If the guest is stopped there, resume it with cont. Then migrate again.",
         MultifdError.TargetFailed => "Look at the target's log, and compare its machine and devices with the archive's source.",
         MultifdError.TargetDroppedChannel => "Set multifd-channels of the target to the number of channels that the archive has.",
         MultifdError.TargetTakesWholeMigrations =>

@@ -203,7 +203,7 @@ internal sealed class ReceiveState
         {
             string channels = string.Join(", ", _channels.Values.Select(c =>
                 string.Create(CultureInfo.InvariantCulture, $"channel {c.Init.Id} at byte {c.Bytes:N0}")));
-            return !_hasMain && _channels.Count == 0 ? "Nobody has connected."
+            return !_hasMain && _channels.Count == 0 ? "No peer has connected."
                 : $"The main channel {(!_hasMain ? "has not connected" : MainHasEnded ? "has ended" : "is open")}; "
                     + $"{(channels.Length == 0 ? "no multifd channel has connected" : channels)}.";
         }

@@ -17,7 +17,7 @@ internal sealed class SourceApproval(ChannelReader main)
 
     /// <summary>Tells the source, and waits until it has closed.</summary>
     /// <exception cref="MultifdException"><see cref="MultifdError.SourceFailed"/>.</exception>
-    internal void Tell(ReturnPathMessage answer)
+    internal void SendAnswer(ReturnPathMessage answer)
     {
         try
         {

@@ -35,7 +35,7 @@ internal static class SaveVmTransfer
         return source.Run(connections.Open, scope);
     }
 
-    /// <summary>Goes on with a paused migration: connects to the target again.</summary>
+    /// <summary>Continues a paused migration: connects to the target again.</summary>
     /// <exception cref="SaveVmException">It is paused again.</exception>
     internal static MigrationStreamTransfer Resume(SaveVmSource source, Endpoint endpoint, TransportSecurity security, TransferScope scope, SaveVmSourceOptions? options = null)
     {
@@ -69,7 +69,7 @@ internal static class SaveVmTransfer
         return target.Run(connections.Open, scope);
     }
 
-    /// <summary>Goes on with a paused migration: waits for the source's new connection.</summary>
+    /// <summary>Continues a paused migration: waits for the source's new connection.</summary>
     /// <exception cref="SaveVmException">It is paused again.</exception>
     internal static MigrationStreamTransfer Resume(SaveVmTarget target, Endpoint endpoint, TransportSecurity security, TransferScope scope, SaveVmTargetOptions? options = null, Action? listening = null)
     {

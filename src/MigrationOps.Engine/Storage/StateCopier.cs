@@ -152,7 +152,7 @@ internal sealed class StateCopier : IDisposable
         Fcntl.TrySetPipeSize(write, MaxChunk);
         using var relayIn = source.Sibling(write, FileAccess.Write);
         using var relayOut = source.Sibling(read, FileAccess.Read);
-        while (Gather(source, relayIn) is > 0 and var length)
+        while (RelayAvailable(source, relayIn) is > 0 and var length)
         {
             if (chunked)
             {
@@ -172,7 +172,7 @@ internal sealed class StateCopier : IDisposable
 
     // A back-end writes in pieces of its own, often a page or two; a header for each of them would cost more than its
     // bytes. What follows at once goes into the same chunk, but a source that only trickles is not held back for it.
-    private static long Gather(FdStream source, FdStream relay)
+    private static long RelayAvailable(FdStream source, FdStream relay)
     {
         long length = SpliceSome(source, relay, MaxChunk, source);
         var linger = new Deadline(Linger);

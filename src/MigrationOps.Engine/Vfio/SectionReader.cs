@@ -45,7 +45,7 @@ internal sealed class SectionReader
     }
 
     /// <summary>How many bytes more <see cref="Read"/> needs for the next step, never one beyond the body.</summary>
-    internal int Wanted(ReadOnlySpan<byte> held, int most) => _body.Wanted(held, most);
+    internal int CountNeededBytes(ReadOnlySpan<byte> held, int most) => _body.CountNeededBytes(held, most);
 
     /// <summary>The stored sections have ended.</summary>
     /// <param name="rest">The bytes that were not used.</param>

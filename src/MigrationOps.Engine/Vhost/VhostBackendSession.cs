@@ -168,7 +168,7 @@ internal sealed class VhostBackendSession(VhostBackend backend, UnixConnection c
         }
         catch (FaultyStream.FaultException)
         {
-            return Misbehave();
+            return InjectFault();
         }
         catch (Exception e) when (e is not OperationCanceledException || !connection.Scope.CancellationToken.IsCancellationRequested)
         {
@@ -180,7 +180,7 @@ internal sealed class VhostBackendSession(VhostBackend backend, UnixConnection c
         }
     }
 
-    private bool Misbehave()
+    private bool InjectFault()
     {
         if (Fault.Kind == VhostBackendFaultKind.Stall)
         {

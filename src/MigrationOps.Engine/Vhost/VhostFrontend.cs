@@ -89,12 +89,12 @@ internal sealed class VhostFrontend : IDisposable
     {
         Expect(State.Connected, "negotiation");
         Features = Ask(VhostUserRequest.GetFeatures, VhostFeatures.NamesOfFeatures);
-        Tell(VhostUserRequest.SetOwner, default, "");
+        SendWithoutReply(VhostUserRequest.SetOwner, default, "");
         if ((Features & VhostFeatures.ProtocolFeatures) != 0)
         {
             ProtocolFeatures = Ask(VhostUserRequest.GetProtocolFeatures, VhostFeatures.NamesOfProtocolFeatures);
             ulong wanted = ProtocolFeatures & (VhostFeatures.ReplyAck | VhostFeatures.DeviceState | VhostFeatures.MultiQueue);
-            Tell(VhostUserRequest.SetProtocolFeatures, VhostUserHeader.Payload(wanted),
+            SendWithoutReply(VhostUserRequest.SetProtocolFeatures, VhostUserHeader.Payload(wanted),
                 $"0x{wanted:x} [{string.Join(", ", VhostFeatures.NamesOfProtocolFeatures(wanted))}]");
             _acceptedProtocolFeatures = wanted;
         }
@@ -226,7 +226,7 @@ internal sealed class VhostFrontend : IDisposable
     }
 
     // A request without an answer of its own: acknowledged if REPLY_ACK was negotiated, else only sent.
-    private void Tell(VhostUserRequest request, ReadOnlySpan<byte> payload, string detail)
+    private void SendWithoutReply(VhostUserRequest request, ReadOnlySpan<byte> payload, string detail)
     {
         bool acknowledged = (_acceptedProtocolFeatures & VhostFeatures.ReplyAck) != 0;
         Send(request, acknowledged ? VhostUserHeader.NeedReplyFlag : 0, payload, detail, default);

@@ -129,7 +129,7 @@ public static partial class VhostStateLoader
                 CheckExpected(options, name, totals.Sha256 ?? options.ExpectedSha256);
                 return totals;
             }
-            catch (Exception e) when (!channel.Caused(e))
+            catch (Exception e) when (!channel.IsCauseOf(e))
             {
                 // Gone before the channel ends: the back-end must not take half a state for a whole one.
                 frontend.Dispose();

@@ -28,7 +28,7 @@ internal static class VhostTransferPipe
                 result = move(channel);
             }
         }
-        catch (WireException e) when (channel.Caused(e))
+        catch (WireException e) when (channel.IsCauseOf(e))
         {
             throw Explain(frontend, direction, e);
         }

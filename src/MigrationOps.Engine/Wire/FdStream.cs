@@ -160,7 +160,7 @@ internal sealed class FdStream : Stream
         => Kind == FileKind.Pipe ? $" ({Ioctl.GetReadableBytes(Handle, Name):N0} bytes lie unread in the pipe)" : "";
 
     /// <summary>True if the failure is this stream's own, not that of the other end of a copy.</summary>
-    internal bool Caused(Exception failure) => failure is WireException e && Equals(e.Target, Name);
+    internal bool IsCauseOf(Exception failure) => failure is WireException e && Equals(e.Target, Name);
 
     /// <summary>A stream over another descriptor, with the same bounds and name.</summary>
     internal FdStream Sibling(SafeHandle handle, FileAccess access) => new(handle, access, _scope, Name);

@@ -59,7 +59,7 @@ internal sealed class Listener : IDisposable
 
             if (ready == 0)
             {
-                TakeIn(waitingFor);
+                AcceptSilent(waitingFor);
                 continue;
             }
 
@@ -116,7 +116,7 @@ internal sealed class Listener : IDisposable
     }
 
     // Of too many that say nothing the oldest has to go.
-    private void TakeIn(string waitingFor)
+    private void AcceptSilent(string waitingFor)
     {
         if (_silent.Count == MostSilent)
         {

@@ -12,7 +12,7 @@ internal sealed class JsonLinesLog(string path) : IDisposable
 {
     private readonly AppendFile _file = new(path);
     private volatile bool _broken;
-    private string? _trouble;
+    private string? _failure;
 
     internal Logger For(string command) => new(this, command);
 
@@ -32,14 +32,14 @@ internal sealed class JsonLinesLog(string path) : IDisposable
         catch (IOException e)
         {
             _broken = true;
-            Interlocked.Exchange(ref _trouble, $"The log ends here, the operation continues: {e.Message}");
+            Interlocked.Exchange(ref _failure, $"The log ends here, the operation continues: {e.Message}");
         }
     }
 
     internal sealed class Logger(JsonLinesLog log, string category) : ILogger
     {
         /// <summary>What the user has to know about the log itself; told once.</summary>
-        internal string? TakeTrouble() => Interlocked.Exchange(ref log._trouble, null);
+        internal string? TakeFailure() => Interlocked.Exchange(ref log._failure, null);
 
         public IDisposable? BeginScope<TState>(TState state)
             where TState : notnull => null;

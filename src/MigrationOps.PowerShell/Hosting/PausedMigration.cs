@@ -32,7 +32,7 @@ internal sealed class PausedMigration<TDriver>(TDriver driver, RelayLogger log) 
         {
             if (driver.IsPaused)
             {
-                session.Own(new PausedMigration<TDriver>(driver, log));
+                session.AddOwned(new PausedMigration<TDriver>(driver, log));
             }
         }
     }

@@ -39,7 +39,7 @@ public sealed class RunspaceSession : IDisposable
     }
 
     /// <summary>Adds something to be disposed with the session.</summary>
-    internal T Own<T>(T item)
+    internal T AddOwned<T>(T item)
         where T : IDisposable
     {
         lock (_gate)

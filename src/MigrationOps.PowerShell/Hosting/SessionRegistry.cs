@@ -13,7 +13,7 @@ internal sealed class SessionRegistry : IDisposable
         get
         {
             var session = RunspaceSession.Current;
-            return (session.All<SessionRegistry>() is [var registry, ..] ? registry : session.Own(new SessionRegistry())).Registry;
+            return (session.All<SessionRegistry>() is [var registry, ..] ? registry : session.AddOwned(new SessionRegistry())).Registry;
         }
     }
 

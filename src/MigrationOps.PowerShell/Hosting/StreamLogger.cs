@@ -14,9 +14,9 @@ internal sealed class StreamLogger(
     public void Log<TState>(LogLevel logLevel, EventId eventId, TState state, Exception? exception, Func<TState, Exception?, string> formatter)
     {
         file?.Log(logLevel, eventId, state, exception, formatter);
-        if (file?.TakeTrouble() is { } trouble)
+        if (file?.TakeFailure() is { } failure)
         {
-            post(() => warning(trouble));
+            post(() => warning(failure));
         }
 
         string text = formatter(state, exception);

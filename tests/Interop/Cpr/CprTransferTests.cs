@@ -70,7 +70,7 @@ public class CprTransferTests
         ulong before = CprGuest.ReadCounter(source);
         source.Command("quit");
         source.WaitForExit();
-        // Nobody but the session holds the guest's memory now.
+        // Only the session holds the guest's memory now.
         var ram = session.Registry.FindFd(CprName.Parse("m0"), 0)!;
         byte[] counter = new byte[8];
         Assert.Equal(8, RandomAccess.Read(ram.Handle, counter, 0x7e00));

@@ -99,7 +99,7 @@ public class QemuSourceTests
     }
 
     [Fact]
-    public void A_real_source_goes_on_when_nobody_takes_its_devices()
+    public void A_real_source_resumes_when_its_devices_are_not_taken()
     {
         using var guest = new MigrationGuest();
         var source = guest.StartSource();

@@ -36,7 +36,7 @@ public class QemuTargetTests
     }
 
     [Fact]
-    public void A_real_target_stays_as_it_was_recorded_if_nobody_says_otherwise()
+    public void A_real_target_stays_as_it_was_recorded_unless_told_otherwise()
     {
         using var guest = new MigrationGuest();
         var recorded = Record(guest, out ulong counted, paused: true);

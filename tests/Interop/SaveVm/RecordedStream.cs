@@ -33,7 +33,7 @@ internal sealed class RecordedStream : StreamVisitor
         return second;
     }
 
-    /// <summary>Registers every device of the stream, in its order, except those that are to be somebody else's.</summary>
+    /// <summary>Registers every device of the stream, in its order, except those that have another owner.</summary>
     internal SaveVmRegistry Register(params (string IdStr, ISaveVmHandlers Handlers)[] others)
     {
         var registry = new SaveVmRegistry();

@@ -114,7 +114,7 @@ public sealed class VirtiofsRunbookTests : IDisposable
 
         internal QemuProcess Qemu { get; }
 
-        /// <summary>Leaves the monitor to somebody else.</summary>
+        /// <summary>Leaves the monitor to another client.</summary>
         internal string ReleaseMonitor()
         {
             Qemu.DisconnectMonitor();

@@ -23,7 +23,7 @@ public partial class FormatLiteralTests
         ["Streams/Checking/VirtioQueueState.cs"] = "a virtio device's queues",
         ["Streams/Reading/LibvirtImage.cs"] = "libvirt's header",
         ["Streams/Reading/StreamArchive.cs"] = "the magic of each file of a folder",
-        ["Streams/Reading/ForeignFile.cs"] = "the heads of files that are no migration streams",
+        ["Streams/Reading/ForeignFile.cs"] = "the heads of files that are not migration streams",
         ["Streams/Reading/Qcow2StateStream.cs"] = "hands its bytes to the parsers of qcow2",
         ["Streams/Reading/Qcow2Image.cs"] = "hands its bytes to the parsers of qcow2",
         ["Streams/Reading/ChannelRam.cs"] = "hands its bytes to the parser",

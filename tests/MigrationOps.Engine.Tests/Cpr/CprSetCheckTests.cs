@@ -32,7 +32,7 @@ public class CprSetCheckTests
     [Theory]
     [MemberData(nameof(Sets))]
     public void A_set_is_checked_against_another_set(string what, CprFd[] set, string? failed, string detail)
-        => Check(what, [.. CprSetCheck.Alone(set), .. CprSetCheck.AgainstSet(set, [s_ram, s_bios])], failed, detail);
+        => Check(what, [.. CprSetCheck.CheckSet(set), .. CprSetCheck.AgainstSet(set, [s_ram, s_bios])], failed, detail);
 
     public static TheoryData<string, CprFd[], string?, string> RamSets => new()
     {

@@ -257,7 +257,7 @@ public sealed class DirectoryDeviceTests : IDisposable
         return $"{Path.GetRelativePath(root, path)} {(info.LinkTarget is null ? info.UnixFileMode : 0)} {what}";
     }
 
-    /// <summary>A directory in which somebody writes while its last section is sent.</summary>
+    /// <summary>A directory that is written to while its last section is sent.</summary>
     private sealed class RestlessDevice(string path, Action write) : ISaveVmHandlers, IDisposable
     {
         private readonly DirectoryDevice _inner = new(path);

@@ -81,7 +81,7 @@ public sealed class StateFileDeviceTests : IDisposable
             try
             {
                 Load(flipped, "b");
-                // A manifest's text says things that nobody can check, such as a host's name.
+                // A manifest's text has entries without a check, such as a host's name.
                 Assert.Equal(File.ReadAllBytes(_folder["a"]), File.ReadAllBytes(_folder["b"]));
                 before = States.Save(_folder["b"], States.RandomBytes(20, seed: 1));
             }

@@ -167,7 +167,7 @@ public class QmpMonitorTests
     }
 
     [Fact]
-    public async Task A_command_that_is_never_answered_has_a_deadline_and_a_late_answer_harms_nobody()
+    public async Task A_command_that_is_never_answered_has_a_deadline_and_a_late_answer_does_no_harm()
     {
         var release = new TaskCompletionSource();
         await using var lab = new MonitorLab(change: options => options with

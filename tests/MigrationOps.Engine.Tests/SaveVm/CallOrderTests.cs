@@ -158,7 +158,7 @@ public class CallOrderTests
     }
 
     [Fact]
-    public void A_switchover_that_nobody_approves_fails_by_name_and_the_device_was_never_stopped()
+    public void A_switchover_without_approval_fails_by_name_and_the_device_was_never_stopped()
     {
         _pair.Device("a", ScriptedDevice.Live | SaveVmHandler.SwitchoverAckNeeded);
         WithAck();
@@ -192,7 +192,7 @@ public class CallOrderTests
     }
 
     [Fact]
-    public void Where_acknowledgements_are_counted_and_no_device_asks_nobody_waits_and_none_is_sent()
+    public void Where_acknowledgements_are_counted_and_no_device_asks_there_is_no_wait_and_none_is_sent()
     {
         _pair.Device("a", ScriptedDevice.Live | SaveVmHandler.SwitchoverAckNeeded);
         Count("pc-i440fx-12.0", SwitchoverAckCount.ByMachineType);

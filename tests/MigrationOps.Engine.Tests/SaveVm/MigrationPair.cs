@@ -97,7 +97,7 @@ internal sealed class MigrationPair
         return Connected(SourceDriver.Run, TargetDriver.Run);
     }
 
-    /// <summary>Both sides go on with a paused migration over a new connection.</summary>
+    /// <summary>Both sides continue a paused migration over a new connection.</summary>
     internal MigrationPair Resume()
         => Connected((open, scope) => SourceDriver!.Resume(open, scope), (open, scope) => TargetDriver!.Resume(open, scope));
 

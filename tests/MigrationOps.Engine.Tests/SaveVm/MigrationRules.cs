@@ -29,7 +29,7 @@ internal static class MigrationRules
         AssertNamed(pair.TargetFailure, all);
     }
 
-    // Nobody may have had to wait for a deadline to notice.
+    // No side may have needed a deadline to notice.
     private static void AssertNamed(Exception? failure, string all)
         => Assert.True(failure is null or OperationCanceledException
             or StreamException or SaveVmException { Reason: not (SaveVmError.PeerSilent or SaveVmError.HandlerTimeout or SaveVmError.SwitchoverAckTimeout or SaveVmError.NoProgress) }, all);

@@ -79,13 +79,13 @@ public class MultifdChannelTests
     public void A_worker_that_fails_ends_the_migration_by_name_on_both_sides()
     {
         var pair = new MultifdPair();
-        Add(pair, "a", 100, beforeSend: (i, _) => Fail(i == 7, "no more"));
+        Add(pair, "a", 100, beforeSend: (i, _) => Fail(i == 7, "no data"));
         Add(pair, "b", 100, loading: PacketDevice.AwaitAll);
         pair.Run();
         var failure = Assert.IsType<SaveVmException>(pair.SourceFailure);
         Assert.Equal((SaveVmError.HandlerFailed, "a"), (failure.Reason, failure.Target));
         Assert.Contains("SaveLiveCompletePrecopyThread of section 1 (a)", failure.Message, StringComparison.Ordinal);
-        Assert.Contains("no more", failure.Message, StringComparison.Ordinal);
+        Assert.Contains("no data", failure.Message, StringComparison.Ordinal);
         Assert.NotNull(pair.TargetFailure);
         AssertCleanedUp(pair);
     }

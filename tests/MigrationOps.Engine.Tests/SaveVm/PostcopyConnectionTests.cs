@@ -34,7 +34,7 @@ public class PostcopyConnectionTests
 
             if (pair.TargetFailure is null)
             {
-                // The target has everything; only its word may be lost.
+                // The target has everything; only its answer may be lost.
                 Assert.True(cut == whole.Length && started, what);
             }
             else if (started)

@@ -225,7 +225,7 @@ public class PostcopyFailureTests
         ["last"] = _pair.Device("last", ScriptedDevice.Whole),
     };
 
-    // The source goes on only once the target has started the device, so that what follows happens after it.
+    // The source continues only once the target has started the device, so that what follows happens after it.
     private void WaitForStart(ScriptedDevice device)
     {
         var started = new ManualResetEventSlim();

@@ -53,7 +53,7 @@ public sealed class PostcopyPackageTests : IDisposable
         Devices();
         _state.On(SaveVmHandler.LoadState, (context, _) =>
         {
-            // The source has no more to say after the last section.
+            // The source sends nothing after the last section.
             Assert.True(SpinWait.SpinUntil(() => _memory.Loaded.Length == _memory.State.Length || context.CancellationToken.IsCancellationRequested, Limit));
         });
         _pair.Succeed();
@@ -128,7 +128,7 @@ public sealed class PostcopyPackageTests : IDisposable
     [InlineData("throws", SaveVmError.HandlerFailed)]
     [InlineData("hangs", SaveVmError.HandlerTimeout)]
     [InlineData("is cancelled", null)]
-    public void Nobody_can_say_whose_the_vm_is_when_the_start_of_the_device(string what, SaveVmError? reason)
+    public void The_owner_of_the_vm_is_unknown_when_the_start_of_the_device(string what, SaveVmError? reason)
     {
         Devices();
         _pair.TargetTimeout = TimeSpan.FromSeconds(2);

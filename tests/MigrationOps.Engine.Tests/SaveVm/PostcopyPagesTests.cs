@@ -110,7 +110,7 @@ public class PostcopyPagesTests
     }
 
     [Fact]
-    public void A_device_may_ask_only_where_somebody_answers()
+    public void A_device_may_ask_only_where_there_is_an_answer()
     {
         var entry = new SaveVmRegistry().Register("ram", -1, 1, new PagedMemory(1));
         var context = new EntryContext(entry, true, null, default);

@@ -171,7 +171,7 @@ public class PostcopyTargetTests
     }
 
     [Fact]
-    public void A_device_that_cannot_be_started_fails_by_name_and_nobody_can_say_whose_the_vm_is()
+    public void A_device_that_cannot_be_started_fails_by_name_and_the_owner_of_the_vm_is_unknown()
     {
         var target = new SaveVmTarget(Registry(), _options with { StartDevice = () => throw new InvalidOperationException("no power") });
         var failure = Fails(Stream("ADVISE LISTEN RUN"), target);

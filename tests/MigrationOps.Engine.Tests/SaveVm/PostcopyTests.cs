@@ -118,7 +118,7 @@ public class PostcopyTests
     }
 
     [Fact]
-    public void Nobody_is_asked_for_postcopy_without_it()
+    public void No_device_is_asked_for_postcopy_without_it()
     {
         _pair.Device("late", ScriptedDevice.Late);
         _pair.SourceOptions = _pair.SourceOptions with { Postcopy = false };

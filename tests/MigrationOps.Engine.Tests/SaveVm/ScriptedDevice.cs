@@ -80,7 +80,7 @@ internal sealed class ScriptedDevice(string name, CallLog log, SaveVmHandler off
 
     internal int LoadedVersion { get; private set; } = -1;
 
-    /// <summary>What the target has, so that a resumed source knows where to go on.</summary>
+    /// <summary>What the target has, so that a resumed source knows where to continue.</summary>
     internal Func<int>? Arrived { get; set; }
 
     private PendingBytes Left => offered.HasFlag(SaveVmHandler.HasPostcopy) ? new(0, State.Length - _sent) : new(State.Length - _sent);

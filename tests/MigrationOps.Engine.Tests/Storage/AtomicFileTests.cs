@@ -103,7 +103,7 @@ public sealed class AtomicFileTests : IDisposable
     {
         using (var file = AtomicFile.Create(_folder["f"], _scope))
         {
-            // Somebody makes a directory of that name meanwhile, which a rename cannot replace.
+            // Another process makes a directory of that name meanwhile, which a rename cannot replace.
             Directory.CreateDirectory(_folder["f"]);
             file.Stream.Write("content"u8);
             var e = Assert.Throws<WireException>(file.Commit);

@@ -85,7 +85,7 @@ public class OldStreamTests
     [InlineData(0x10UL)]
     public void A_device_that_comes_before_the_iterations_of_ram_ends_there(ulong word)
     {
-        // virtio-mem has such a section. Its state has what looks like a PART, of an id or with a word that cannot be.
+        // virtio-mem has such a section. Its state has what looks like a PART, of an unknown id or with an invalid word.
         byte[] state = StreamBuilder.Empty().U8(2).U32(9).U64(0x10).U8(2).U32(1).U64(0x11).U8(3).U32(1).U64(0x02).Name("b").Bytes;
         var stream = new StreamBuilder().RamList(("a", 4096)).U64(0x10).Section(4, 2, "virtio-mem-device-early").Raw(state).Part(2, 1).U64(word);
         stream = word == 0x10 ? stream : stream.Name("a").U8(0).U64(0x10);

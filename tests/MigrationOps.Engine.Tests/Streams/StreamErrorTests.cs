@@ -21,7 +21,7 @@ public class StreamErrorTests
         ["two block lists"] = (s => s.RamList(("m", 4096)).U64(4096 | 4), StreamError.InvalidRam, "second list"),
         ["two empty block lists"] = (s => s.Section(1, 1, "ram", 4).U64(4).U64(4), StreamError.InvalidRam, "second list"),
         ["a block that is larger than the list"] = (s => s.Section(1, 1, "ram", 4).U64(4096 | 4).Name("m").U64(8192), StreamError.InvalidRam, "0x2000 bytes"),
-        ["a block that is half a page"] = (s => s.Section(1, 1, "ram", 4).U64(8192 | 4).Name("m").U64(128), StreamError.InvalidRam, "no number of pages"),
+        ["a block that is half a page"] = (s => s.Section(1, 1, "ram", 4).U64(8192 | 4).Name("m").U64(128), StreamError.InvalidRam, "not a whole number of pages"),
         ["a block that is listed twice"] = (s => s.RamList(("m", 4096), ("m", 4096)), StreamError.InvalidRam, "listed twice"),
         ["a page before any block"] = (s => s.RamList(("m", 4096)).Zero(0, null), StreamError.InvalidRam, "none came before"),
         ["a page of an unknown block"] = (s => s.RamList(("m", 4096)).Zero(0, "n"), StreamError.InvalidRam, "'n'"),

@@ -73,7 +73,7 @@ internal static partial class Libc
 
     /// <summary>
     /// Runs an action as a user without rights to others' files: setfsuid(2) is for the calling thread alone, and the
-    /// thread ends afterwards. Nothing changes for somebody who is not root in the first place.
+    /// thread ends afterwards. Nothing changes for a user who is not root.
     /// </summary>
     internal static Exception? RecordAsNobody(Action action)
     {

@@ -41,7 +41,7 @@ public sealed class DeviceTests : IDisposable
                 Assert.Equal(Distance(from, to, flags, states), path.Count);
                 if (VfioStateMachine.MovesData(from))
                 {
-                    // Entered without a descriptor: a real device has been opened by somebody else then.
+                    // Entered without a descriptor: a real device has been opened by another process then.
                     continue;
                 }
 
@@ -232,7 +232,7 @@ public sealed class DeviceTests : IDisposable
     }
 
     // An oracle of its own: grows the set of what can be reached step by step, with the rule that a state in the middle of
-    // the way has no data unless the data goes on.
+    // the way has no data unless the data continues.
     private static int Distance(VfioState from, VfioState to, VfioMigrationFlags flags, VfioState[] states)
     {
         var reached = new HashSet<VfioState> { from };

@@ -40,7 +40,7 @@ internal static class HandMade
         return init;
     }
 
-    /// <summary>One packet of a device, with flags beyond those that belong to it.</summary>
+    /// <summary>One packet of a device, with additional flags.</summary>
     internal static byte[] Packet(
         StreamSection device, int index, ReadOnlySpan<byte> data, bool isConfig = false, uint packetFlags = 0, uint vfioFlags = 0)
     {

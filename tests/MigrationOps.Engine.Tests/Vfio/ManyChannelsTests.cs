@@ -59,7 +59,7 @@ public class ManyChannelsTests
         Assert.Contains("id 255, with 255 channels the ids go from 0 to 254", failure.Message);
     }
 
-    /// <summary>Opens its connections and deals its packets to them in an order of chance; its main stream goes on in between.</summary>
+    /// <summary>Opens its connections and deals its packets to them in an order of chance; its main stream continues in between.</summary>
     private sealed class Source(Random random)
     {
         private readonly byte[][] _precopy = [.. Devices.Select((_, i) => Bytes(random, i * 1000))];

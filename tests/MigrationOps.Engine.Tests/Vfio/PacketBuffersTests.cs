@@ -23,7 +23,7 @@ public class PacketBuffersTests
     }
 
     [Fact]
-    public void Memory_that_somebody_may_still_write_to_is_not_given_to_another()
+    public void Memory_that_may_still_be_written_to_is_not_given_to_another()
     {
         byte[] slab = Use(returned: false);
 

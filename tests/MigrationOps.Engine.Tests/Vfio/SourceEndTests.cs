@@ -9,7 +9,7 @@ using MigrationOps.Engine.Wire;
 namespace MigrationOps.Engine.Tests.Vfio;
 
 /// <summary>
-/// What a source is told and what it then does: nothing passes for received that its source still has, nor that nobody keeps.
+/// What a source is told and what it then does: nothing passes for received that its source still has, nor that is not kept.
 /// </summary>
 public sealed class SourceEndTests : IDisposable
 {

@@ -155,7 +155,7 @@ public sealed class VhostRoundTripTests : IDisposable
                 Assert.Equal(3, FdIo.Read(channel, all));
             }
 
-            // Only now the source ends, and the front-end finds a channel that nobody reads any more.
+            // Only now the source ends, and the front-end finds a channel without a reader.
             write.Dispose();
             session.ServeUntil(VhostUserRequest.None);
         });

@@ -255,7 +255,7 @@ public sealed class VhostTransferFailureTests : IDisposable
         using var a = Transfers.Backend(_folder["a"], new MemoryBackendState(new byte[10]));
         using var b = Transfers.Backend(_folder["b"], new MemoryBackendState(default));
         using var scope = new TransferScope(Waiting.Patience);
-        // Who fails the handshake is turned away, and nobody else comes.
+        // Who fails the handshake is turned away, and no other peer connects.
         using var brief = new TransferScope(TimeSpan.FromSeconds(5));
         var receiving = Transfers.Receive(Transfers.Options(_folder["b"], new Endpoint.Tcp("127.0.0.1", 0)) with
         {

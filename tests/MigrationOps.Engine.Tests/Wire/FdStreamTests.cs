@@ -54,7 +54,7 @@ public class FdStreamTests
     }
 
     [Fact]
-    public void A_write_that_nobody_reads_stalls_until_the_deadline_and_is_this_streams_fault()
+    public void A_write_without_a_reader_stalls_until_the_deadline_and_is_this_streams_fault()
     {
         using var scope = new TransferScope(TimeSpan.FromMilliseconds(100));
         var (read, write) = Pipe.Create();
@@ -63,8 +63,8 @@ public class FdStreamTests
         var e = Assert.Throws<WireException>(() => writer.Write(new byte[1 << 20]));
         Assert.Equal(WireError.Timeout, e.Reason);
         Assert.Contains("room to write to the pipe to nowhere", e.Message);
-        Assert.True(writer.Caused(e));
-        Assert.False(writer.Caused(new IOException()));
+        Assert.True(writer.IsCauseOf(e));
+        Assert.False(writer.IsCauseOf(new IOException()));
     }
 
     [Fact]
@@ -88,7 +88,7 @@ public class FdStreamTests
         read.Dispose();
         var e = Assert.Throws<WireException>(() => writer.WriteByte(1));
         Assert.Equal(WireError.Disconnected, e.Reason);
-        Assert.True(writer.Caused(e));
+        Assert.True(writer.IsCauseOf(e));
     }
 
     [Fact]
@@ -194,6 +194,6 @@ public class FdStreamTests
         Assert.Contains("data from a quiet socket", read.Message);
         var write = Assert.Throws<WireException>(() => a.Write(new byte[4 << 20]));
         Assert.Equal(WireError.Timeout, write.Reason);
-        Assert.True(a.Caused(write));
+        Assert.True(a.IsCauseOf(write));
     }
 }

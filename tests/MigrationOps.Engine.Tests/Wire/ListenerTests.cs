@@ -70,7 +70,7 @@ public class ListenerTests
     }
 
     [Fact]
-    public void A_listener_to_which_nobody_comes_fails_at_its_deadline()
+    public void A_listener_without_a_peer_fails_at_its_deadline()
     {
         using var folder = new TestFolder();
         using var scope = new TransferScope(TimeSpan.FromMilliseconds(100));

@@ -324,7 +324,7 @@ public sealed class TlsTests : IDisposable
         return (client, server);
     }
 
-    // A listener goes on after a failed handshake; here the first one is the result.
+    // A listener continues after a failed handshake; here the first one is the result.
     private Task<Stream> Accepting(Listener listener, bool owned = false)
     {
         var outcome = new TaskCompletionSource<Stream>();

@@ -47,7 +47,7 @@ public class TransferScopeFailureTests
     }
 
     [Fact]
-    public void A_cancellation_that_nobody_ordered_is_a_failure()
+    public void A_cancellation_without_an_order_is_a_failure()
     {
         using var scope = new TransferScope(Never);
         scope.Fail(new OperationCanceledException("a handler's own"));

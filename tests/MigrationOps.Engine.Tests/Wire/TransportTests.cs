@@ -18,7 +18,7 @@ public class TransportTests
         RegularFile,
         Directory,
         DanglingLink,
-        NobodyListens,
+        NoListener,
         TooLong,
     }
 
@@ -28,7 +28,7 @@ public class TransportTests
         using var scope = new TransferScope(TimeSpan.FromSeconds(60));
         using var listener = Transport.Listen(Endpoint.Parse("tcp:127.0.0.1:0"), Local, scope);
 
-        // localhost has ::1 as its first address on many machines, and nobody listens there.
+        // localhost has ::1 as its first address on many machines, and there is no listener.
         using var connected = Transport.Connect(((Endpoint.Tcp)listener.Endpoint) with { Host = "localhost" }, Local, scope);
         using var accepted = listener.Accept("the test");
         connected.WriteByte(42);
@@ -42,7 +42,7 @@ public class TransportTests
     [InlineData(Obstacle.RegularFile, WireError.NotASocket, "it is not a socket")]
     [InlineData(Obstacle.Directory, WireError.NotASocket, "it is not a socket")]
     [InlineData(Obstacle.DanglingLink, WireError.NotFound, "there is no such socket")]
-    [InlineData(Obstacle.NobodyListens, WireError.ConnectFailed, "refused")]
+    [InlineData(Obstacle.NoListener, WireError.ConnectFailed, "refused")]
     [InlineData(Obstacle.TooLong, WireError.InvalidEndpoint, "107 bytes")]
     public void What_stands_in_the_way_of_a_socket_has_its_own_name(Obstacle obstacle, WireError reason, string text)
     {
@@ -59,7 +59,7 @@ public class TransportTests
             case Obstacle.RegularFile: File.WriteAllText(path, ""); break;
             case Obstacle.Directory: Directory.CreateDirectory(path); break;
             case Obstacle.DanglingLink: File.CreateSymbolicLink(path, folder["absent"]); break;
-            case Obstacle.NobodyListens: LeaveSocketFile(path); break;
+            case Obstacle.NoListener: LeaveSocketFile(path); break;
             case Obstacle.TooLong: path = folder[new string('x', 120)]; break;
         }
 
@@ -136,7 +136,7 @@ public class TransportTests
     }
 
     [Fact]
-    public void Nobody_at_a_tcp_port_is_a_failed_connection()
+    public void No_listener_at_a_tcp_port_is_a_failed_connection()
     {
         using var scope = new TransferScope(TimeSpan.FromSeconds(60));
         Endpoint unused;

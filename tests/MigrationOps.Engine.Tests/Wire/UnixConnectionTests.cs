@@ -131,7 +131,7 @@ public class UnixConnectionTests
     }
 
     [Fact]
-    public void A_send_that_nobody_reads_fails_at_its_deadline()
+    public void A_send_without_a_reader_fails_at_its_deadline()
     {
         using var pair = new UnixPair(TimeSpan.FromMilliseconds(200));
         var clock = Stopwatch.StartNew();
@@ -316,7 +316,7 @@ public class DescriptorLossTests
     }
 
     [Fact]
-    public void What_nobody_claims_is_closed()
+    public void What_is_not_claimed_is_closed()
     {
         using var pair = new UnixPair();
         using var some = Libc.OpenNull();

@@ -23,7 +23,7 @@ internal sealed class ArchiveWriter : IMigrationRecorder, IDisposable
         _folder = Path.TrimEndingDirectorySeparator(Path.GetFullPath(folder));
         if (File.Exists(_folder) || (Directory.Exists(_folder) && Directory.EnumerateFileSystemEntries(_folder).Any()))
         {
-            throw new MultifdException(MultifdError.ArchiveExists, $"'{_folder}' holds something already.") { Target = _folder };
+            throw new MultifdException(MultifdError.ArchiveExists, $"'{_folder}' is not empty.") { Target = _folder };
         }
 
         _temporary = $"{_folder}.{RandomNumberGenerator.GetHexString(8, lowercase: true)}.part";

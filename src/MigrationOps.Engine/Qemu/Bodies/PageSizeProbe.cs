@@ -91,11 +91,11 @@ internal ref struct PageSizeProbe
 
         return offset >= (ulong)block.Length || offset == (ulong)before ? false
             : records == 1 ? true
-            : Behind(data, size, block, (long)offset, flags & ~RamBody.Continue, records - 1);
+            : CheckNextRecord(data, size, block, (long)offset, flags & ~RamBody.Continue, records - 1);
     }
 
     // The record behind the one whose data this is. Encoded pages are short, and give no further information by themselves.
-    private readonly bool? Behind(ReadOnlySpan<byte> data, int size, RamBlock block, long offset, ulong flag, int records)
+    private readonly bool? CheckNextRecord(ReadOnlySpan<byte> data, int size, RamBlock block, long offset, ulong flag, int records)
     {
         int? length = RamBody.DataLength(flag, data, size);
         return length is null || length > data.Length ? null : Follows(data[length.Value..], size, block, offset, records);

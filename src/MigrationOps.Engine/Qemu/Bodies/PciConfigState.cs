@@ -56,7 +56,7 @@ internal static class PciConfigState
 
         byte[] view = new byte[SpaceSize];
         space[..Math.Min(space.Length, SpaceSize)].CopyTo(view);
-        int vectors = MakeUntouched(view);
+        int vectors = ClearGuestSettings(view);
         int length = 8 + sizeof(uint) + SpaceSize + IrqBytes + vectors * VectorBytes + (vectors + 7) / 8 + 8;
         byte[] state = new byte[length];
         BinaryPrimitives.WriteUInt64BigEndian(state, (ulong)VfioMarker.ConfigState);
@@ -74,7 +74,7 @@ internal static class PciConfigState
     }
 
     // Returns the number of MSI-X vectors.
-    private static int MakeUntouched(Span<byte> view)
+    private static int ClearGuestSettings(Span<byte> view)
     {
         BinaryPrimitives.WriteUInt16LittleEndian(view[Command..], 0);
         ushort status = BinaryPrimitives.ReadUInt16LittleEndian(view[Status..]);
@@ -87,7 +87,7 @@ internal static class PciConfigState
         }
 
         view.Slice(RomBar, 4).Clear();
-        return (status & StatusHasCapabilities) != 0 ? QuietenInterrupts(view) : 0;
+        return (status & StatusHasCapabilities) != 0 ? DisableInterrupts(view) : 0;
     }
 
     // Leaves the kind of an address register and takes the address. Returns the bytes of a second half.
@@ -106,7 +106,7 @@ internal static class PciConfigState
         return 4;
     }
 
-    private static int QuietenInterrupts(Span<byte> view)
+    private static int DisableInterrupts(Span<byte> view)
     {
         int vectors = 0;
         // Each capability has at least four bytes: a list that is longer goes round.

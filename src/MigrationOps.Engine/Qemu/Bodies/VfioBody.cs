@@ -50,7 +50,7 @@ internal sealed class VfioBody : ISectionBody
     /// <summary>How many bytes more are needed for the next step, never one beyond the body: for a source that must not be read ahead.</summary>
     /// <param name="held">The bytes that were given and not used.</param>
     /// <param name="most">The most that can be held.</param>
-    internal int Wanted(ReadOnlySpan<byte> held, int most)
+    internal int CountNeededBytes(ReadOnlySpan<byte> held, int most)
         => _dataLeft > 0 ? (int)Math.Min(_dataLeft, most)
             : held.Length < VfioMarkerCodec.Size ? VfioMarkerCodec.Size - held.Length
             : _configLength == 0 && VfioMarkerCodec.Read(held) == VfioMarker.DataState ? VfioMarkerCodec.DataHeadSize - held.Length

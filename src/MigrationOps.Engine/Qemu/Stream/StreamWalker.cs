@@ -74,7 +74,7 @@ internal sealed class StreamWalker : IByteConsumer
     /// <param name="data">The bytes from <see cref="Offset"/> on. What is not consumed must be given again, with more after it.</param>
     /// <param name="last">True if these are the stream's last bytes.</param>
     /// <returns>How many bytes were consumed.</returns>
-    /// <exception cref="StreamException">The bytes are no migration stream from here on.</exception>
+    /// <exception cref="StreamException">The bytes are not a migration stream from here on.</exception>
     public int Feed(ReadOnlySpan<byte> data, bool last = false)
     {
         var reader = WireReader.BigEndian(data, _offset);

@@ -79,7 +79,7 @@ internal sealed partial class QmpClient
                 TakeUnattributed(error);
                 break;
             case QmpMessage.Return or QmpMessage.Error:
-                LogLate(_logger, Name, message is QmpMessage.Return late ? late.Id ?? 0 : 0);
+                LogLateAnswer(_logger, Name, message is QmpMessage.Return late ? late.Id ?? 0 : 0);
                 break;
             default:
                 LogUnknown(_logger, Name);
@@ -158,7 +158,7 @@ internal sealed partial class QmpClient
         _link.Abort();
         if (_greeting.TrySetException(reason))
         {
-            // Nobody may be waiting for it; an exception that was not looked at would be reported by the runtime.
+            // Maybe no caller waits for it; an exception that was not looked at would be reported by the runtime.
             _ = _greeting.Task.Exception;
         }
 

@@ -325,5 +325,5 @@ internal sealed partial class QmpClient : IAsyncDisposable
     private static partial void LogUnknown(ILogger logger, string monitor);
 
     [LoggerMessage(EventId = 65, Level = LogLevel.Debug, Message = "{Monitor}: a late answer, {Id}, for which nothing waits any more")]
-    private static partial void LogLate(ILogger logger, string monitor, long id);
+    private static partial void LogLateAnswer(ILogger logger, string monitor, long id);
 }

@@ -87,7 +87,7 @@ internal static class VMFinder
             };
         }
 
-        string seen = SeenFromHere(path.StartsWith('/') || path.StartsWith('@') ? path : Path.Combine(ProcFiles.WorkingDirectory(pid) ?? "/", path), pid);
+        string seen = ResolvePathOfProcess(path.StartsWith('/') || path.StartsWith('@') ? path : Path.Combine(ProcFiles.WorkingDirectory(pid) ?? "/", path), pid);
         var holder = sockets is null ? null : MonitorHolder.Find(seen);
         var manager = MonitorManager.OfSocket(path);
         if (manager == VMManager.None && holder is { Program: "virtqemud" or "libvirtd" })
@@ -108,7 +108,7 @@ internal static class VMFinder
     }
 
     // In a container the path means another file than here; through the process's own root it can be reached.
-    private static string SeenFromHere(string path, int pid)
+    private static string ResolvePathOfProcess(string path, int pid)
         => path.StartsWith('@') || PathStatus.TryGetInode(path) is { } here && here == PathStatus.TryGetInode($"/proc/{pid}/root{path}") ? path
             : PathStatus.TryGetInode($"/proc/{pid}/root{path}") is not null ? string.Create(CultureInfo.InvariantCulture, $"/proc/{pid}/root{path}") : path;
 

@@ -6,7 +6,7 @@ namespace MigrationOps.Engine.SaveVm;
 
 /// <summary>
 /// Runs a driver on a thread of its own and watches it, because a handler is code of others and may hang where no
-/// deadline of ours reaches. What hangs cannot be ended; it is left behind, and <see cref="Exit"/> stops it from going on with
+/// deadline of ours reaches. What hangs cannot be ended; it is left behind, and <see cref="Exit"/> stops it from working on with
 /// the migration should it ever return.
 /// </summary>
 internal sealed class HandlerWatch
@@ -129,7 +129,7 @@ internal sealed class HandlerWatch
                 return ended.WaitOne(CancelGrace) ? null : Abandon(new OperationCanceledException(_cancellationToken));
             }
 
-            if (Hangs(out wait) is { } stuck)
+            if (FindHangingCall(out wait) is { } stuck)
             {
                 return stuck;
             }
@@ -146,7 +146,7 @@ internal sealed class HandlerWatch
     }
 
     // The decision and the abandonment are one step, so that a handler that returns just now is either in time or too late.
-    private SaveVmException? Hangs(out TimeSpan wait)
+    private SaveVmException? FindHangingCall(out TimeSpan wait)
     {
         lock (_gate)
         {

@@ -88,10 +88,10 @@ internal sealed class Convergence(
                     return !fits;
                 }
 
-                GiveUpIfHopeless(pending);
+                EndIfNotConverging(pending);
             }
 
-            var turn = Turn();
+            var turn = RunTurn();
             pending = Pending(exact: false);
             options.OnProgress?.Invoke(_output.Position, pending.Total);
             CheckProgress(turn, pending);
@@ -99,7 +99,7 @@ internal sealed class Convergence(
         }
     }
 
-    private (bool AllDone, long BodyBytes) Turn()
+    private (bool AllDone, long BodyBytes) RunTurn()
     {
         long begin = Stopwatch.GetTimestamp();
         long from = _output.Position;
@@ -109,7 +109,7 @@ internal sealed class Convergence(
         long pass;
         do
         {
-            (allDone, pass) = Pass();
+            (allDone, pass) = IterateDevices();
             body += pass;
         }
         while (!allDone && pass > 0 && !_output.BudgetExceeded);
@@ -118,7 +118,7 @@ internal sealed class Convergence(
         bool idle = pass == 0;
         if (MaxBandwidth is { } rate)
         {
-            Rest(TimeSpan.FromSeconds((double)sent / rate) - Stopwatch.GetElapsedTime(begin));
+            WaitUntilDue(TimeSpan.FromSeconds((double)sent / rate) - Stopwatch.GetElapsedTime(begin));
         }
 
         // Framing without a body says nothing about how fast the connection is.
@@ -131,19 +131,19 @@ internal sealed class Convergence(
 
         if (_bandwidth == 0)
         {
-            // Nobody has anything to send before the device stops, so nothing can be measured.
+            // No device has anything to send before the stop, so nothing can be measured.
             _bandwidth = MaxBandwidth ?? AssumedBandwidth;
         }
 
         if (idle || AwaitsAck)
         {
-            Rest(options.Turn - Stopwatch.GetElapsedTime(begin));
+            WaitUntilDue(options.Turn - Stopwatch.GetElapsedTime(begin));
         }
 
         return (allDone, body);
     }
 
-    private (bool AllDone, long BodyBytes) Pass()
+    private (bool AllDone, long BodyBytes) IterateDevices()
     {
         bool allDone = true;
         long body = 0;
@@ -203,7 +203,7 @@ internal sealed class Convergence(
     }
 
     // After the switch the others are complete.
-    private bool TakesPart(EntryContext context) => _caller.IsActive(context) && (!_late || postcopy!.IsLate(context));
+    private bool TakesPart(EntryContext context) => _caller.IsActive(context) && (!_late || postcopy!.FinishesInPostcopy(context));
 
     private bool MaySwitchOver()
     {
@@ -243,7 +243,7 @@ internal sealed class Convergence(
         (_roundStart, _roundPending) = (_output.Position, pending.Total);
     }
 
-    private void GiveUpIfHopeless(PendingBytes pending)
+    private void EndIfNotConverging(PendingBytes pending)
     {
         if (pending.Total < _lowest)
         {
@@ -282,13 +282,13 @@ internal sealed class Convergence(
     }
 
     // The bandwidth's rest, which a cancellation or an answer of the target ends.
-    private void Rest(TimeSpan time)
+    private void WaitUntilDue(TimeSpan time)
     {
         if (time <= TimeSpan.Zero)
         {
             return;
         }
 
-        link.ReturnPath.Rest(time, untilAcknowledged: AwaitsAck);
+        link.ReturnPath.WaitFor(time, untilAcknowledged: AwaitsAck);
     }
 }

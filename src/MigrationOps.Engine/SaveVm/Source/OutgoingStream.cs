@@ -43,7 +43,7 @@ internal sealed class OutgoingStream(Stream target, HandlerWatch watch, long ori
     internal void EndTurns() => (_turnLimit, _turnEnd) = (long.MaxValue, long.MaxValue);
 
     /// <summary>A stream into memory whose bytes will become the ones of this one from an offset on.</summary>
-    internal OutgoingStream Detour(Stream memory, long offset) => new(memory, watch, offset);
+    internal OutgoingStream CreatePackageStream(Stream memory, long offset) => new(memory, watch, offset);
 
     /// <summary>Writes bytes of a body.</summary>
     internal void Write(ReadOnlySpan<byte> bytes)

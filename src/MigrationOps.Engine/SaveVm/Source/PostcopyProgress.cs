@@ -10,7 +10,7 @@ internal sealed class PostcopyProgress(IReadOnlyList<EntryContext> contexts) : I
     internal PostcopyAnswers Answers { get; } = new(contexts);
 
     /// <summary>The devices that are finished while the target runs.</summary>
-    internal List<EntryContext> Late { get; } = [];
+    internal List<EntryContext> PostcopyDevices { get; } = [];
 
     /// <summary>True once the target may run.</summary>
     internal bool Started => _started;
@@ -24,7 +24,7 @@ internal sealed class PostcopyProgress(IReadOnlyList<EntryContext> contexts) : I
     };
 
     /// <summary>Why a broken migration cannot be resumed; null if it can.</summary>
-    internal string? Obstacle => Late.Find(c => !c.Entry.Has(SaveVmHandler.ResumePrepare)) is { } late
+    internal string? Obstacle => PostcopyDevices.Find(c => !c.Entry.Has(SaveVmHandler.ResumePrepare)) is { } late
         ? $"{HandlerCaller.Name(late.Entry)} does not offer {SaveVmHandler.ResumePrepare}"
         : null;
 

@@ -26,11 +26,11 @@ internal sealed class PostcopySource(
     private readonly PostcopyAnswers _answers = progress.Answers;
 
     /// <summary>True if the device can be finished on the running target.</summary>
-    internal bool IsLate(EntryContext context) => context.Entry.Has(SaveVmHandler.HasPostcopy)
+    internal bool FinishesInPostcopy(EntryContext context) => context.Entry.Has(SaveVmHandler.HasPostcopy)
         && _caller.Call(context.Entry, SaveVmHandler.HasPostcopy, () => context.Entry.Handlers.HasPostcopy(context));
 
     /// <summary>Announces postcopy, so that a target that cannot do it fails early.</summary>
-    internal void Advise()
+    internal void SendAdvise()
     {
         bool ram = contexts.Any(c => c.Entry.IdStr == StreamFormat.Ram);
         ElementWriter.Command(_output, StreamCommandId.PostcopyAdvise,
@@ -51,7 +51,7 @@ internal sealed class PostcopySource(
             ElementWriter.Command(_output, StreamCommandId.SwitchoverStart);
         }
 
-        progress.Late.AddRange(contexts.Where(c => _caller.IsActive(c) && IsLate(c)));
+        progress.PostcopyDevices.AddRange(contexts.Where(c => _caller.IsActive(c) && FinishesInPostcopy(c)));
         if (channels is not null)
         {
             // Said before the packets overtake it.
@@ -84,7 +84,7 @@ internal sealed class PostcopySource(
         _output.EndTurns();
         link.Sections.Each(SaveVmHandler.SaveLiveCompletePostcopy, context =>
         {
-            if (IsLate(context))
+            if (FinishesInPostcopy(context))
             {
                 link.Sections.CompletePostcopy(context);
             }
@@ -95,7 +95,7 @@ internal sealed class PostcopySource(
         link.Run.LogPhase("postcopy completed");
     }
 
-    /// <summary>Goes on over a new connection: finds out what was lost, and learns from the target that it listens again.</summary>
+    /// <summary>Continues over a new connection: finds out what was lost, and learns from the target that it listens again.</summary>
     internal void Resume()
     {
         link.Run.LogPhase("resume postcopy");
@@ -124,7 +124,7 @@ internal sealed class PostcopySource(
     // Those that must be complete before the target runs.
     private void EachInTime(SaveVmHandler handler, Action<EntryContext> complete) => link.Sections.Each(handler, context =>
     {
-        if (!progress.Late.Contains(context))
+        if (!progress.PostcopyDevices.Contains(context))
         {
             complete(context);
         }
@@ -132,7 +132,7 @@ internal sealed class PostcopySource(
 
     private void DiscardStale()
     {
-        foreach (var context in progress.Late)
+        foreach (var context in progress.PostcopyDevices)
         {
             if (context.Entry.Handlers is not ISaveVmPages device)
             {
@@ -156,7 +156,7 @@ internal sealed class PostcopySource(
     {
         var memory = new BoundedMemory(options.MaxPackage);
         const int Head = 5 + sizeof(uint);
-        var package = link.Sections.Into(_output.Detour(memory, _output.Position + Head));
+        var package = link.Sections.Into(_output.CreatePackageStream(memory, _output.Position + Head));
         ElementWriter.Command(package.Output, StreamCommandId.PostcopyListen);
         package.Each(SaveVmHandler.SaveState, package.SaveFull);
         ElementWriter.Ping(package.Output, PostcopyCodec.PackageLoaded);

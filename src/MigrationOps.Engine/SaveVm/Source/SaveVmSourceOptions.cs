@@ -55,7 +55,7 @@ internal sealed record SaveVmSourceOptions
     public TimeSpan Turn { get; init; } = TimeSpan.FromMilliseconds(100);
 
     /// <summary>
-    /// Goes on as postcopy when the device does not fit into the downtime after <see cref="PostcopyAfter"/> rounds: the target runs it,
+    /// Continues as postcopy when the device does not fit into the downtime after <see cref="PostcopyAfter"/> rounds: the target runs it,
     /// and what is left follows. Needs the return path, and the same on the target.
     /// </summary>
     public bool Postcopy { get; init; }

@@ -101,7 +101,7 @@ internal sealed class SourceReturnPath(TransferScope scope, SwitchoverAcks acks)
     }
 
     /// <summary>Waits for a time, which a cancellation, the end of the target or its acknowledgement ends.</summary>
-    internal void Rest(TimeSpan time, bool untilAcknowledged)
+    internal void WaitFor(TimeSpan time, bool untilAcknowledged)
     {
         var cancelled = scope.CancellationToken.WaitHandle;
         WaitHandle[] handles = Ended is not { } ended ? [cancelled]

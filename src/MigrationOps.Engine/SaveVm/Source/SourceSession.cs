@@ -60,7 +60,7 @@ internal sealed class SourceSession : IMigrationSession
         Prepare(run);
         var link = Connect(run, target, channels, open);
         var postcopy = _postcopy is null ? null : new PostcopySource(link, Contexts, _options, _postcopy, _device);
-        postcopy?.Advise();
+        postcopy?.SendAdvise();
         Setup(link);
         var rounds = new Convergence(link, Contexts, _options, _tally, postcopy);
         if (rounds.Run())

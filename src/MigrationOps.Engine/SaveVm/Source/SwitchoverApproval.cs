@@ -29,7 +29,7 @@ internal sealed class SwitchoverApproval
     }
 
     /// <summary>A device needs to approve.</summary>
-    internal void Need(EntryContext context)
+    internal void RequireApproval(EntryContext context)
     {
         lock (_gate)
         {
@@ -61,7 +61,7 @@ internal sealed class SwitchoverApproval
     }
 
     /// <summary>A device approves; before it is asked, too.</summary>
-    internal void Give(EntryContext context)
+    internal void AddApproval(EntryContext context)
     {
         lock (_gate)
         {

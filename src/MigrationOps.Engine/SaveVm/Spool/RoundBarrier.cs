@@ -44,7 +44,7 @@ internal sealed class RoundBarrier : IDisposable
                 if (!pulsed && _moved() == before)
                 {
                     throw new SaveVmException(SaveVmError.PeerSilent,
-                        $"The main stream has come to the end of a round of RAM, and {_channels - _waiting} of {_channels} multifd channels have not, on which nothing came for {_scope.Timeout.TotalSeconds:0.###} s.");
+                        $"The main stream has ended a round of RAM; {_channels - _waiting} of {_channels} multifd channels have not, and sent nothing for {_scope.Timeout.TotalSeconds:0.###} s.");
                 }
             }
 

@@ -54,7 +54,7 @@ internal sealed class SectionSpool : IDisposable
     }
 
     /// <summary>Notes a section's id, which the sections behind it may name.</summary>
-    internal void Know(StreamSection start)
+    internal void RegisterSection(StreamSection start)
     {
         var section = start with { Offset = 0, BodyOffset = 0 };
         if (_walk.Sections.TryGetValue(start.Id, out var entry))

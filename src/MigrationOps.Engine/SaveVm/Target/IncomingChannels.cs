@@ -91,7 +91,7 @@ internal sealed class IncomingChannels(
         {
             if (!thread.Await(Moved, scope))
             {
-                throw Hanging() ?? new SaveVmException(SaveVmError.PeerSilent,
+                throw FindHangingHandler() ?? new SaveVmException(SaveVmError.PeerSilent,
                     $"The main stream has ended, {waiting}, and nothing came over the multifd channels for {scope.Timeout.TotalSeconds:0.###} s. {_state.Describe()}");
             }
         }
@@ -143,7 +143,7 @@ internal sealed class IncomingChannels(
     }
 
     /// <summary>The failure of a handler that hangs with a packet, when nothing moves any more; null if none does.</summary>
-    internal SaveVmException? Hanging()
+    internal SaveVmException? FindHangingHandler()
     {
         lock (_inside)
         {

@@ -97,7 +97,7 @@ internal sealed class LoadThreads(TransferScope scope, Action failing) : IDispos
             return;
         }
 
-        if (channels?.Hanging() is { } hanging)
+        if (channels?.FindHangingHandler() is { } hanging)
         {
             throw hanging;
         }

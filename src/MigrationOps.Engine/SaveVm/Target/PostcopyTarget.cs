@@ -49,7 +49,7 @@ internal sealed class PostcopyTarget
     /// <summary>True once the device runs here, whatever happens to the connection.</summary>
     internal bool Runs => _state >= PostcopyState.Running;
 
-    /// <summary>How often it went on after a pause.</summary>
+    /// <summary>How often it was resumed after a pause.</summary>
     internal int Recoveries { get; private set; }
 
     /// <summary>Whose the VM is, should the migration fail now.</summary>

@@ -18,13 +18,13 @@ internal sealed class TargetCompletion(
         if (parts.Postcopy.Runs)
         {
             run.LogPhase("postcopy completed");
-            Warn(parts.ReturnPath.TellFinished());
+            Warn(parts.ReturnPath.SendFinished());
             return;
         }
 
         // The source forgets its device once it is told, so that everything must be safe before.
         parts.Sections.Spool?.Complete(loader.Input);
-        parts.ReturnPath.TellLoaded();
+        parts.ReturnPath.SendLoaded();
         tally.SourceWasTold = true;
         parts.Downtime.Complete = clock.Next();
         run.LogPhase("loaded");

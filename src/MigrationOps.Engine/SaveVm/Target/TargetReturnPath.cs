@@ -50,13 +50,13 @@ internal sealed class TargetReturnPath(SaveVmTargetOptions options, SwitchoverAp
     }
 
     /// <summary>A device approves the switchover.</summary>
-    internal void Approve(EntryContext context) => Answer(Main.Stream, Main.Stream.Offset, () => approval.Give(context));
+    internal void Approve(EntryContext context) => Answer(Main.Stream, Main.Stream.Offset, () => approval.AddApproval(context));
 
     /// <summary>Says that everything was loaded, if the source listens.</summary>
-    internal void TellLoaded() => Answer(Main.Stream, Main.Stream.Offset, () => _writer?.Shut(0));
+    internal void SendLoaded() => Answer(Main.Stream, Main.Stream.Offset, () => _writer?.Shut(0));
 
     /// <summary>The same in postcopy: the device runs here and has everything, so that a lost answer to the source is a warning.</summary>
-    internal string? TellFinished()
+    internal string? SendFinished()
     {
         try
         {
@@ -70,7 +70,7 @@ internal sealed class TargetReturnPath(SaveVmTargetOptions options, SwitchoverAp
     }
 
     /// <summary>Tells the source that this side failed; the source may be gone already. Any thread may call it.</summary>
-    internal void TellFailure()
+    internal void SendFailure()
     {
         if (!postcopy.ForbidStart())
         {

@@ -101,7 +101,7 @@ internal sealed class TargetSections
                 $"Section id {start.Id} is that of {other.Context.Entry}, and is started again for {start.IdStr}", name);
         }
 
-        Spool?.Know(start);
+        Spool?.RegisterSection(start);
         return _byId[start.Id] = new LoadedSection(context, start.Id, (int)start.VersionId, name);
     }
 

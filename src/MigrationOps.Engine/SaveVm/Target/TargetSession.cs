@@ -42,13 +42,13 @@ internal sealed class TargetSession : IMigrationSession
     internal TargetThreads Begin(int channels, TransferScope handlers, TransferScope waits)
     {
         var returnPath = new TargetReturnPath(_options, _approval, _postcopy, _logger);
-        var loading = new LoadThreads(waits, returnPath.TellFailure);
+        var loading = new LoadThreads(waits, returnPath.SendFailure);
         var package = new PostcopyPackage(waits, _options.MaxPackage, _logger, failing: () =>
         {
             _postcopy.StartEnded();
-            returnPath.TellFailure();
+            returnPath.SendFailure();
         });
-        var incoming = channels == 0 ? null : new IncomingChannels(channels, _sections.Find, waits, returnPath.TellFailure);
+        var incoming = channels == 0 ? null : new IncomingChannels(channels, _sections.Find, waits, returnPath.SendFailure);
         if (incoming is not null)
         {
             loading.AwaitEndOf(incoming);
@@ -105,7 +105,7 @@ internal sealed class TargetSession : IMigrationSession
 
         threads.Package.End();
         _postcopy.StartEnded();
-        threads.ReturnPath.TellFailure();
+        threads.ReturnPath.SendFailure();
         return handlers.FirstFailure(failure)!;
     }
 
@@ -228,7 +228,7 @@ internal sealed class TargetSession : IMigrationSession
             if (entry.Has(SaveVmHandler.SwitchoverAckNeeded) && caller.IsActive(context)
                 && caller.Call(entry, SaveVmHandler.SwitchoverAckNeeded, () => entry.Handlers.SwitchoverAckNeeded(context)))
             {
-                _approval.Need(context);
+                _approval.RequireApproval(context);
             }
         }
 

@@ -41,7 +41,7 @@ internal sealed class DumpComparer(StreamContents stream, VmstateDump dump)
         var candidates = dump.Find(layout);
         if (candidates.Count == 0)
         {
-            JudgeUnknown(findings, device, layout, section.Header.VersionId);
+            ReportUnknown(findings, device, layout, section.Header.VersionId);
             return;
         }
 
@@ -76,7 +76,7 @@ internal sealed class DumpComparer(StreamContents stream, VmstateDump dump)
     }
 
     // A device that lies on a bus has its layout from its type, so that a QEMU that knows the type names the layout.
-    private static void JudgeUnknown(Findings findings, string device, string layout, uint version)
+    private static void ReportUnknown(Findings findings, string device, string layout, uint version)
     {
         if (device.Contains('/', StringComparison.Ordinal) && !ByHand.Contains(layout))
         {

@@ -70,7 +70,7 @@ internal sealed class DumpPairComparer(VmstateDump reference, VmstateDump differ
         {
             if (field is not null && other is not null)
             {
-                Judge(type, path, onlyMine, onlyTheirs);
+                CompareUnpaired(type, path, onlyMine, onlyTheirs);
                 (onlyMine, onlyTheirs) = ([], []);
                 ComparePair(type, Join(path, field.Name), field, other);
                 continue;
@@ -87,7 +87,7 @@ internal sealed class DumpPairComparer(VmstateDump reference, VmstateDump differ
             }
         }
 
-        Judge(type, path, onlyMine, onlyTheirs);
+        CompareUnpaired(type, path, onlyMine, onlyTheirs);
     }
 
     private void ComparePair(string type, string path, DumpedField mine, DumpedField theirs)
@@ -108,7 +108,7 @@ internal sealed class DumpPairComparer(VmstateDump reference, VmstateDump differ
     }
 
     // Bytes that one side skips bear a name on the other; a field that code decides on may be there or not.
-    private void Judge(string type, string path, List<DumpedField> mine, List<DumpedField> theirs)
+    private void CompareUnpaired(string type, string path, List<DumpedField> mine, List<DumpedField> theirs)
     {
         if (mine.Count + theirs.Count == 0 || Width(mine) == Width(theirs))
         {

@@ -28,7 +28,7 @@ internal sealed class GuestMemory : StreamVisitor
 
     /// <summary>Asks for the page of a guest-physical address, before the stream is walked.</summary>
     /// <returns>False if no memory of the stream lies there.</returns>
-    internal bool Want(ulong address)
+    internal bool RequestPage(ulong address)
     {
         if (_addresses.Find(address) is not { } place || _pages.Count >= MaxPages)
         {

@@ -18,7 +18,7 @@ internal sealed class StreamChecker(StreamContents contents, Action<StreamVisito
     {
         if (contents.Failure is { } failure)
         {
-            _checks.Add(new DeviceStateCheck("Structure", false, StreamPlaces.Tell(contents, failure), failure.RecommendedAction));
+            _checks.Add(new DeviceStateCheck("Structure", false, StreamPlaces.DescribeFailure(contents, failure), failure.RecommendedAction));
             if (contents.Sections.Count == 0)
             {
                 return new DeviceStateReport(contents.Name, _checks);
@@ -77,7 +77,7 @@ internal sealed class StreamChecker(StreamContents contents, Action<StreamVisito
     {
         if (contents.DescriptionFailure is { } failure)
         {
-            _checks.Add(new DeviceStateCheck("Description", false, StreamPlaces.Tell(contents, failure), failure.RecommendedAction));
+            _checks.Add(new DeviceStateCheck("Description", false, StreamPlaces.DescribeFailure(contents, failure), failure.RecommendedAction));
             return;
         }
 

@@ -90,7 +90,7 @@ internal sealed class VirtioChecks(StreamContents contents, Action<Qemu.StreamVi
         }
 
         // Both are asked for, whether or not the first is there.
-        var wanted = readable.Where(q => memory.Want(q.Queue.Available + 2) & memory.Want(q.Queue.Used + 2)).ToList();
+        var wanted = readable.Where(q => memory.RequestPage(q.Queue.Available + 2) & memory.RequestPage(q.Queue.Used + 2)).ToList();
         _unread += readable.Count - wanted.Count;
         if (wanted.Count > 0)
         {

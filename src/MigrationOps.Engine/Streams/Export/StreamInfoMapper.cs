@@ -14,7 +14,7 @@ internal static class StreamInfoMapper
         Path = path,
         Format = FormatOf(contents),
         Complete = contents.Failure is null && contents.ReachedEof,
-        Failure = contents.Failure is { } failure ? StreamPlaces.Tell(contents, failure) : "",
+        Failure = contents.Failure is { } failure ? StreamPlaces.DescribeFailure(contents, failure) : "",
         FailureOffset = contents.Failure?.ByteOffset,
         MachineType = contents.Configuration?.MachineType ?? "",
         Version = (int)StreamFormat.Version,

@@ -33,7 +33,7 @@ internal static class StreamNotes
 
         if (contents.DescriptionFailure is { } failure)
         {
-            yield return $"{StreamPlaces.Tell(contents, failure)} {failure.RecommendedAction}";
+            yield return $"{StreamPlaces.DescribeFailure(contents, failure)} {failure.RecommendedAction}";
         }
         else if (contents is { ReachedEof: true, DescriptionJson: null, IsPostcopy: false })
         {
@@ -69,7 +69,7 @@ internal static class StreamNotes
 internal static class StreamPlaces
 {
     /// <summary>The failure's message, with what its bytes count from where that is not the file's first byte.</summary>
-    internal static string Tell(StreamContents contents, StreamException failure)
+    internal static string DescribeFailure(StreamContents contents, StreamException failure)
         => failure.ByteOffset is null || failure.Section == LibvirtImage.SectionName || (contents.BaseOffset == 0 && contents.Compression is null && contents.Libvirt is null)
             ? failure.Message : $"{failure.Message} {Origin(contents)}";
 

@@ -45,14 +45,14 @@ internal sealed class FileWalk(StreamSource source, FileInput file, StreamReadOp
         if (known is not null)
         {
             chosen = new Way(null, file.Length);
-            best = Better(first, Walk(chosen, null), ref chosen, firstWay);
+            best = ChooseBetter(first, Walk(chosen, null), ref chosen, firstWay);
         }
 
         if (!IsGood(best) && best is { ReachedEof: true, Description: { } own } && own != known)
         {
             var before = chosen;
             chosen = new Way(own, file.Length);
-            best = Better(best, Walk(chosen, null), ref chosen, before);
+            best = ChooseBetter(best, Walk(chosen, null), ref chosen, before);
         }
 
         if (!best.HasFooters && (best.IsEndUncertain || best.Failure is not null) && best.DescriptionJson is null)
@@ -63,7 +63,7 @@ internal sealed class FileWalk(StreamSource source, FileInput file, StreamReadOp
             {
                 var before = chosen;
                 chosen = new Way(null, end + 1);
-                best = Better(best, Walk(chosen, null), ref chosen, before);
+                best = ChooseBetter(best, Walk(chosen, null), ref chosen, before);
             }
         }
 
@@ -73,7 +73,7 @@ internal sealed class FileWalk(StreamSource source, FileInput file, StreamReadOp
     private static bool IsGood(StreamContents contents) => contents is { Failure: null, DescriptionFailure: null, IsEndUncertain: false };
 
     // The later one if it got through where the earlier did not.
-    private static StreamContents Better(StreamContents earlier, StreamContents later, ref Way way, Way earlierWay)
+    private static StreamContents ChooseBetter(StreamContents earlier, StreamContents later, ref Way way, Way earlierWay)
     {
         bool isBetter = IsGood(later) || Rank(later) > Rank(earlier) || (Rank(later) == Rank(earlier) && later.TrailingBytes > earlier.TrailingBytes);
         (isBetter ? earlier : later).Dispose();

@@ -5,7 +5,7 @@ using MigrationOps.Engine.Qemu;
 
 namespace MigrationOps.Engine.Streams;
 
-/// <summary>Names what is no migration stream by its first bytes, and says what can be done with it.</summary>
+/// <summary>Names a file that is not a migration stream by its first bytes, and says what can be done with it.</summary>
 internal static class ForeignFile
 {
     private const int SectorLength = 512;
@@ -23,7 +23,7 @@ internal static class ForeignFile
         string container = compression is null ? "This" : $"The content, which is compressed with {compression},";
         bool cut = length < sizeof(uint) && StreamFormat.MagicBytes.StartsWith(start);
         return new StreamException(cut ? StreamError.Truncated : StreamError.NotAStream,
-            cut ? $"The stream ends at byte {length}, inside the header{(length == 0 ? "; it is empty" : "")}." : $"{container} is {what}, no migration stream.{text}", action: action)
+            cut ? $"The stream ends at byte {length}, inside the header{(length == 0 ? "; it is empty" : "")}." : $"{container} is {what}, not a migration stream.{text}", action: action)
         { ByteOffset = cut ? length : 0 };
     }
 

@@ -40,7 +40,7 @@ internal static class MigrationStreams
     /// </summary>
     /// <param name="input">The stream.</param>
     /// <param name="scope">The bounds of the reading.</param>
-    /// <exception cref="StreamException">It is no migration stream at all.</exception>
+    /// <exception cref="StreamException">It is not a migration stream.</exception>
     public static MigrationStreamInfo GetInfo(MigrationStreamInput input, TransferScope? scope = null)
         => Read(input, keepBodies: false, scope, contents =>
         {
@@ -252,7 +252,7 @@ internal static class MigrationStreams
     private static StreamException Failure(StreamContents contents)
     {
         var failure = contents.Failure!;
-        return new StreamException(failure.Reason, $"'{contents.Name}': {StreamPlaces.Tell(contents, failure)}", failure, failure.RecommendedAction)
+        return new StreamException(failure.Reason, $"'{contents.Name}': {StreamPlaces.DescribeFailure(contents, failure)}", failure, failure.RecommendedAction)
         {
             ByteOffset = failure.ByteOffset,
             Section = failure.Section,

@@ -10,7 +10,7 @@ internal static class RamBlockList
     /// <param name="path">The file or folder.</param>
     /// <param name="scope">How long a named pipe may be silent, and cancellation.</param>
     /// <returns>The blocks in the order of the stream; none if the stream ends without any.</returns>
-    /// <exception cref="StreamException">The file is no migration stream.</exception>
+    /// <exception cref="StreamException">The file is not a migration stream.</exception>
     /// <exception cref="WireException">It cannot be read.</exception>
     public static IReadOnlyList<RamBlock> Read(string path, TransferScope scope)
     {

@@ -69,7 +69,7 @@ internal sealed class StreamSource : IDisposable
             if (Directory.Exists(path))
             {
                 StreamArchive.Open(path, out var main, source._channels);
-                source.Own(main);
+                source.AddOwned(main);
                 source.EnterFile(main, 0);
             }
             else if (System.IO.File.Exists(path) && !IsSeekable(path))
@@ -77,11 +77,11 @@ internal sealed class StreamSource : IDisposable
                 // A pipe is opened and read with a deadline: its writer may never come.
                 var handle = OpenForReading.NonBlocking(path);
                 Fcntl.TrySetPipeSize(handle, PipeSize);
-                source.EnterForward(source.Own(new FdStream(handle, FileAccess.Read, scope, path)));
+                source.EnterForward(source.AddOwned(new FdStream(handle, FileAccess.Read, scope, path)));
             }
             else
             {
-                source.EnterFile(source.Own(OpenFile(path)), offset);
+                source.EnterFile(source.AddOwned(OpenFile(path)), offset);
             }
 
             return source;
@@ -97,7 +97,7 @@ internal sealed class StreamSource : IDisposable
     internal static StreamSource FromForward(string name, Stream input)
     {
         var source = new StreamSource(name);
-        source.EnterForward(source.Own(input));
+        source.EnterForward(source.AddOwned(input));
         return source;
     }
 
@@ -123,8 +123,8 @@ internal sealed class StreamSource : IDisposable
             image.Header.ThrowIfUnreadable(image.Name);
             var chosen = image.Choose(snapshot);
             var source = new StreamSource($"{image.Name}, snapshot '{chosen.Name}'");
-            source.Own(image);
-            source.EnterForward(source.Own(image.OpenState(chosen)));
+            source.AddOwned(image);
+            source.EnterForward(source.AddOwned(image.OpenState(chosen)));
             return source;
         }
         catch
@@ -262,7 +262,7 @@ internal sealed class StreamSource : IDisposable
         Stream output = program == "gzip"
             ? new GZipStream(compressed, CompressionMode.Decompress, leaveOpen: true)
             : new Decompressor(program, input => compressed.CopyTo(input));
-        Own(output);
+        AddOwned(output);
         try
         {
             EnterForward(output);
@@ -312,7 +312,7 @@ internal sealed class StreamSource : IDisposable
         }
     }
 
-    private T Own<T>(T disposable)
+    private T AddOwned<T>(T disposable)
         where T : IDisposable
     {
         _owned.Add(disposable);

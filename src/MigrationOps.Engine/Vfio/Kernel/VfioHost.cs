@@ -123,7 +123,7 @@ internal sealed class VfioHost
         if (!File.Exists(other))
         {
             return target.Interface == VfioInterface.CharacterDevice
-                ? Fail(VfioError.NoIommufd, $"'{target.Path}' has a node of its own, and this host has no {other}")
+                ? Fail(VfioError.NoIommufd, $"'{target.Path}' has its own node, and this host has no {other}")
                 : Fail(VfioError.NoInterface, $"'{target.Path}' has {target.Node}, and this host has no {other}");
         }
 

@@ -9,7 +9,7 @@ namespace MigrationOps.Engine.Vfio;
 /// their channels carry other devices too.
 /// </summary>
 /// <remarks>
-/// Nobody ever waits for a packet. When the budget is used up, a thread waits only while another one delivers what has
+/// No thread ever waits for a packet. When the budget is used up, a thread waits only while another one delivers what has
 /// arrived - that one waits for nothing but the sink - and puts its packet into the spill file otherwise. So no order of
 /// arrival can bring the channels to a standstill.
 /// </remarks>

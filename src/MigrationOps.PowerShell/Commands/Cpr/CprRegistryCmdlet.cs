@@ -13,7 +13,7 @@ public abstract class CprRegistryCmdlet : PSCmdlet
         get
         {
             var owner = RunspaceSession.Current;
-            return owner.All<CprSession>().FirstOrDefault() ?? owner.Own(new CprSession());
+            return owner.All<CprSession>().FirstOrDefault() ?? owner.AddOwned(new CprSession());
         }
     }
 

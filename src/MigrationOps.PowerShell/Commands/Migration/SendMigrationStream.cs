@@ -111,7 +111,7 @@ public sealed class SendMigrationStream : MigrationDriverCmdlet
             MultifdChannels = MultifdChannels,
             MaxRounds = MaxRounds,
             MaxDuration = MaxDuration,
-            // Nobody watches a file grow, and it would fill the disk.
+            // No peer slows a growing file down, and it would fill the disk.
             MaxStall = endpoint is Engine.Wire.Endpoint.File && MaxRounds is null && MaxDuration is null
                 && Timeout != System.Threading.Timeout.InfiniteTimeSpan ? Timeout : null,
             Description = !NoDescription,

@@ -107,6 +107,6 @@ public sealed class ConnectQemuMonitor : OperationCmdlet
         var log = new RelayLogger { Target = host.Logger };
         var engine = connect(log).GetAwaiter().GetResult();
         log.Target = NullLogger.Instance;
-        host.WriteObject(session.Own(new LiveMonitor(engine, log, session, helper)));
+        host.WriteObject(session.AddOwned(new LiveMonitor(engine, log, session, helper)));
     }
 }

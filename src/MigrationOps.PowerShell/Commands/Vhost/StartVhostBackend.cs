@@ -76,7 +76,7 @@ public sealed class StartVhostBackend : PSCmdlet
                 OwnDescriptor = OwnDescriptor,
                 Fault = new VhostBackendFault(Fault, FaultByte, FaultRequest),
             });
-            WriteObject(session.Own(new RunningBackend(backend, session)));
+            WriteObject(session.AddOwned(new RunningBackend(backend, session)));
         }
         catch (MigrationOpsException e)
         {

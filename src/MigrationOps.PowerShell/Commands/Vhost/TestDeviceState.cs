@@ -97,7 +97,7 @@ public sealed class TestDeviceState : OperationCmdlet
 
     private DeviceStateReport TestCprState(string? referencePath, string? stream, TransferScope scope)
     {
-        var checks = new List<DeviceStateCheck>(CprSetCheck.Alone(CprState));
+        var checks = new List<DeviceStateCheck>(CprSetCheck.CheckSet(CprState));
         if (Reference is not null)
         {
             checks.AddRange(CprSetCheck.AgainstSet(CprState, Reference));

@@ -50,7 +50,7 @@ internal sealed class DumpMatcher(Findings findings, string device)
         {
             if (group is not null && field is not null && IsSameName(group, field) && Fits(group, field))
             {
-                JudgeStretch(path, a, b, canBeRead);
+                CompareStretch(path, a, b, canBeRead);
                 (a, b) = ([], []);
                 CompareField(Join(path, group.Name), group, field);
                 continue;
@@ -67,7 +67,7 @@ internal sealed class DumpMatcher(Findings findings, string device)
             }
         }
 
-        JudgeStretch(path, a, b, canBeRead);
+        CompareStretch(path, a, b, canBeRead);
         foreach (var subsection in mine.Where(c => c.IsSubsection))
         {
             CompareSubsection(Join(path, subsection.Name), subsection, Array.Find(there.Subsections, s => s.Name == subsection.Name));
@@ -110,7 +110,7 @@ internal sealed class DumpMatcher(Findings findings, string device)
     }
 
     // Fields without a counterpart of their name: the destination reads on where it should if their bytes can be its bytes.
-    private void JudgeStretch(string path, List<FieldGroup> mine, List<DumpedField> theirs, bool canBeRead)
+    private void CompareStretch(string path, List<FieldGroup> mine, List<DumpedField> theirs, bool canBeRead)
     {
         long length = mine.Sum(g => g.Length);
         long least = 0;

@@ -65,11 +65,11 @@ internal sealed class LayoutComparer(Findings findings, string device)
             }
             else if (HasOpenArray(mine) && !KnownSubsections.HasFixedArray(mine.Name))
             {
-                findings.Warning(device, path, "an optional part with an array whose length the stream does not tell: the destination's properties decide whether it has as many elements", $"version {mine.Version}");
+                findings.Warning(device, path, "an optional part with an array whose length is not in the stream: the destination's properties decide whether it has as many elements", $"version {mine.Version}");
             }
             else if (!KnownSubsections.IsOld(mine.Name))
             {
-                findings.Warning(device, path, "an optional part that came after QEMU 7.2: the destination's QEMU must know it (its -dump-vmstate tells)", $"version {mine.Version}");
+                findings.Warning(device, path, "an optional part that came after QEMU 7.2: the destination's QEMU must know it (its -dump-vmstate shows it)", $"version {mine.Version}");
             }
         }
         else if (mine.Version > theirs.Version)
@@ -102,7 +102,7 @@ internal sealed class LayoutComparer(Findings findings, string device)
     private void ComparePair(string path, FieldGroup mine, FieldGroup theirs, bool isOlder)
     {
         string name = Join(path, mine.Name);
-        if (mine.Count != theirs.Count && !IsTold(mine.Count, theirs.Count))
+        if (mine.Count != theirs.Count && !FollowsFromCounts(mine.Count, theirs.Count))
         {
             findings.Error(device, name, "the number of elements differs, and the stream does not tell it", $"{mine.Count}", $"{theirs.Count}");
         }
@@ -129,7 +129,7 @@ internal sealed class LayoutComparer(Findings findings, string device)
             return;
         }
 
-        if (mine.Length != theirs.Length && mine.Count == theirs.Count && !endsItself && !IsTold(mine.Length, theirs.Length))
+        if (mine.Length != theirs.Length && mine.Count == theirs.Count && !endsItself && !FollowsFromCounts(mine.Length, theirs.Length))
         {
             findings.Error(device, path, "the field has another size there", $"{mine.Length:N0} bytes", $"{theirs.Length:N0} bytes");
         }
@@ -162,18 +162,18 @@ internal sealed class LayoutComparer(Findings findings, string device)
 
         foreach (var group in mine)
         {
-            JudgeOneSided(Join(path, group.Name), group, isMine: true);
+            ReportOneSided(Join(path, group.Name), group, isMine: true);
         }
 
         foreach (var group in theirs.Where(_ => !isOlder))
         {
-            JudgeOneSided(Join(path, group.Name), group, isMine: false);
+            ReportOneSided(Join(path, group.Name), group, isMine: false);
         }
     }
 
-    private void JudgeOneSided(string path, FieldGroup group, bool isMine)
+    private void ReportOneSided(string path, FieldGroup group, bool isMine)
     {
-        if (isMine ? IsTold(group.Count, 0) || IsTold(group.Length, 0) : IsTold(0, group.Count) || IsTold(0, group.Length))
+        if (isMine ? FollowsFromCounts(group.Count, 0) || FollowsFromCounts(group.Length, 0) : FollowsFromCounts(0, group.Count) || FollowsFromCounts(0, group.Length))
         {
             return;
         }
@@ -250,7 +250,7 @@ internal sealed class LayoutComparer(Findings findings, string device)
     }
 
     /// <summary>True if a number before this place is, or gives, the length on both sides: the loader takes it from the stream.</summary>
-    private bool IsTold(long mine, long theirs) => _numbers.Exists(n => n.Mine != n.Theirs && Gives(n.Mine, n.Theirs, mine, theirs));
+    private bool FollowsFromCounts(long mine, long theirs) => _numbers.Exists(n => n.Mine != n.Theirs && Gives(n.Mine, n.Theirs, mine, theirs));
 
     private static bool Gives(ulong a, ulong b, long mine, long theirs)
     {

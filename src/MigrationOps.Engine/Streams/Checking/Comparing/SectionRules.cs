@@ -17,7 +17,7 @@ internal static class SectionRules
             var header = section.Header;
             if (!there.Remove((header.IdStr, header.InstanceId), out var other))
             {
-                JudgeUnknown(findings, header);
+                ReportUnknown(findings, header);
                 continue;
             }
 
@@ -29,7 +29,7 @@ internal static class SectionRules
 
             if (header.VersionId < other.Header.VersionId)
             {
-                findings.Warning(NameOf(header), "", "the device's state has an older version, which the destination must still take (its -dump-vmstate tells)", $"{header.VersionId}", $"{other.Header.VersionId}");
+                findings.Warning(NameOf(header), "", "the device's state has an older version, which the destination must still take (its -dump-vmstate shows it)", $"{header.VersionId}", $"{other.Header.VersionId}");
             }
 
             if (header.Kind == SectionKind.Full && other.Header.Kind == SectionKind.Full)
@@ -47,7 +47,7 @@ internal static class SectionRules
     /// <summary>What a section's device is called in the findings: a section's number says nothing about it.</summary>
     internal static string NameOf(StreamSection header) => header.InstanceId == 0 ? header.IdStr : $"{header.IdStr}#{header.InstanceId}";
 
-    private static void JudgeUnknown(Findings findings, StreamSection header)
+    private static void ReportUnknown(Findings findings, StreamSection header)
     {
         if (header.IdStr == "dirty-bitmap")
         {

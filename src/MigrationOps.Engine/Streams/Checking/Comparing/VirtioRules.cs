@@ -39,7 +39,7 @@ internal sealed class VirtioRules(Findings findings, string device, DeviceCompar
         CheckOwnPart(path, mine, theirs);
         foreach (var subsection in mine.Children.Where(c => c.IsSubsection && theirs.Child(c.Name) is null && !KnownSubsections.IsOld(c.Name)))
         {
-            findings.Warning(device, $"{path}.{subsection.Name}", "an optional part that came after QEMU 7.2: the destination's QEMU must know it (its -dump-vmstate tells)");
+            findings.Warning(device, $"{path}.{subsection.Name}", "an optional part that came after QEMU 7.2: the destination's QEMU must know it (its -dump-vmstate shows it)");
         }
     }
 
