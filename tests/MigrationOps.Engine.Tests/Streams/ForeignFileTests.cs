@@ -30,19 +30,19 @@ public sealed class ForeignFileTests : IDisposable
         { Hex("\u007fVirtualBox SavedState V2.0"), "VirtualBox", "QEMU cannot load it" },
         { "d2bed2be", "VMware", "QEMU cannot load it" },
         { Hex("""{"id":"vm","snapshots":{},"snapshot_data":{}}"""), "Cloud Hypervisor", "--restore" },
-        { Hex("""{ "vmschkmachine": { "Name": "q35" } }"""), "-dump-vmstate", "Compare-MigrationStream" },
-        { Hex("QCPR"), "CPR state", "Get-CprFd" },
-        { Hex("MOPSTATE"), "device state file of this module", "Test-DeviceState" },
+        { Hex("""{ "vmschkmachine": { "Name": "q35" } }"""), "-dump-vmstate", "what a stream is compared with" },
+        { Hex("QCPR"), "CPR state", "set of descriptors" },
+        { Hex("MOPSTATE"), "device state file of this module", "as a device state" },
         { Hex("VMA\0"), "Proxmox", "vma extract" },
         { Hex("<domain type='kvm'>"), "libvirt domain's XML", "save image" },
         { Hex("bash: qemu: command not found\n"), "a text: \"bash: qemu: command not found\"", "messages" },
         { "04224d18", "lz4", "lz4 -d" },
         { Hex("LUKS") + "babe", "LUKS", "cryptsetup" },
         { Hex("HIBR"), "hibernation", "resumes" },
-        { new string('0', 4096), "2,048 zero bytes only", "-Offset" },
+        { new string('0', 4096), "2,048 zero bytes only", "its offset" },
         { "01" + new string('0', 1018) + "55aa", "MBR", "disk" },
         { "01" + new string('0', 1022) + Hex("EFI PART") + new string('0', 1008), "GPT", "disk" },
-        { "0102030405060708", "of a kind that is not known here", "-Offset" },
+        { "0102030405060708", "of a kind that is not known here", "its offset" },
     };
 
     public void Dispose() => _folder.Dispose();
@@ -107,7 +107,7 @@ public sealed class ForeignFileTests : IDisposable
     {
         string path = Write([.. new byte[0x3000], .. StreamVectors.Read("none-1m.plain.stream")]);
         var e = Assert.Throws<StreamException>(() => MigrationStreams.GetInfo(new MigrationStreamInput { Path = path }));
-        Assert.Contains("-Offset 12288", e.RecommendedAction, StringComparison.Ordinal);
+        Assert.Contains("Give the offset 12288", e.RecommendedAction, StringComparison.Ordinal);
         Assert.True(MigrationStreams.Test(new MigrationStreamInput { Path = path, Offset = 12288 }).Passed);
     }
 
