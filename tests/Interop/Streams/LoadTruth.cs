@@ -33,7 +33,7 @@ internal static class LoadTruth
 
     /// <summary>Where a device's state lies in a stream, with its fields.</summary>
     internal static MigrationStreamDevice Device(string stream, string pattern)
-        => MigrationStreams.GetDevices(new MigrationStreamInput { Path = stream }, pattern).First();
+        => MigrationStreams.GetDevices(new MigrationStreamInput { Path = stream }, pattern)[0];
 
     /// <summary>Writes a copy of a stream in which a big-endian number has another value.</summary>
     internal static string Patch(string stream, string name, MigrationStreamField field, ulong value)

@@ -1,6 +1,6 @@
 using System.Text.RegularExpressions;
-using MigrationOps.Engine.Wire;
 using MigrationOps.Engine.Tests.Support;
+using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.Tests.Architecture;
 

@@ -99,7 +99,7 @@ public class OldStreamTests
     public void A_footer_that_is_lost_later_is_damage_though_the_first_is_there()
     {
         byte[] stream = new StreamBuilder().RamList(("a", 4096)).U64(0x10).Footer(1).Part(3, 1).U64(0x10).Section(4, 2, "d").Footer(2).End().Bytes;
-        MigrationStreams.Test(Forward(stream)).Checks.Single(c => c is { Name: "Structure", Passed: false } && c.Detail.Contains("found 0x04", StringComparison.Ordinal));
+        Assert.Single(MigrationStreams.Test(Forward(stream)).Checks, c => c is { Name: "Structure", Passed: false } && c.Detail.Contains("found 0x04", StringComparison.Ordinal));
     }
 
     [Fact]

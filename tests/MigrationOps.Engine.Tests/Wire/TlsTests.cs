@@ -248,7 +248,9 @@ public sealed class TlsTests : IDisposable
         var accepting = Accepting(listener);
         using var socket = new TcpClient("127.0.0.1", ((Endpoint.Tcp)listener.Endpoint).Port);
         using var certificate = X509Certificate2.CreateFromPemFile(Path.Combine(both, "client-cert.pem"), Path.Combine(both, "client-key.pem"));
-        using var ssl = new SslStream(socket.GetStream(), false, (_, _, _, _) => true);
+        string expected = File.ReadAllText(Path.Combine(both, "server-cert.pem"));
+        using var ssl = new SslStream(socket.GetStream(), false,
+            (_, remote, _, _) => remote is X509Certificate2 { RawData: var raw } && raw.AsSpan().SequenceEqual(X509Certificate2.CreateFromPem(expected).RawData));
         ssl.AuthenticateAsClient(new SslClientAuthenticationOptions
         {
             TargetHost = "127.0.0.1",

@@ -14,7 +14,7 @@ internal sealed class EndSearch(WalkContext context) : ISectionBody
     private const int MinRest = 4096;
 
     private static readonly SearchValues<byte> HeaderStarts = SearchValues.Create(StreamFormat.Start, StreamFormat.Part, StreamFormat.End, StreamFormat.Full, StreamFormat.Description);
-    private static readonly SearchValues<byte> AllStarts = 
+    private static readonly SearchValues<byte> AllStarts =
         SearchValues.Create(StreamFormat.Start, StreamFormat.Part, StreamFormat.End, StreamFormat.Full, StreamFormat.Description, StreamFormat.Footer);
 
     public bool Read(StreamSection section, ref WireReader reader, bool last)
