@@ -4,7 +4,7 @@
 .DESCRIPTION
     The old QEMU hands its descriptors (guest RAM above all) to this script instead of to the new one. The script compares
     them with the RAM blocks that the old QEMU says it has, shows them, lets you say no, and only then passes them on. QEMU's
-    target by itself makes fresh memory for whatever is missing, and the guest's content would be lost without a word.
+    target by itself makes fresh memory for whatever is missing, and the guest's content would be lost without an error.
 
     Until the last step the guest runs on in the old QEMU, and every failure, and Ctrl-C, leaves it there.
 

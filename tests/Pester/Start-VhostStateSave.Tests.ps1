@@ -125,7 +125,7 @@ Describe 'Start-VhostStateSave' {
             @{ Name = 'announces a descriptor and sends none'; Parameters = @{ Fault = 'AnnounceMissingDescriptor' }; Id = 'VhostReplyDescriptorMismatch'; Category = 'ProtocolError'; Message = '*announces a descriptor, and 0 came*' }
             @{ Name = 'sends a descriptor unannounced'; Parameters = @{ Fault = 'SendUnannouncedDescriptor' }; Id = 'VhostReplyDescriptorMismatch'; Category = 'ProtocolError'; Message = '*announces no descriptor, and 1 came*' }
             @{ Name = 'answers with another id'; Parameters = @{ Fault = 'WrongRequestId' }; Id = 'VhostUnexpectedReply'; Category = 'ProtocolError'; Message = '*the reply to SET_DEVICE_STATE_FD is RESET_DEVICE*' }
-            @{ Name = 'answers with another size'; Parameters = @{ Fault = 'WrongSize' }; Id = 'VhostWrongReplySize'; Category = 'ProtocolError'; Message = '*4 bytes*8 bytes are due*' }
+            @{ Name = 'answers with another size'; Parameters = @{ Fault = 'WrongSize' }; Id = 'VhostWrongReplySize'; Category = 'ProtocolError'; Message = '*4 bytes*expected 8 bytes*' }
             @{ Name = 'answers with another version'; Parameters = @{ Fault = 'WrongVersion' }; Id = 'VhostWrongVersion'; Category = 'ProtocolError'; Message = '*SET_DEVICE_STATE_FD*' }
             @{ Name = 'hangs up'; Parameters = @{ Fault = 'Hangup' }; Id = 'VhostDisconnected'; Category = 'ConnectionError'; Message = '*closed the connection instead of answering SET_DEVICE_STATE_FD*' }
             @{ Name = 'no device state'; Parameters = @{ NoDeviceState = $true }; Id = 'VhostNoDeviceState'; Category = 'NotImplemented'; Message = '*MQ, REPLY_ACK*without DEVICE_STATE*' }

@@ -111,7 +111,7 @@ internal sealed class TruthQemu : IDisposable
             lock (_errors)
             {
                 string words = _errors.ToString().Trim();
-                return words.Length > 0 ? words : "it ended without a word";
+                return words.Length > 0 ? words : "it ended without a message";
             }
         }
     }

@@ -3,7 +3,7 @@ namespace MigrationOps.Engine.Cpr;
 /// <summary>Why a hand-over of descriptors failed.</summary>
 public enum CprError
 {
-    /// <summary>The bytes do not start as a CPR state does.</summary>
+    /// <summary>The bytes do not start with the magic of a CPR state (QCPR).</summary>
     BadMagic,
 
     /// <summary>A container version that is not 1.</summary>
@@ -18,7 +18,7 @@ public enum CprError
     /// <summary>The state ends too early.</summary>
     Truncated,
 
-    /// <summary>A byte with a fixed value has another one.</summary>
+    /// <summary>A byte with a fixed value has another value.</summary>
     InvalidMarker,
 
     /// <summary>A name of length zero, without its NUL, or with a NUL inside.</summary>

@@ -74,7 +74,7 @@ internal sealed class CprExecState : IDisposable
             throw new CprException(CprError.NothingToDo, variableValue is null
                 ? $"There is no {CprFormat.ExecVariable} in the environment: nothing was handed over to this process."
                 : $"{CprFormat.ExecVariable} is '{variableValue}', not the number of a descriptor.",
-                action: "This is for a program that QEMU's cpr-exec-command starts.");
+                action: "Run this in a program that QEMU's cpr-exec-command starts.");
         }
 
         string source = $"{CprFormat.ExecVariable}={number}";

@@ -236,7 +236,7 @@ internal sealed class CprStateDecoder(CprMode mode, string source)
                 break;
             default:
                 throw Failure(CprError.InvalidMarker, Describe(_state), _start,
-                    $"the mark of a list element is 0x{marker:x2}, neither 0x01 nor 0x00");
+                    $"the mark of a list element is 0x{marker:x2}, expected 0x01 or 0x00");
         }
     }
 
@@ -245,7 +245,7 @@ internal sealed class CprStateDecoder(CprMode mode, string source)
         uint length = BinaryPrimitives.ReadUInt32BigEndian(field);
         return length == 0
             ? throw Failure(CprError.InvalidName, Describe(_state), Offset - 4,
-                "a name has length 0; even an empty one would have its NUL")
+                "a name has length 0, expected 1 at least for its NUL")
             : length > CprName.MaxLength + 1
             ? throw Failure(CprError.NameTooLong, Describe(_state), Offset - 4,
                 $"a name of {length:N0} bytes is announced; {CprName.MaxLength:N0} and a NUL are allowed")
@@ -283,7 +283,7 @@ internal sealed class CprStateDecoder(CprMode mode, string source)
         else if (field[0] != CprFormat.DummyByte)
         {
             throw Failure(CprError.InvalidMarker, $"entry '{_name}', id {_id}", Offset - 1,
-                $"entry '{_name}', id {_id}, has 0x{field[0]:x2} where its descriptor comes with 0x20");
+                $"entry '{_name}', id {_id}, has 0x{field[0]:x2} before its descriptor, expected 0x20");
         }
 
         if (!_keys.Add((_name, _id)))

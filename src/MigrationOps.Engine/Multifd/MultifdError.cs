@@ -27,7 +27,7 @@ public enum MultifdError
     /// <summary>Neither side has moved a byte for longer than the deadline.</summary>
     NoProgress,
 
-    /// <summary>The source closed the migration before it was told that everything has arrived, or did not take that answer.</summary>
+    /// <summary>The source closed the connection before it got the confirmation that everything has arrived, or did not read it.</summary>
     SourceFailed,
 
     /// <summary>The target says that it failed, or ended without saying that it succeeded.</summary>

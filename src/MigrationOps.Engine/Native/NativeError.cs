@@ -34,7 +34,7 @@ internal static class NativeError
     /// <summary>The errno of the last call.</summary>
     internal static int Last => Marshal.GetLastPInvokeError();
 
-    /// <summary>Turns the errno of a failed call into the exception that names the call, the thing and the cause.</summary>
+    /// <summary>Turns the errno of a failed call into the exception that names the call, the path or endpoint, and the cause.</summary>
     internal static WireException From(string call, string what, int errno)
     {
         var reason = errno switch

@@ -54,7 +54,7 @@ public enum QmpError
     /// <summary>The monitor has been disconnected.</summary>
     Disconnected,
 
-    /// <summary>Another QEMU process answers at the same address than before.</summary>
+    /// <summary>Another QEMU process answers at the address of the monitor.</summary>
     DifferentQemu,
 
     /// <summary>The event did not come in time.</summary>
@@ -135,7 +135,7 @@ public sealed class QmpException : MigrationOpsException
             "Connect again and query the state (query-status, query-migrate) before you repeat a command that changes something.",
         QmpError.QemuExited => "Look at the log of QEMU or its manager. The guest no longer runs in this process.",
         QmpError.UnattributedError => "Connect again and send the commands one by one.",
-        QmpError.ReadOnly => "Connect not for reading only if the command is meant to change something.",
+        QmpError.ReadOnly => "Connect for writing if the command is meant to change something.",
         QmpError.LeaseOnly => "Connect without a lease, if no manager needs this monitor.",
         QmpError.ManagedMonitor =>
             "Leave this socket to its manager. For libvirt start 'virt-qemu-qmp-proxy -c URI DOMAIN SOCKET' and connect to SOCKET for reading only.",

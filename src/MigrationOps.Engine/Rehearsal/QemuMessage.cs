@@ -80,7 +80,7 @@ internal sealed record QemuMessage(string Kind, Regex Pattern, string Meaning, s
             "The shared RAM block {field} lies at guest address {stream} at the source and {local} here.",
             SameCommandLine),
         New("RamFlags", @"Unknown combination of migration flags: (?<stream>0x[0-9a-f]+)",
-            "The word {stream} in the RAM section is none that this QEMU knows in this mode.",
+            "The word {stream} in the RAM section is unknown to this QEMU in this mode.",
             "Compare the capabilities of both sides: multifd, compress, xbzrle, mapped-ram have to be the same."),
         New("MachineType", @"Machine type received is '(?<stream>[^']+)' and local is '(?<local>[^']+)'",
             "The stream is of machine type {stream}; the VM here is {local}.",

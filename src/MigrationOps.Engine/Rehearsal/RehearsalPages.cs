@@ -85,7 +85,7 @@ internal sealed class RehearsalPages
 
         foreach (long offset in offsets)
         {
-            // What never came is zero, as it is in QEMU.
+            // A page that is missing is zero, as it is in QEMU.
             byte[] page = new byte[pageSize];
             RandomAccess.Read(file, page, offset);
             _pages.Add((block, offset, page));

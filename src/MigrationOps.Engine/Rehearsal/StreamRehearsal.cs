@@ -170,7 +170,7 @@ internal static class StreamRehearsal
             return result with
             {
                 Kind = "Unknown",
-                Meaning = result.QemuOutput.Length > 0 ? result.QemuOutput[^1] : "QEMU ended without a word.",
+                Meaning = result.QemuOutput.Length > 0 ? result.QemuOutput[^1] : "QEMU ended without a message.",
                 RecommendedAction = "Look at QEMU's output.",
             };
         }

@@ -30,7 +30,7 @@ public enum SaveVmError
     /// <summary>A feature of QEMU's streams that this driver does not have.</summary>
     NotSupported,
 
-    /// <summary>A handler threw.</summary>
+    /// <summary>A handler failed with an exception.</summary>
     HandlerFailed,
 
     /// <summary>A handler neither moved a byte nor returned within the deadline.</summary>

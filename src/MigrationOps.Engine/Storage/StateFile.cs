@@ -112,9 +112,9 @@ public static class StateFile
 
     private static DeviceStateCheck ExpectedDigest(string path, string expected, string actual)
         => string.Equals(expected, actual, StringComparison.OrdinalIgnoreCase)
-            ? new DeviceStateCheck("ExpectedSha256", true, "it is the state that was asked for")
+            ? new DeviceStateCheck("ExpectedSha256", true, "it is the expected state")
             : DeviceStateCheck.FromFailure("ExpectedSha256", new StateFileException(StateFileError.DigestMismatch,
-                $"'{path}' is not the state that was asked for: its SHA-256 is {actual}, {expected} is expected."));
+                $"'{path}' is not the expected state: its SHA-256 is {actual}, expected {expected}."));
 
     private sealed class Verification(string path, DeviceStateKind? kind)
     {

@@ -42,7 +42,7 @@ public enum StateFileError
     /// <summary>Its digest is not the expected one.</summary>
     DigestMismatch,
 
-    /// <summary>Raw bytes cannot be used here, because nothing says where they end.</summary>
+    /// <summary>Raw bytes cannot be used here: they have no end mark.</summary>
     RawNotAllowed,
 }
 

@@ -8,7 +8,7 @@ public enum VfioError
     /// <summary>A packet for a device that the main stream does not have.</summary>
     UnknownDevice,
 
-    /// <summary>The migration does not carry the device whose state is wanted, or no VFIO device at all.</summary>
+    /// <summary>The migration does not carry the expected device, or carries no VFIO device.</summary>
     DeviceNotInMigration,
 
     /// <summary>No place was given to keep the received state.</summary>

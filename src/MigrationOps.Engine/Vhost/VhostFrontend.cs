@@ -304,7 +304,7 @@ internal sealed class VhostFrontend : IDisposable
             string got = $"{VhostUserHeader.NameOf(reply.Request)}, flags 0x{reply.Flags:x}, {reply.Size} bytes";
             _transcript.Received(reply.Request, $"flags 0x{reply.Flags:x}, {reply.Size} bytes: not a reply to {name}", descriptors);
             throw Broken(reason, $"{Describe()} broke the protocol: the reply to {name} is {got}; "
-                + $"{name}, flags 0x{VhostUserHeader.Version | VhostUserHeader.ReplyFlag:x}, {sizeof(ulong)} bytes are due.");
+                + $"{name}, flags 0x{VhostUserHeader.Version | VhostUserHeader.ReplyFlag:x}, expected {sizeof(ulong)} bytes.");
         }
     }
 

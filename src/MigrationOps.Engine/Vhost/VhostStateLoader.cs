@@ -158,7 +158,7 @@ public static partial class VhostStateLoader
         if (options.ExpectedSha256 is { } expected && !string.Equals(expected, actual, StringComparison.OrdinalIgnoreCase))
         {
             throw new StateFileException(StateFileError.DigestMismatch,
-                $"'{name}' is not the state that was asked for: its SHA-256 is {actual}, {expected} is expected.")
+                $"'{name}' is not the expected state: its SHA-256 is {actual}, expected {expected}.")
             { Target = name };
         }
     }

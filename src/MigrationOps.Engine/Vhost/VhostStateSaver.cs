@@ -115,7 +115,7 @@ public static class VhostStateSaver
         string? why = null;
         try
         {
-            why = connection.Read(answer) == 0 ? "it closed the connection without a word"
+            why = connection.Read(answer) == 0 ? "it closed the connection without a reason"
                 : answer[0] != Confirmation ? $"it answered 0x{answer[0]:x2}"
                 : null;
         }

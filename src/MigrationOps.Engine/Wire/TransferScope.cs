@@ -79,7 +79,7 @@ public sealed class TransferScope : IDisposable
         if (limit <= TimeSpan.Zero && limit != System.Threading.Timeout.InfiniteTimeSpan)
         {
             end.Dispose();
-            throw new ArgumentOutOfRangeException(nameof(limit), limit, "The timeout is a positive time.");
+            throw new ArgumentOutOfRangeException(nameof(limit), limit, "The timeout must be positive.");
         }
 
         Limit = limit;

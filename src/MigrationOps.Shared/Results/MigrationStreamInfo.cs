@@ -143,7 +143,7 @@ public sealed record MigrationRamBlock
     /// <summary>Pages filled with another byte than zero.</summary>
     public long FilledPages { get; init; }
 
-    /// <summary>Pages that never came, or null if that could not be told within the memory allowed.</summary>
+    /// <summary>Pages that are missing, or null if that could not be told within the memory allowed.</summary>
     public required long? MissingPages { get; init; }
 
     /// <summary>A hash over which page came when, and how; equal for copies of one stream.</summary>

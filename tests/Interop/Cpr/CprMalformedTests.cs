@@ -54,7 +54,7 @@ public class CprMalformedTests
         using var guest = new CprGuest();
         (byte[], int)[] messages = [(s_header, 0), ([1, 0, 0, 0, 0, 0, 0, 0, 0, 0x20], 1), ([0], 0)];
         Assert.Equal(CprError.InvalidName, ReceiveHere(guest, messages));
-        // SIGSEGV, without a word.
+        // SIGSEGV, without a message.
         Assert.StartsWith("exit code 139:", ReceiveInQemu(guest, messages, "a message"));
     }
 

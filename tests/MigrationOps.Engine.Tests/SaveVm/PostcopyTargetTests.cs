@@ -167,7 +167,7 @@ public class PostcopyTargetTests
     {
         var target = new SaveVmTarget(Registry(), _options with { PageBits = 12 });
         var failure = Fails([.. Stream(""), 8, 0, 3, 0, 16, .. new byte[6], 0x10, 0, .. new byte[6], 0x40, 0], target);
-        Assert.Contains("pages of 16,384 bytes, and 4,096", failure.Message, StringComparison.Ordinal);
+        Assert.Contains("pages of 16,384 bytes, expected 4,096", failure.Message, StringComparison.Ordinal);
     }
 
     [Fact]

@@ -30,7 +30,7 @@ public sealed class ForeignFileTests : IDisposable
         { Hex("\u007fVirtualBox SavedState V2.0"), "VirtualBox", "QEMU cannot load it" },
         { "d2bed2be", "VMware", "QEMU cannot load it" },
         { Hex("""{"id":"vm","snapshots":{},"snapshot_data":{}}"""), "Cloud Hypervisor", "--restore" },
-        { Hex("""{ "vmschkmachine": { "Name": "q35" } }"""), "-dump-vmstate", "what a stream is compared with" },
+        { Hex("""{ "vmschkmachine": { "Name": "q35" } }"""), "-dump-vmstate", "Compare a stream with it" },
         { Hex("QCPR"), "CPR state", "set of descriptors" },
         { Hex("MOPSTATE"), "device state file of this module", "as a device state" },
         { Hex("VMA\0"), "Proxmox", "vma extract" },

@@ -19,7 +19,7 @@ public sealed class VhostTransferFailureTests : IDisposable
     public void Dispose() => _folder.Dispose();
 
     [Theory]
-    [InlineData(Answer.None, "closed the connection without a word")]
+    [InlineData(Answer.None, "closed the connection without a reason")]
     [InlineData(Answer.Wrong, "answered 0x15")]
     [InlineData(Answer.Silence, "Nothing moved within")]
     public void A_save_that_the_receiver_does_not_confirm_has_failed(Answer answer, string text)

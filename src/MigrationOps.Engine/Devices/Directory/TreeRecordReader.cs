@@ -102,7 +102,7 @@ internal sealed class TreeRecordReader(SaveVmLoadStream stream, TreeTarget targe
         }
         catch (DecoderFallbackException e)
         {
-            throw new DirectoryException(DirectoryError.UnsafePath, $"The stream has a path that is no UTF-8, at byte {stream.StreamOffset:N0}.", e)
+            throw new DirectoryException(DirectoryError.UnsafePath, $"The stream has a path that is not valid UTF-8, at byte {stream.StreamOffset:N0}.", e)
             { ByteOffset = stream.StreamOffset };
         }
     }

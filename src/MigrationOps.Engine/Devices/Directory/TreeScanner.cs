@@ -87,7 +87,7 @@ internal sealed class TreeScanner(string root, IReadOnlyList<string> include, Ca
                 string? target = new FileInfo(Path.Combine(root, path)).LinkTarget;
                 return target is null ? null
                     : !target.Contains('\uFFFD', StringComparison.Ordinal) ? new TreeEntry(path, TreeKind.Link, status, target)
-                    : throw new DirectoryException(DirectoryError.UnsafePath, $"The link '{path}' in '{root}' cannot be sent: its target is no UTF-8.") { Target = path };
+                    : throw new DirectoryException(DirectoryError.UnsafePath, $"The link '{path}' in '{root}' cannot be sent: its target is not valid UTF-8.") { Target = path };
             case var _ when include.Count > 0 && !IsIncluded(path):
                 return null;
             default:

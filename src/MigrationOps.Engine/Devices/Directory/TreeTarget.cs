@@ -76,12 +76,12 @@ internal sealed class TreeTarget : IDisposable
     }
 
     /// <summary>The next bytes of that file.</summary>
-    internal void Write(ReadOnlySpan<byte> data) => (_current ?? throw Invalid("data of a file comes where none has begun")).Write(data);
+    internal void Write(ReadOnlySpan<byte> data) => (_current ?? throw Invalid("data of a file comes before any has begun")).Write(data);
 
     /// <summary>The end of that file.</summary>
     internal void EndFile(long length, ReadOnlySpan<byte> hash)
     {
-        var file = _current ?? throw Invalid("a file ends where none has begun");
+        var file = _current ?? throw Invalid("a file ends before any has begun");
         using (file)
         {
             file.Check(length, hash);

@@ -49,7 +49,7 @@ internal readonly record struct VfioPacketHeader(uint Index, uint Flags)
 
         if (index == InvalidIndex)
         {
-            throw place.Fail(StreamError.InvalidIndex, "the packet has the index 0xffffffff, which means none");
+            throw place.Fail(StreamError.InvalidIndex, "the packet has the index 0xffffffff, which is reserved");
         }
 
         header = new VfioPacketHeader(index, flags);

@@ -37,7 +37,7 @@ internal ref struct DescriptionParser
         catch (JsonException e)
         {
             throw new StreamException(StreamError.InvalidDescription,
-                $"The description is no JSON at its byte {parser._json.BytesConsumed:N0}: {e.Message}", e);
+                $"The description is not JSON at its byte {parser._json.BytesConsumed:N0}: {e.Message}", e);
         }
         catch (Exception e) when (e is InvalidOperationException or FormatException or OverflowException)
         {

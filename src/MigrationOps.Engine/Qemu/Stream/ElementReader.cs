@@ -34,7 +34,7 @@ internal static class ElementReader
         if (version != StreamFormat.Version)
         {
             throw WalkContext.Failure(StreamError.UnsupportedVersion, null, offset, version == StreamFormat.ObsoleteVersion
-                ? "This is a version 2 stream, a format that QEMU gave up long ago and no version reads any more: found"
+                ? "This is a version 2 stream, a format that QEMU no longer reads: found"
                 : $"Expected a stream of version {StreamFormat.Version}, found version {version}");
         }
 

@@ -9,7 +9,7 @@ public enum StreamError
     /// <summary>A stream version that QEMU itself no longer reads, or does not know yet.</summary>
     UnsupportedVersion,
 
-    /// <summary>The stream ends inside something.</summary>
+    /// <summary>The stream ends inside an element.</summary>
     Truncated,
 
     /// <summary>An unknown section type, flag or word.</summary>
@@ -30,13 +30,13 @@ public enum StreamError
     /// <summary>An invalid RAM block list or page.</summary>
     InvalidRam,
 
-    /// <summary>A command that is unknown, has data of the wrong length, or comes where it must not.</summary>
+    /// <summary>A command that is unknown, has data of the wrong length, or is not allowed there.</summary>
     InvalidCommand,
 
     /// <summary>A package of postcopy's device state that is too long, or whose length does not fit what is in it.</summary>
     InvalidPackage,
 
-    /// <summary>A message of the return path that is unknown, has data of the wrong length, or comes where it must not.</summary>
+    /// <summary>A message of the return path that is unknown, has data of the wrong length, or is not allowed there.</summary>
     InvalidReturnPath,
 
     /// <summary>The stream's description is not JSON, or not of the form that QEMU writes.</summary>

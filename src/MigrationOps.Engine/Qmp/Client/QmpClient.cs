@@ -321,9 +321,9 @@ internal sealed partial class QmpClient : IAsyncDisposable
     [LoggerMessage(EventId = 63, Level = LogLevel.Debug, Message = "{Monitor}: the connection has ended: {Reason}")]
     private static partial void LogEnded(ILogger logger, string monitor, string reason);
 
-    [LoggerMessage(EventId = 64, Level = LogLevel.Warning, Message = "{Monitor}: a message that is neither answer nor event was passed over")]
+    [LoggerMessage(EventId = 64, Level = LogLevel.Warning, Message = "{Monitor}: a message that is neither answer nor event was ignored")]
     private static partial void LogUnknown(ILogger logger, string monitor);
 
-    [LoggerMessage(EventId = 65, Level = LogLevel.Debug, Message = "{Monitor}: a late answer, {Id}, for which nothing waits any more")]
+    [LoggerMessage(EventId = 65, Level = LogLevel.Debug, Message = "{Monitor}: a late answer, {Id}, to a command whose wait has ended")]
     private static partial void LogLateAnswer(ILogger logger, string monitor, long id);
 }

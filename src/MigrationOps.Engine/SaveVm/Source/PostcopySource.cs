@@ -200,7 +200,7 @@ internal sealed class PostcopySource(
             if (Length + buffer.Length > limit)
             {
                 throw new StreamException(StreamError.InvalidPackage,
-                    $"The device state that must travel at once at the switch to postcopy is longer than the {limit:N0} bytes that are collected.");
+                    $"The postcopy package exceeds its limit of {limit:N0} bytes.");
             }
 
             base.Write(buffer);

@@ -50,7 +50,7 @@ internal sealed class IncomingChannels(
             catch (WireException e) when (e.Reason == WireError.Timeout && connections.Count > 0)
             {
                 throw new MultifdException(MultifdError.MissingChannel,
-                    $"{connections.Count} of {Count + 1} connections came within {scope.Timeout.TotalSeconds:0.###} s: the main channel and {Count} multifd channels are expected.",
+                    $"{connections.Count} of {Count + 1} connections came within {scope.Timeout.TotalSeconds:0.###} s: expected the main channel and {Count} multifd channels.",
                     e, "Give both sides the same number of multifd channels.");
             }
         }

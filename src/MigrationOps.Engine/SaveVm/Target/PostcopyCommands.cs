@@ -91,9 +91,9 @@ internal sealed class PostcopyCommands(
     {
         var advice = PostcopyCodec.ReadAdvice(data);
         string? wrong = options.RamPageSizes is { } ours && (ulong)ours != advice?.RamPageSizes
-                ? advice is { } theirs ? $"The source's memory has pages of 0x{theirs.RamPageSizes:x} bytes, and 0x{ours:x} are expected" : "The source announces postcopy without memory"
+                ? advice is { } theirs ? $"The source's memory has pages of 0x{theirs.RamPageSizes:x} bytes, expected 0x{ours:x}" : "The source announces postcopy without memory"
             : advice is { } given && options.PageBits is { } bits && given.PageSize != 1UL << bits
-                ? $"The source's machine has pages of {given.PageSize:N0} bytes, and {1L << bits:N0} are expected"
+                ? $"The source's machine has pages of {given.PageSize:N0} bytes, expected {1L << bits:N0}"
             : null;
         if (wrong is not null)
         {

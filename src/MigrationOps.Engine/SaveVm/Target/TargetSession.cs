@@ -185,9 +185,9 @@ internal sealed class TargetSession : IMigrationSession
     {
         _tally.MachineType = configuration.MachineType;
         string? wrong = _options.MachineType is { } machine && machine != configuration.MachineType
-                ? $"The stream is of machine type '{configuration.MachineType}', and '{machine}' is expected"
+                ? $"The stream is of machine type '{configuration.MachineType}', expected '{machine}'"
             : _options.PageBits is { } bits && configuration.PageBits is { } given && bits != given
-                ? $"The stream has pages of 2^{given} bytes, and 2^{bits} are expected"
+                ? $"The stream has pages of 2^{given} bytes, expected 2^{bits}"
             : configuration.Capabilities.FirstOrDefault(c => !_options.Capabilities.Contains(c) && (spool is null || !SectionSpool.Reads(c))) is { } capability
                 ? $"The stream needs the capability '{capability}'"
             : null;

@@ -124,7 +124,7 @@ internal static class ForeignFile
 
     private static (string, string?) IdentifyJson(string text)
         => text.Contains("\"vmschkmachine\"", StringComparison.Ordinal)
-            ? ("a device description of QEMU (-dump-vmstate)", "Give it as what a stream is compared with.")
+            ? ("a device description of QEMU (-dump-vmstate)", "Compare a stream with it.")
         : text.Contains("\"snapshot_data\"", StringComparison.Ordinal) || text.Contains("\"snapshots\"", StringComparison.Ordinal)
             ? ("the state of a Cloud Hypervisor snapshot (state.json)", "Restore its folder with cloud-hypervisor --restore; QEMU cannot load it.")
         : text.Contains("\"page_size\"", StringComparison.Ordinal) && text.Contains("\"devices\"", StringComparison.Ordinal)

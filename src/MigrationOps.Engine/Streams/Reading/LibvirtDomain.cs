@@ -83,7 +83,7 @@ internal static class LibvirtDomain
         }
         catch (XmlException e)
         {
-            throw new StreamException(StreamError.NotFound, $"virsh printed no XML: {e.Message}", e, "Run the command by hand.");
+            throw new StreamException(StreamError.NotFound, $"virsh did not print XML: {e.Message}", e, "Run the command by hand.");
         }
     }
 

@@ -12,7 +12,7 @@ internal abstract class StreamBytes : IDisposable
     public abstract void Dispose();
 
     protected static StreamException Gone(long offset)
-        => new(StreamError.Truncated, $"The bytes at {offset:N0} are not there any more: the stream changed while it was read.")
+        => new(StreamError.Truncated, $"The bytes at {offset:N0} are missing: the stream changed while it was read.")
         { ByteOffset = offset };
 }
 

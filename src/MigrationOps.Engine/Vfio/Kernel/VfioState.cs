@@ -6,25 +6,25 @@ internal enum VfioState : uint
     /// <summary>Its state is lost; only a reset leads out.</summary>
     Error = 0,
 
-    /// <summary>It does nothing.</summary>
+    /// <summary>Stopped.</summary>
     Stop = 1,
 
-    /// <summary>It runs.</summary>
+    /// <summary>Running.</summary>
     Running = 2,
 
-    /// <summary>It is stopped and gives its state.</summary>
+    /// <summary>Stopped; its state is read.</summary>
     StopCopy = 3,
 
-    /// <summary>It is stopped and takes a state.</summary>
+    /// <summary>Stopped; a state is written.</summary>
     Resuming = 4,
 
-    /// <summary>It runs and starts nothing with other devices.</summary>
+    /// <summary>Running, no P2P DMA.</summary>
     RunningP2P = 5,
 
-    /// <summary>It runs and gives state already.</summary>
+    /// <summary>Pre-copy: running, and its state is read.</summary>
     PreCopy = 6,
 
-    /// <summary>Both of the two before.</summary>
+    /// <summary>Pre-copy, no P2P DMA.</summary>
     PreCopyP2P = 7,
 }
 

@@ -154,7 +154,7 @@ internal sealed class DeviceReassembly
         Drain();
     }
 
-    /// <summary>Throws the failure that names what never came.</summary>
+    /// <summary>Throws the failure that names what is missing.</summary>
     internal void Complete()
     {
         lock (_lock)
@@ -167,7 +167,7 @@ internal sealed class DeviceReassembly
             throw _order.DescribeGap() is { } gap
                 ? new StreamException(StreamError.MissingPacket, $"{Name}: {gap}.") { Section = Name }
                 : new StreamException(StreamError.MissingConfig,
-                    $"{Name}: the config state never came, after {_order.Packets} packets and {_tally.Bytes:N0} bytes of data.")
+                    $"{Name}: the config state is missing after {_order.Packets} packets and {_tally.Bytes:N0} bytes of data.")
                 { Section = Name };
         }
     }

@@ -10,7 +10,7 @@ internal interface IDeviceStateSink : IDisposable
     void Complete(ReadOnlySpan<byte> config);
 }
 
-/// <summary>A sink that needs no check of the bytes: it discards them, or the archive keeps them.</summary>
+/// <summary>Discards the state; the archive keeps the bytes.</summary>
 internal sealed class NullSink : IDeviceStateSink
 {
     /// <inheritdoc/>
