@@ -278,7 +278,7 @@ internal sealed class MigrationReceiver : IDisposable
             return e;
         }
 
-        if (_state.HasNobody && _refused is { } refused)
+        if (_state.NoneIntroduced && _refused is { } refused)
         {
             return refused;
         }

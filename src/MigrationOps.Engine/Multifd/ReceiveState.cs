@@ -89,7 +89,7 @@ internal sealed class ReceiveState
     internal int Unknown => Volatile.Read(ref _connections) - Volatile.Read(ref _introduced);
 
     /// <summary>True if no connection has said what it is.</summary>
-    internal bool HasNobody => Volatile.Read(ref _introduced) == 0;
+    internal bool NoneIntroduced => Volatile.Read(ref _introduced) == 0;
 
     /// <summary>Called once the main channel and all channels that were announced have introduced themselves.</summary>
     internal Action? AllIntroduced { get; init; }
