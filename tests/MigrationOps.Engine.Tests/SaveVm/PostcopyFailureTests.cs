@@ -137,6 +137,10 @@ public class PostcopyFailureTests
                 throw new InvalidDataException("broken on purpose");
             }
         });
+
+        // The last section leaves only when the device runs, so that there is one to break at.
+        devices["middle"].Source.On(SaveVmHandler.SaveLiveCompletePostcopy,
+            (_, _) => Assert.True(SpinWait.SpinUntil(() => _pair.Log.Count("start") > 0, TimeSpan.FromSeconds(30))));
         _pair.Run();
         Assert.Equal(("SaveVmPostcopyPaused", MigrationOwner.Target), PostcopyTests.Reason(_pair.TargetFailure));
         Assert.Equal(("SaveVmPostcopyPaused", MigrationOwner.Target), PostcopyTests.Reason(_pair.SourceFailure));
