@@ -183,13 +183,19 @@ internal sealed class MigrationReceiver : IDisposable
 
         Start(() =>
         {
-            if (stream.HasBytesUntil(new Deadline(FirstBytePatience)))
+            // Closed in every case that does not hand it on: its source waits for the end of a connection that is not read.
+            Stream? connection = null;
+            try
             {
-                return Protect(listener, stream);
+                return connection = stream.HasBytesUntil(new Deadline(FirstBytePatience)) ? Protect(listener, stream) : null;
             }
-
-            stream.Dispose();
-            return null;
+            finally
+            {
+                if (connection is null)
+                {
+                    stream.Dispose();
+                }
+            }
         });
     }
 
