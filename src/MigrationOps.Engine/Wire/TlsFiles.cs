@@ -91,8 +91,13 @@ internal sealed class TlsFiles : IDisposable
         var tickets = _isServer ? new TlsTickets(inner) : null;
         var ssl = new SslStream((Stream?)tickets ?? inner, leaveInnerStreamOpen: false, Accept);
         // Each read has the deadline of the stream, so that a peer that sends byte after byte would hold the handshake for hours.
-        var deadline = new Deadline(inner.Limit);
-        using var ended = new Timer(static state => ((FdStream)state!).Interrupt(), inner, inner.Limit, Timeout.InfiniteTimeSpan);
+        bool expired = false;
+        using var ended = new Timer(
+            _ =>
+            {
+                Volatile.Write(ref expired, true);
+                inner.Interrupt();
+            }, null, inner.Limit, Timeout.InfiniteTimeSpan);
         try
         {
             if (_isServer)
@@ -122,7 +127,7 @@ internal sealed class TlsFiles : IDisposable
         {
             ssl.Dispose();
             throw new WireException(WireError.TlsFailed,
-                $"{inner.Name}: the TLS handshake failed: {(deadline.HasPassed ? $"it has not ended within {inner.Limit.TotalSeconds:0.###} s" : rejected ?? Innermost(e).Message.TrimEnd('.'))}.", e);
+                $"{inner.Name}: the TLS handshake failed: {(Volatile.Read(ref expired) ? $"it has not ended within {inner.Limit.TotalSeconds:0.###} s" : rejected ?? Innermost(e).Message.TrimEnd('.'))}.", e);
         }
         catch
         {
