@@ -67,7 +67,7 @@ Describe 'Test-DeviceState -CprState' {
         @{ What = 'a later schema'; Text = '{ "kind": "cpr-state", "schemaVersion": 2 }'; Id = 'CprInvalidDescription' }
     ) {
         Set-Content "$TestDrive/bad.json" $Text
-        Assert-Failure (Get-Failure { Test-DeviceState -CprState $set -ReferencePath "$TestDrive/bad.json" }) $Id InvalidData '*no description*' "$TestDrive/bad.json"
+        Assert-Failure (Get-Failure { Test-DeviceState -CprState $set -ReferencePath "$TestDrive/bad.json" }) $Id InvalidData '*is not a description of a CPR set*' "$TestDrive/bad.json"
     }
 
     It 'passes a set that has memory for every RAM block of a stream' {
