@@ -27,8 +27,10 @@ public sealed class MigrationWatchTests : IDisposable
 
         // With an interval of ten seconds only QEMU's announcements bring samples.
         var last = samples[^1];
+
+        // A VM of this size may be down for less than the millisecond that QEMU counts in.
         Assert.Equal((QemuMigrationPhase.Completed, "postmigrate"), (last.Phase, last.RunState));
-        Assert.True(last is { HasEnded: true, Downtime.Ticks: > 0, TotalTime.Ticks: > 0, TotalBytes: > 64 << 20, RemainingBytes: 0, Pass: > 0 }, last.ToString());
+        Assert.True(last is { HasEnded: true, Downtime: not null, TotalTime.Ticks: > 0, TotalBytes: > 64 << 20, RemainingBytes: 0, Pass: > 0 }, last.ToString());
         Assert.Contains(samples, sample => sample.Phase == QemuMigrationPhase.Copying && sample.RunState == "running");
         Assert.All(samples, sample => Assert.Equal([], sample.OtherMembers));
         for (int i = 1; i < samples.Count; i++)
