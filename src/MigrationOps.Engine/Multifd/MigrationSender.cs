@@ -12,7 +12,7 @@ internal sealed class MigrationSender : IDisposable
 {
     // How long a target has for closing its channels when it does not take what came over one of them. It does that at once; what
     // takes time is a thread's turn on a busy host.
-    private static readonly TimeSpan RefusalPatience = TimeSpan.FromMilliseconds(300);
+    private static readonly TimeSpan RefusalPatience = TimeSpan.FromSeconds(1);
 
     private static readonly byte[] OpenReturnPath = CommandBytes(StreamCommandId.OpenReturnPath);
 
