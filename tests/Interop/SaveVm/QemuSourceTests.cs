@@ -71,7 +71,8 @@ public class QemuSourceTests
     [Fact]
     public void Memory_that_is_compressed_on_its_channels_is_refused_by_name_and_the_real_source_goes_on()
     {
-        using var guest = new MigrationGuest(MigrationGuest.Program, "-M", "q35");
+        // 10.0.2 may stand still when its channels break this early: its main loop then waits for the big lock, which no thread holds.
+        using var guest = new MigrationGuest("qemu-system-x86_64-newer", "-M", "q35");
         var source = guest.StartSource();
         source.SetCapability("return-path");
         source.SetCapability("multifd");
