@@ -14,7 +14,7 @@ public sealed class SilentConnectionTests : IDisposable
     public void Dispose() => _folder.Dispose();
 
     [Fact]
-    public void A_connection_that_has_said_nothing_is_closed_when_the_receipt_fails()
+    public async Task A_connection_that_has_said_nothing_is_closed_when_the_receipt_fails()
     {
         using var scope = new TransferScope(TimeSpan.FromSeconds(60), ProgressRule.WholeTransfer, TestContext.Current.CancellationToken);
         using var devices = new DeviceStateReceiver(new ReassemblyOptions(), (_, _) => new MemorySink(), scope.CancellationToken);
@@ -24,7 +24,7 @@ public sealed class SilentConnectionTests : IDisposable
         using var silent = Connect();
         using var wrong = Connect();
         wrong.Send(new byte[4096]);
-        Assert.IsType<StreamException>(receipt.GetAwaiter().GetResult());
+        Assert.IsType<StreamException>(await receipt);
         silent.ReceiveTimeout = 20_000;
         Assert.Equal(0, silent.Receive(new byte[1]));
     }
