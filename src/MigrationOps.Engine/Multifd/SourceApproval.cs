@@ -13,6 +13,9 @@ namespace MigrationOps.Engine.Multifd;
 /// </remarks>
 internal sealed class SourceApproval(ChannelReader main)
 {
+    // A source that fails shuts the connection down where the failure is noticed, and closes it when its threads have ended.
+    private static readonly TimeSpan s_betweenEndAndClose = TimeSpan.FromMilliseconds(100);
+
     private readonly FdStream? _socket = main.Stream as FdStream ?? (main.Stream as TlsStream)?.Connection;
 
     /// <summary>Tells the source, and waits until it has closed.</summary>
@@ -34,7 +37,7 @@ internal sealed class SourceApproval(ChannelReader main)
             throw Failed("cut the main channel instead of taking the answer that everything has arrived", e);
         }
 
-        if (_socket?.WasTaken() == false)
+        if (_socket is not null && (!_socket.WasTaken() || _socket.IsResetUntil(new Deadline(s_betweenEndAndClose))))
         {
             throw Failed("did not take the answer that everything has arrived");
         }

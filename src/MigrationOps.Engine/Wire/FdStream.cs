@@ -155,6 +155,13 @@ internal sealed class FdStream : Stream
         return true;
     }
 
+    /// <summary>
+    /// The peer has ended its direction and its system has taken what was written: does it throw that away? One that ends the
+    /// connection first and closes the socket after that resets it only then. A local socket has told it already.
+    /// </summary>
+    internal bool IsResetUntil(Deadline moment)
+        => _owner is Socket { AddressFamily: not AddressFamily.Unix } && _scope.TryWait(Handle, PollEvents.None, moment).HasFlag(PollEvents.Error);
+
     // Tells a peer that takes nothing from one that is slow: what we wrote is still there.
     private string Unread()
         => Kind == FileKind.Pipe ? $" ({Ioctl.GetReadableBytes(Handle, Name):N0} bytes lie unread in the pipe)" : "";

@@ -1,4 +1,6 @@
 using System.Diagnostics;
+using System.Net;
+using System.Net.Sockets;
 using MigrationOps.Engine.Native;
 using MigrationOps.Engine.Tests.Support;
 using MigrationOps.Engine.Wire;
@@ -24,6 +26,33 @@ public class FdStreamTests
         }
 
         Assert.Equal(0, reader.Read(new byte[1], 0, 1));
+    }
+
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void A_peer_that_ends_the_connection_and_then_throws_away_what_it_got_resets_it(bool readsIt)
+    {
+        using var scope = new TransferScope(TimeSpan.FromSeconds(60));
+        using var listener = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
+        listener.Bind(new IPEndPoint(IPAddress.Loopback, 0));
+        listener.Listen();
+        using var peer = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
+        peer.Connect(listener.LocalEndPoint!);
+        using var stream = FdStream.Over(listener.Accept(), scope, "a peer");
+        stream.Write("abc"u8);
+        Waiting.Until(() => peer.Available == 3, "the bytes");
+        if (readsIt)
+        {
+            Assert.Equal(3, peer.Receive(new byte[3]));
+        }
+
+        peer.Shutdown(SocketShutdown.Both);
+        Assert.Equal(0, stream.Read(new byte[1], 0, 1));
+        Assert.True(stream.WasTaken());
+        Assert.False(stream.IsResetUntil(new Deadline(TimeSpan.Zero)));
+        peer.Close();
+        Assert.Equal(!readsIt, stream.IsResetUntil(new Deadline(readsIt ? TimeSpan.FromMilliseconds(50) : Waiting.Patience)));
     }
 
     [Fact]
