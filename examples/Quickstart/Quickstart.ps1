@@ -44,7 +44,7 @@ try {
         $null = $job.Finished.WaitOne(10)
     }
     $sent = Start-VhostStateSave -SocketPath $source.SocketPath -Uri $uri
-    $received = $job | Receive-Job -Wait -AutoRemoveJob
+    $received = $job | Wait-Job | Receive-Job -Wait -AutoRemoveJob
 
     function New-Row([string] $Step, [long] $Bytes, [timespan] $Duration, [string] $Result) {
         [pscustomobject]@{

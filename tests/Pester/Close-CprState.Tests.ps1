@@ -30,7 +30,7 @@ Describe 'Close-CprState' {
         $sender = New-Shell '$null = Register-CprFd x -MemFd x -Size 1; Save-CprState "unix:$($p.Path)" -Timeout 60' @{ Path = $socket }
         try {
             $sending = $sender.BeginInvoke()
-            $null = $job | Receive-Job -Wait -AutoRemoveJob
+            $null = $job | Wait-Job | Receive-Job -Wait -AutoRemoveJob
             $sending.AsyncWaitHandle.WaitOne(300) | Should -BeFalse
             Close-CprState -KeepFd
             $sender.EndInvoke($sending).TakenOver | Should -BeTrue

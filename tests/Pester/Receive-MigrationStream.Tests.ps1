@@ -72,7 +72,7 @@ Describe 'Receive-MigrationStream' {
         $job = Receive-MigrationStream unix:$socket -AsJob -ReturnPath
         Wait-Until { Test-Path $socket } 'the target listens'
         (Send-MigrationStream unix:$socket -ReturnPath).Confirmed | Should -BeTrue
-        ($job | Receive-Job -Wait -AutoRemoveJob).Confirmed | Should -BeTrue
+        ($job | Wait-Job | Receive-Job -Wait -AutoRemoveJob).Confirmed | Should -BeTrue
         (Get-Failure { Receive-MigrationStream file:$file -ReturnPath }).FullyQualifiedErrorId | Should -BeLike 'SaveVmInvalidOption,*'
     }
 
@@ -83,7 +83,7 @@ Describe 'Receive-MigrationStream' {
         $job = Receive-MigrationStream unix:$socket -AsJob -SwitchoverAck -SwitchoverAckCount PerDevice
         Wait-Until { Test-Path $socket } 'the target listens'
         (Send-MigrationStream unix:$socket -SwitchoverAck -SwitchoverAckCount PerDevice).SwitchoverAcknowledged | Should -BeFalse
-        ($job | Receive-Job -Wait -AutoRemoveJob).SwitchoverAcknowledged | Should -BeFalse
+        ($job | Wait-Job | Receive-Job -Wait -AutoRemoveJob).SwitchoverAcknowledged | Should -BeFalse
         foreach ($script in { Send-MigrationStream file:$file -SwitchoverAckCount Once }, { Receive-MigrationStream file:$file -SwitchoverAckCount Once }) {
             (Get-Failure $script).FullyQualifiedErrorId | Should -BeLike 'SaveVmInvalidOption,*'
         }

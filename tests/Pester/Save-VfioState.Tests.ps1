@@ -29,7 +29,7 @@ Describe 'Save-VfioState' {
 
     It 'binds to what Get-VfioDevice lists, and works as a job' {
         $job = Get-VfioDevice | Save-VfioState -Path $file -AsJob
-        ($job | Receive-Job -Wait -AutoRemoveJob).Bytes | Should -Be 300000
+        ($job | Wait-Job | Receive-Job -Wait -AutoRemoveJob).Bytes | Should -Be 300000
     }
 
     It 'begins from <From>' -ForEach @(@{ From = 'STOP' }, @{ From = 'STOP_COPY' }, @{ From = 'RUNNING_P2P' }) {

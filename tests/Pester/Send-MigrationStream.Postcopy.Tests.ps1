@@ -60,7 +60,7 @@ Describe 'Send-MigrationStream -Postcopy' {
         $sent = Send-MigrationStream unix:$socket -Postcopy -PostcopyAfter 0 -DowntimeLimit 0 -StopDevice $stop
         $sent.Postcopy | Should -BeTrue
         $sent.Owner | Should -Be Target
-        $received = $job | Receive-Job -Wait -AutoRemoveJob
+        $received = $job | Wait-Job | Receive-Job -Wait -AutoRemoveJob
         $received.Postcopy | Should -BeTrue
         $received.Bytes | Should -Be $sent.Bytes
         $device.Loaded | Should -Be 1, 2, 3, 4, 5
@@ -72,7 +72,7 @@ Describe 'Send-MigrationStream -Postcopy' {
         $job = Start-Target $socket
         $device.Finish()
         (Send-MigrationStream unix:$socket -Postcopy).Postcopy | Should -BeFalse
-        ($job | Receive-Job -Wait -AutoRemoveJob).Postcopy | Should -BeFalse
+        ($job | Wait-Job | Receive-Job -Wait -AutoRemoveJob).Postcopy | Should -BeFalse
     }
 
     It 'runs the script blocks of both sides, each on its side' {
@@ -121,7 +121,7 @@ Describe 'Send-MigrationStream -Postcopy' {
         $again = New-SocketPath
         $job = Start-Target $again @{ Resume = $true }
         $sent = Send-MigrationStream unix:$again -Resume
-        $received = $job | Receive-Job -Wait -AutoRemoveJob
+        $received = $job | Wait-Job | Receive-Job -Wait -AutoRemoveJob
         $sent.Recoveries, $received.Recoveries | Should -Be 1, 1
         $sent.Uri | Should -Be "unix:$again"
         $device.Loaded | Should -Be 1, 2, 3, 4, 5

@@ -78,7 +78,7 @@ Describe 'Send-MigrationStream' {
         $sent = Send-MigrationStream unix:$socket -SwitchoverAck
         $sent.Confirmed | Should -BeTrue
         $sent.SwitchoverAcknowledged | Should -BeTrue
-        $received = $job | Receive-Job -Wait -AutoRemoveJob
+        $received = $job | Wait-Job | Receive-Job -Wait -AutoRemoveJob
         $received.Bytes | Should -Be $sent.Bytes
         $device.Cleanups | Should -Be 2
         $socket | Should -Not -Exist
@@ -112,7 +112,7 @@ Describe 'Send-MigrationStream' {
         Wait-Until { $script:sent = Send-MigrationStream tcp:127.0.0.1:$port -SwitchoverAck -TlsCredential $tls -ErrorAction SilentlyContinue; $script:sent -or $job.State -ne 'Running' } 'the migration'
         $script:sent.Confirmed | Should -BeTrue
         $script:sent.SwitchoverAcknowledged | Should -BeTrue
-        $received = $job | Receive-Job -Wait -AutoRemoveJob
+        $received = $job | Wait-Job | Receive-Job -Wait -AutoRemoveJob
         $received.Bytes | Should -Be $script:sent.Bytes
         (Get-Failure { Send-MigrationStream tcp:127.0.0.1:$port -TlsCredential $TestDrive }).FullyQualifiedErrorId | Should -BeLike 'WireTlsFailed,*'
     }
@@ -124,7 +124,7 @@ Describe 'Send-MigrationStream' {
         $job = Receive-MigrationStream unix:$socket -AsJob -MultifdChannels 3
         Wait-Until { Test-Path $socket } 'the target listens'
         $sent = Send-MigrationStream unix:$socket -MultifdChannels 3 -ReturnPath
-        $received = $job | Receive-Job -Wait -AutoRemoveJob
+        $received = $job | Wait-Job | Receive-Job -Wait -AutoRemoveJob
         $device.Taken | Should -Be 20
         $sent.MultifdChannels, $sent.ChannelPackets | Should -Be 3, 20
         $received.ChannelBytes | Should -Be $sent.ChannelBytes

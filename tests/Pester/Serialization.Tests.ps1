@@ -35,7 +35,7 @@ Describe 'What jobs and remoting make of a <Name>' -ForEach $cases {
 Describe 'An error of a job' {
     It 'tells its name in FullyQualifiedErrorId' {
         $job = Start-Job -ArgumentList (Get-Module MigrationOps).Path { param($module) Import-Module $module; Get-VhostBackend -SocketPath /nonexistent.sock }
-        $job | Receive-Job -Wait -AutoRemoveJob -ErrorVariable problem -ErrorAction SilentlyContinue
+        $job | Wait-Job | Receive-Job -Wait -AutoRemoveJob -ErrorVariable problem -ErrorAction SilentlyContinue
         ($problem[0].FullyQualifiedErrorId -split ',')[0] | Should -Be 'WireNotFound'
         $problem[0].Exception.SerializedRemoteException.ErrorId | Should -Be 'WireNotFound'
     }

@@ -142,7 +142,7 @@ Describe 'Start-VhostStateRestore' {
         }
 
         It 'gives the result of a job to Receive-Job' {
-            ($saved | Start-VhostStateRestore $target.SocketPath -AsJob | Receive-Job -Wait -AutoRemoveJob).Sha256 | Should -BeExactly $saved.Sha256
+            ($saved | Start-VhostStateRestore $target.SocketPath -AsJob | Wait-Job | Receive-Job -Wait -AutoRemoveJob).Sha256 | Should -BeExactly $saved.Sha256
         }
 
         It 'ends within a second on Ctrl-C' {
@@ -171,7 +171,7 @@ Describe 'Start-VhostStateRestore' {
             $receiver = Start-VhostStateRestore -SocketPath $target.SocketPath -Uri $uri -AsJob
             Wait-Until { $receiver.Verbose.Message -match 'listening on' } 'the receiver to listen'
             $sent = Start-VhostStateSave -SocketPath $source.SocketPath -Uri $uri
-            $received = $receiver | Receive-Job -Wait -AutoRemoveJob
+            $received = $receiver | Wait-Job | Receive-Job -Wait -AutoRemoveJob
             $sent.Bytes | Should -Be 20MB
             $received.Bytes | Should -Be 20MB
             $received.Sha256 | Should -BeExactly $sent.Sha256
@@ -186,7 +186,7 @@ Describe 'Start-VhostStateRestore' {
             Wait-Until { $receiver.Verbose.Message -match 'listening on' } 'the receiver to listen'
             $uri = [regex]::Match($receiver.Verbose.Message -join "`n", 'listening on (tcp:127\.0\.0\.1:\d+)').Groups[1].Value
             (Start-VhostStateSave (Start-Backend).SocketPath -Uri $uri).Checked | Should -BeTrue
-            ($receiver | Receive-Job -Wait -AutoRemoveJob).Uri | Should -Be $uri
+            ($receiver | Wait-Job | Receive-Job -Wait -AutoRemoveJob).Uri | Should -Be $uri
         }
 
         It 'tells the sender when the state could not be loaded' {
@@ -196,7 +196,7 @@ Describe 'Start-VhostStateRestore' {
             $source = Start-Backend
             $failure = Get-Failure { Start-VhostStateSave $source.SocketPath -Uri $uri }
             Assert-Failure $failure VhostNotConfirmed ConnectionError '*did not confirm*' $uri
-            (Get-Failure { $receiver | Receive-Job -Wait -AutoRemoveJob }).FullyQualifiedErrorId | Should -BeLike 'VhostCheckFailed*'
+            (Get-Failure { $receiver | Wait-Job | Receive-Job -Wait -AutoRemoveJob }).FullyQualifiedErrorId | Should -BeLike 'VhostCheckFailed*'
         }
 
         It 'loads nothing whole when the sender fails' {

@@ -325,7 +325,7 @@ Describe 'Start-VhostStateSave' {
 
         It 'runs several at once' {
             $jobs = 1..4 | ForEach-Object { Start-VhostStateSave (Start-Backend).SocketPath "$TestDrive/$_.state" -AsJob }
-            ($jobs | Receive-Job -Wait -AutoRemoveJob).Path | Sort-Object | Should -Be (1..4 | ForEach-Object { "$TestDrive/$_.state" })
+            ($jobs | Wait-Job | Receive-Job -Wait -AutoRemoveJob).Path | Sort-Object | Should -Be (1..4 | ForEach-Object { "$TestDrive/$_.state" })
         }
 
         It 'ends as failed, with the error' {
@@ -350,13 +350,13 @@ Describe 'Start-VhostStateSave' {
         }
 
         It 'writes the log of -LogPath to its end' {
-            Start-VhostStateSave (Start-Backend).SocketPath "$TestDrive/a.state" -AsJob -LogPath "$TestDrive/log.jsonl" | Receive-Job -Wait -AutoRemoveJob
+            Start-VhostStateSave (Start-Backend).SocketPath "$TestDrive/a.state" -AsJob -LogPath "$TestDrive/log.jsonl" | Wait-Job | Receive-Job -Wait -AutoRemoveJob
             (Get-Content -LiteralPath "$TestDrive/log.jsonl" | Select-Object -Last 1 | ConvertFrom-Json).message | Should -BeLike '*< CHECK_DEVICE_STATE 0x0 success'
         }
 
         It 'writes one log for all jobs of a pipeline, and loses no line of any' {
             $plan = 1..4 | ForEach-Object { [pscustomobject]@{ SocketPath = (Start-Backend).SocketPath; Path = "$TestDrive/$_.state" } }
-            $null = $plan | Start-VhostStateSave -AsJob -LogPath "$TestDrive/log.jsonl" | Receive-Job -Wait -AutoRemoveJob
+            $null = $plan | Start-VhostStateSave -AsJob -LogPath "$TestDrive/log.jsonl" | Wait-Job | Receive-Job -Wait -AutoRemoveJob
             $lines = Get-Content -LiteralPath "$TestDrive/log.jsonl" | ConvertFrom-Json
             @($lines.message -like '*- connected to *') | Should -HaveCount 4
             @($lines.message -like '*< CHECK_DEVICE_STATE 0x0 success') | Should -HaveCount 4

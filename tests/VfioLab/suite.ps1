@@ -141,7 +141,7 @@ Test-That 'Send-VfioMultifdState from one device, Receive-VfioMultifdState into 
     $job = Receive-VfioMultifdState -Uri "unix:$folder/m.sock" -VfioDevice $Second -AsJob -Timeout 120
     while (-not (Test-Path "$folder/m.sock")) { Start-Sleep -Milliseconds 200; if ($job.State -ne 'Running') { break } }
     $sent = Send-VfioMultifdState -VfioDevice $First -Uri "unix:$folder/m.sock" -Channels 2 -Timeout 120
-    $received = $job | Receive-Job -Wait -AutoRemoveJob
+    $received = $job | Wait-Job | Receive-Job -Wait -AutoRemoveJob
     $null = Resume-VfioDevice $First
     Compare-With "$($received.Sha256 -ceq $sent.Sha256) $($received.Path) $(Invoke-Mtty $SecondNode $Second read 5)" "True $(($Interface -eq 'Group') ? $Second : $SecondNode) Hello"
 }
