@@ -47,6 +47,7 @@
         'Stop-VhostBackend'
         'Test-DeviceState'
         'Test-MigrationStream'
+        'Test-QemuMigration'
         'Unregister-CprFd'
         'Unregister-SaveVMHandler'
         'Wait-QemuEvent'

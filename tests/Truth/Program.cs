@@ -1,6 +1,12 @@
 using System.Globalization;
 using MigrationOps.Truth;
 
+// truth --preflight ...: the pre-flight beside real migrations, see PairProgram
+if (args.Contains("--preflight"))
+{
+    return await MigrationOps.Truth.Preflight.PairProgram.RunAsync(args);
+}
+
 // truth [--folder DIR] [--short] [--kind PATTERN] [--all]
 string folder = Option("--folder") ?? Path.Combine(Path.GetTempPath(), $"migrationops-truth-{Environment.ProcessId}");
 var pairs = args.Contains("--short") ? Matrix.Short() : Matrix.Long(folder);

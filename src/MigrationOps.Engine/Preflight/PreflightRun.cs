@@ -17,10 +17,12 @@ internal static class PreflightRun
         var (takenAt, clock) = (DateTimeOffset.UtcNow.UtcDateTime, Stopwatch.StartNew());
         var reading = FactReader.ReadAsync(source, cancellationToken);
         QemuFacts? target = null;
+        QmpMonitor? targetMonitor = null;
         MigrationOpsException? failure = null;
         try
         {
-            target = await FactReader.ReadAsync(await connectTarget().ConfigureAwait(false), cancellationToken).ConfigureAwait(false);
+            targetMonitor = await connectTarget().ConfigureAwait(false);
+            target = await FactReader.ReadAsync(targetMonitor, cancellationToken).ConfigureAwait(false);
         }
         catch (MigrationOpsException e)
         {
@@ -28,6 +30,12 @@ internal static class PreflightRun
         }
 
         var read = await reading.ConfigureAwait(false);
+        if (target is not null && CpuChecks.HasOtherFeatures(read, target))
+        {
+            read = await FactReader.WithCpuFlagsAsync(source, read, cancellationToken).ConfigureAwait(false);
+            target = await FactReader.WithCpuFlagsAsync(targetMonitor!, target, cancellationToken).ConfigureAwait(false);
+        }
+
         var facts = new PreflightFacts
         {
             Source = read,

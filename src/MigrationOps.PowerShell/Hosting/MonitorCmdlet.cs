@@ -24,10 +24,14 @@ public abstract class MonitorCmdlet : OperationCmdlet
     /// <summary>Prepares work with the monitor of the present pipeline object.</summary>
     private protected Action<IOperationHost> WithMonitor(Func<MonitorUse, Task> use)
     {
-        object monitor = (Monitor as PSObject)?.BaseObject ?? Monitor;
+        object monitor = Connected() ?? (Monitor as PSObject)?.BaseObject ?? Monitor;
         var pslike = Monitor as PSObject;
         return host => UseAsync(host, monitor, pslike, use).GetAwaiter().GetResult();
     }
+
+    // What was measured on a monitor of this session goes on with that monitor: another connection would find it taken.
+    private LiveMonitor? Connected() => PlainRecords.Read<DirtyRateProfile>(Monitor) is { } profile
+        ? RunspaceSession.Current.All<LiveMonitor>().FirstOrDefault(live => live.Uri == profile.Monitor && live.Name == profile.VM) : null;
 
     private protected async Task UseAsync(IOperationHost host, object monitor, PSObject? wrapped, Func<MonitorUse, Task> use)
     {
@@ -57,10 +61,12 @@ public abstract class MonitorCmdlet : OperationCmdlet
         QemuVM vm => MonitorAddress.Of(vm),
         FileInfo file => new QmpMonitorOptions { Endpoint = new Endpoint.Unix(file.FullName) },
         string text => MonitorAddress.Of(text, ResolvePath),
+        DirtyRateProfile profile => MonitorAddress.Of(profile.Monitor, ResolvePath),
         QemuMonitor => throw new QmpException(QmpError.Disconnected, "The monitor is not of this session."),
         // What came by remoting has the address and no connection.
         _ when wrapped?.Properties["Monitors"] is not null && wrapped.Properties["Monitor"]?.Value is string uri => MonitorAddress.Of(uri, ResolvePath),
         _ when wrapped?.Properties["Uri"]?.Value is string uri => MonitorAddress.Of(uri, ResolvePath),
+        _ when PlainRecords.Read<DirtyRateProfile>(wrapped) is { } profile => MonitorAddress.Of(profile.Monitor, ResolvePath),
         _ => throw new QmpException(QmpError.InvalidArgument, $"Expected a monitor, a VM, a path or a URI, found {monitor.GetType().Name}.",
             action: "Give what Connect-QemuMonitor or Find-QemuVM returned, or the path of the monitor's socket."),
     };

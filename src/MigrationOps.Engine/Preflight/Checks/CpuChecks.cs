@@ -12,8 +12,11 @@ internal static class CpuChecks
     private static readonly HashSet<string> NoFeatures =
     [
         "hotplugged", "hotpluggable", "realized", "start-powered-off", "unimplemented-xcr0-mask", "migratable", "enforce", "check", "fill-mtrr-mask", "full-cpuid-auto-level", "host-cache-info", "host-phys-bits", "cpuid-0xb", "kvm",
-        "l3-cache", "legacy-cache", "legacy-multi-node", "lmce", "memory", "pmu", "tcg-cpuid", "vmware-cpuid-freq", "hv-passthrough", "legacy-instance-id", "xen-vapic",
+        "l3-cache", "legacy-cache", "legacy-multi-node", "lmce", "memory", "pmu", "tcg-cpuid", "vmware-cpuid-freq", "hv-passthrough", "legacy-instance-id", "xen-vapic", "ht", "cmp-legacy",
     ];
+
+    // Bits that say how CPUs are arranged, which is CpuTopology's matter: HTT and CmpLegacy.
+    private static readonly Dictionary<(uint Leaf, string Register), uint> OfTopology = new() { [(1, "EDX")] = 1u << 28, [(0x80000001, "ECX")] = 1u << 1 };
 
     internal static IEnumerable<PreflightCheck> All =>
     [
@@ -24,8 +27,12 @@ internal static class CpuChecks
     ];
 
     /// <summary>The first CPU with its properties; null if it was not read.</summary>
-    private static QomObject? FirstOf(QemuFacts? qemu)
+    internal static QomObject? FirstOf(QemuFacts? qemu)
         => qemu?.Objects?.FirstOrDefault(found => found.Type.EndsWith("-cpu", StringComparison.Ordinal) && found.Properties.Count > 0);
+
+    /// <summary>True if the words of features differ.</summary>
+    internal static bool HasOtherFeatures(QemuFacts source, QemuFacts target)
+        => WordsOf(FirstOf(source)) is { } here && WordsOf(FirstOf(target)) is { } there && here.Any(word => there.GetValueOrDefault(word.Key) != word.Value);
 
     private static string? ModelOf(QomObject? cpu)
         => cpu is null ? null : cpu.Type[..cpu.Type.LastIndexOf('-')] is var type && type.LastIndexOf('-') is > 0 and var dash ? type[..dash] : cpu.Type;
@@ -70,14 +77,15 @@ internal static class CpuChecks
         var differences = new List<QemuMigrationDifference>();
         foreach (var (word, bits) in here.OrderBy(pair => pair.Key.Leaf))
         {
-            uint other = there.GetValueOrDefault(word);
+            uint ignored = OfTopology.GetValueOrDefault((word.Leaf, word.Register));
+            uint other = there.GetValueOrDefault(word) | ignored;
             if ((bits & ~other) is > 0 and var lost)
             {
                 differences.Add(Finding.Difference(QemuCheckStatus.Blocker, NameOf(word), Bits(lost), null));
             }
 
             // A host offers more than a VM has; a QEMU that waits has what its guest will see.
-            if (facts.Target is not null && (other & ~bits) is > 0 and var gained)
+            if (facts.Target is not null && (other & ~ignored & ~bits) is > 0 and var gained)
             {
                 differences.Add(Finding.Difference(QemuCheckStatus.Info, NameOf(word), null, Bits(gained)));
             }

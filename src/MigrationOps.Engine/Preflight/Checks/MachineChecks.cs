@@ -8,6 +8,11 @@ internal static class MachineChecks
 {
     private const string Suffix = "-machine";
 
+    // What has its own check.
+    private static readonly HashSet<string> OfOthers = ["memory", "smp", "type", "memory-backend", "accel", "max-ram-below-4g", "smp-cache", "sgx-epc", "cxl-fmw"];
+
+    private static readonly HashSet<string> OfHost = ["kernel", "initrd", "append", "dtb", "dumpdtb", "firmware", "pflash0", "pflash1", "dump-guest-core", "mem-merge", "boot", "graphics", "pcspk-audiodev", "phandle-start", "suppress-vmdesc", "confidential-guest-support", "memory-encryption"];
+
     // The oldest QEMU that this version has been tried with.
     private static readonly QmpVersion Oldest = new(7, 2, 0, "");
 
@@ -16,12 +21,13 @@ internal static class MachineChecks
         new("VersionPair", QemuCheckGroup.Version, VersionPair),
         new("Machine", QemuCheckGroup.Machine, Machine),
         new("MachineDeprecated", QemuCheckGroup.Machine, MachineDeprecated),
+        new("MachineOptions", QemuCheckGroup.Machine, MachineOptions),
         new("Accelerator", QemuCheckGroup.Machine, Accelerator),
     ];
 
     /// <summary>The machine type with its version, as -M takes it; null if it is not told.</summary>
     internal static string? MachineOf(QemuFacts qemu)
-        => qemu.Object("/machine") is { } machine ? machine.Type.EndsWith(Suffix, StringComparison.Ordinal) ? machine.Type[..^Suffix.Length] : machine.Type : null;
+        => qemu.Object("/machine") is { } machine && machine.Type.EndsWith(Suffix, StringComparison.Ordinal) ? machine.Type[..^Suffix.Length] : null;
 
     private static Finding VersionPair(PreflightFacts facts)
     {
@@ -69,6 +75,34 @@ internal static class MachineChecks
             : facts.Host?.Machines.Any(machine => machine.Name == here && machine.Deprecated) == true;
         return facts.Target is null && facts.Host is null ? null
             : isDeprecated ? Finding.Info($"QEMU is going to drop the machine type {here}.", "Give the VM a newer machine type at its next cold boot.").Of(here, here) : Finding.Passed();
+    }
+
+    // Options that make devices or blocks of memory show there; of the others none is in the stream, but for the slots of memory.
+    private static Finding? MachineOptions(PreflightFacts facts)
+    {
+        if (facts.Source.Object("/machine") is not { } here || facts.Target?.Object("/machine") is not { } there || here.Type != there.Type)
+        {
+            return null;
+        }
+
+        var differences = here.Properties.Keys.Where(name => !OfOthers.Contains(name) && there[name] is not null && PropertyRules.Text(here[name]) != PropertyRules.Text(there[name])).Order(StringComparer.Ordinal)
+            .Select(name => Finding.Difference(OfHost.Contains(name) ? QemuCheckStatus.Info : QemuCheckStatus.Warning, name, PropertyRules.Text(here[name]), PropertyRules.Text(there[name]))).ToList();
+        // Without slots QEMU leaves the member out.
+        long? slots = here["memory"] is { } memory ? memory.Number("slots") ?? 0 : null, others = there["memory"] is { } memoryThere ? memoryThere.Number("slots") ?? 0 : null;
+        if (slots is { } number && others is { } numberThere && number != numberThere)
+        {
+            differences.Add(Finding.Difference(QemuCheckStatus.Blocker, "memory slots", number.ToString(CultureInfo.InvariantCulture), numberThere.ToString(CultureInfo.InvariantCulture)));
+        }
+
+        return Finding.Of(differences,
+            worst => worst[0].Status == QemuCheckStatus.Blocker ? "The machines have another number of slots for memory; the state of memory hot-plug does not fit."
+                : $"Options of the machine differ: {string.Join(", ", worst.Take(5))}.",
+            worst => worst[0].Status switch
+            {
+                QemuCheckStatus.Blocker => $"Start the target with the source's -m (slots={worst[0].Source}).",
+                QemuCheckStatus.Warning => $"Start the target with -M {MachineOf(facts.Source)},{string.Join(',', worst.Take(5).Select(difference => $"{difference.Name}={difference.Source}"))}",
+                _ => "",
+            });
     }
 
     private static Finding? Accelerator(PreflightFacts facts)

@@ -12,6 +12,7 @@ internal static class PropertyRules
     private static readonly HashSet<string> Ignored =
     [
         "parent_bus", "hotplugged", "hotpluggable", "realized", "type", "addr", "id", "guest-stats", "guest-stats-polling-interval", "date", "link", "virtio-bus", "acpi-pm", "legacy-addr",
+        "below-4g-mem-size", "above-4g-mem-size", "pci-hole-start", "pci-hole-end", "pci-hole64-start", "pci-hole64-end", "MCFG", "gsi-state",
     ];
 
     private static readonly HashSet<string> OfHost =

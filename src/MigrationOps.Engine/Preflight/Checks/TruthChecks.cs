@@ -41,9 +41,14 @@ internal static class TruthChecks
             return Finding.Passed().Of(UuidOf(facts.Source), null);
         }
 
-        if (facts.Source.Process is { } here && target.Process is { } there && (here.Id, here.StartTime) == (there.Id, there.StartTime))
+        if (facts.Source.Process is { ProgramIndex: >= 0 } here && target.Process is { } there && (here.Id, here.StartTime) == (there.Id, there.StartTime))
         {
             return Finding.Blocker("Both monitors belong to the same QEMU.", "Give the monitor of the QEMU that waits with -incoming as -Target.").Of($"pid {here.Id}", $"pid {there.Id}");
+        }
+
+        if (facts.Source["query-uuid"] is null || target["query-uuid"] is null)
+        {
+            return Finding.Unknown("One side does not tell its UUID.");
         }
 
         var (source, other) = (UuidOf(facts.Source), UuidOf(target));

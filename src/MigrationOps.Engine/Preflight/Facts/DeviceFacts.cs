@@ -32,12 +32,12 @@ internal sealed record DeviceFacts(string Location, string Parent, QomObject Obj
 
     /// <summary>The address on its bus as -device takes it (addr=0x3); null if it has none.</summary>
     internal string? AddressOption => Addresses.Select(name => (name, Value: AddressOf(Object, name))).Where(pair => pair.Value is not null)
-        .Select(pair => pair.name == "addr" ? $"addr=0x{pair.Value!.Replace(".0", "", StringComparison.Ordinal)}" : $"{pair.name}={pair.Value}").FirstOrDefault();
+        .Select(pair => pair.name == "addr" ? "addr=0x" + (pair.Value!.EndsWith(".0", StringComparison.Ordinal) ? pair.Value[..^2] : pair.Value).TrimStart('0').PadLeft(1, '0') : $"{pair.name}={pair.Value}").FirstOrDefault();
 
     /// <summary>The devices of a QEMU by location; null if its object model was not read.</summary>
     internal static IReadOnlyDictionary<string, DeviceFacts>? Of(QemuFacts qemu)
     {
-        if (qemu.Objects is not { } objects)
+        if (qemu.Objects is not { Count: > 0 } objects)
         {
             return null;
         }

@@ -45,6 +45,18 @@ internal static class FactReader
         };
     }
 
+    /// <summary>The same facts with the flag of each feature of the CPU.</summary>
+    internal static async Task<QemuFacts> WithCpuFlagsAsync(QmpMonitor monitor, QemuFacts facts, CancellationToken cancellationToken)
+    {
+        if (CpuChecks.FirstOf(facts) is not { } cpu)
+        {
+            return facts;
+        }
+
+        var full = await new QomWalk(monitor, facts.Schema).ReadFlagsAsync(cpu, cancellationToken).ConfigureAwait(false);
+        return facts with { Objects = [.. facts.Objects!.Select(found => found == cpu ? full : found)] };
+    }
+
     private static async Task<IReadOnlyDictionary<string, JsonElement>> ReadVirtioAsync(QmpMonitor monitor, JsonElement? devices, CancellationToken cancellationToken)
     {
         var status = new ConcurrentDictionary<string, JsonElement>(StringComparer.Ordinal);

@@ -46,7 +46,7 @@ internal static class LayoutReader
 
     private static QemuProgram? ProgramOf(ProcessFacts process)
     {
-        int at = process.Arguments.Take(8).ToList().FindIndex(argument => Path.GetFileName(argument) is var name && (name.StartsWith("qemu-system-", StringComparison.Ordinal) || name is "qemu-kvm" or "kvm"));
+        int at = process.ProgramIndex;
         if (at < 0)
         {
             return null;

@@ -16,6 +16,12 @@ internal sealed record ProcessFacts
 
     /// <summary>The arguments with which it was started, the program first.</summary>
     internal required IReadOnlyList<string> Arguments { get; init; }
+
+    /// <summary>Where in the arguments QEMU's own name stands: first, or behind the loader of its libraries; -1 if it is no QEMU.</summary>
+    internal int ProgramIndex => Arguments.Take(MostBefore).ToList().FindIndex(argument => Path.GetFileName(argument) is var name
+        && (name.StartsWith("qemu-system-", StringComparison.Ordinal) || name is "qemu-kvm" or "kvm"));
+
+    private const int MostBefore = 8;
 }
 
 /// <summary>An object of QEMU's object model with its properties.</summary>

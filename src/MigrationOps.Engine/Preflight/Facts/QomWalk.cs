@@ -13,11 +13,15 @@ internal sealed class QomWalk(QmpMonitor monitor, QmpSchema schema)
 {
     private const int MostObjects = 20_000;
     private const string Child = "child<";
+    private const string Link = "link<";
+    private const string Bus = "parent_bus";
 
     private static readonly string[] Roots = ["/machine", "/objects"];
 
     // They have no state of their own and no property that a migration depends on; a machine has hundreds.
     private static readonly string[] Passed = ["memory-region", "irq", "reset-container"];
+
+    private static readonly string[] OfCpu = ["feature-words", "filtered-features", "phys-bits", "tsc-frequency", "invtsc", "level", "xlevel", "family", "model", "stepping", "vendor", "realized", "hotplugged"];
 
     // Models of one machine's CPUs are alike: the properties of the first, some hundred features, are those of all.
     private readonly HashSet<string> _models = new(StringComparer.Ordinal);
@@ -35,16 +39,25 @@ internal sealed class QomWalk(QmpMonitor monitor, QmpSchema schema)
             }
             else
             {
-                await FactReader.ForEachAsync(level, async node => read[node.Path] = await ListAsync(node.Path, cancellationToken).ConfigureAwait(false), false, cancellationToken).ConfigureAwait(false);
+                await FactReader.ForEachAsync(level, async node =>
+                {
+                    if (await ListAsync(node.Path, cancellationToken).ConfigureAwait(false) is { } list)
+                    {
+                        read[node.Path] = list;
+                    }
+                }, false, cancellationToken).ConfigureAwait(false);
             }
 
             var next = new List<(string Path, string Type)>();
             var values = new ConcurrentDictionary<(string Path, string Property), JsonElement>();
             var wanted = new List<(string Path, string Property)>();
+            // What QEMU does not list is not there to be judged.
+            level.RemoveAll(node => !read.ContainsKey(node.Path));
             foreach (var (path, type) in level)
             {
                 bool withValues = !IsCpu(type) || _models.Add(type);
-                foreach (var property in read.GetValueOrDefault(path, []))
+                var isWanted = IsCpu(type) ? (Func<string, bool>)IsOfCpu : _ => true;
+                foreach (var property in read[path])
                 {
                     string name = property.Text("name") ?? "", kind = property.Text("type") ?? "";
                     if (ChildType(kind) is { } child)
@@ -56,9 +69,14 @@ internal sealed class QomWalk(QmpMonitor monitor, QmpSchema schema)
                     }
                     else if (property.Member("value") is { } value)
                     {
+                        if (name != Bus && kind.StartsWith(Link, StringComparison.Ordinal))
+                        {
+                            continue;
+                        }
+
                         values[(path, name)] = value;
                     }
-                    else if (withValues && !schema.HasCommand("qom-list-get"))
+                    else if (withValues && isWanted(name) && (name == Bus || !kind.StartsWith(Link, StringComparison.Ordinal)) && !schema.HasCommand("qom-list-get"))
                     {
                         wanted.Add((path, name));
                     }
@@ -67,8 +85,7 @@ internal sealed class QomWalk(QmpMonitor monitor, QmpSchema schema)
 
             await FactReader.ForEachAsync(wanted, async property =>
             {
-                var arguments = new JsonObject { ["path"] = property.Path, ["property"] = property.Property };
-                if ((await FactReader.AskAsync(monitor, new QmpCommand("qom-get", arguments), cancellationToken).ConfigureAwait(false)).Value is { } value)
+                if (await GetAsync(property.Path, property.Property, cancellationToken).ConfigureAwait(false) is { } value)
                 {
                     values[property] = value;
                 }
@@ -81,6 +98,24 @@ internal sealed class QomWalk(QmpMonitor monitor, QmpSchema schema)
         return _objects;
     }
 
+    /// <summary>The same CPU with the flag of each of its features.</summary>
+    internal async Task<QomObject> ReadFlagsAsync(QomObject cpu, CancellationToken cancellationToken)
+    {
+        var flags = new ConcurrentDictionary<string, JsonElement>(cpu.Properties, StringComparer.Ordinal);
+        var names = (await ListAsync(cpu.Path, cancellationToken).ConfigureAwait(false) ?? []).Where(property => property.Text("type") == "bool").Select(property => property.Text("name")!);
+        await FactReader.ForEachAsync(names.Where(name => !flags.ContainsKey(name)), async name =>
+        {
+            if (await GetAsync(cpu.Path, name, cancellationToken).ConfigureAwait(false) is { } value)
+            {
+                flags[name] = value;
+            }
+        }, false, cancellationToken).ConfigureAwait(false);
+        return cpu with { Properties = flags };
+    }
+
+    // The words have all features of a CPU; their flags by name are read when they differ.
+    private static bool IsOfCpu(string property) => OfCpu.Contains(property) || property.StartsWith("hv-", StringComparison.Ordinal) || property.StartsWith("kvm-", StringComparison.Ordinal);
+
     private static bool IsCpu(string type) => type.EndsWith("-cpu", StringComparison.Ordinal);
 
     private static string? ChildType(string kind) => kind.StartsWith(Child, StringComparison.Ordinal) ? kind[Child.Length..^1] : null;
@@ -89,8 +124,11 @@ internal sealed class QomWalk(QmpMonitor monitor, QmpSchema schema)
     private static string TypeOf((string Path, string Type) node, ILookup<string, KeyValuePair<(string Path, string Property), JsonElement>> values)
         => Roots.Contains(node.Path) && values[node.Path].FirstOrDefault(pair => pair.Key.Property == "type").Value is { ValueKind: JsonValueKind.String } type ? type.GetString()! : node.Type;
 
-    private async Task<JsonElement[]> ListAsync(string path, CancellationToken cancellationToken)
-        => (await FactReader.AskAsync(monitor, new QmpCommand("qom-list", new JsonObject { ["path"] = path }), cancellationToken).ConfigureAwait(false)).Value is { } list ? [.. list.Items()] : [];
+    private async Task<JsonElement[]?> ListAsync(string path, CancellationToken cancellationToken)
+        => (await FactReader.AskAsync(monitor, new QmpCommand("qom-list", new JsonObject { ["path"] = path }), cancellationToken).ConfigureAwait(false)).Value is { } list ? [.. list.Items()] : null;
+
+    private async Task<JsonElement?> GetAsync(string path, string property, CancellationToken cancellationToken)
+        => (await FactReader.AskAsync(monitor, new QmpCommand("qom-get", new JsonObject { ["path"] = path, ["property"] = property }), cancellationToken).ConfigureAwait(false)).Value;
 
     private async Task ReadWholeAsync(List<(string Path, string Type)> level, ConcurrentDictionary<string, JsonElement[]> read, CancellationToken cancellationToken)
     {
