@@ -1,3 +1,5 @@
+using MigrationOps.Engine.Qemu;
+
 namespace MigrationOps.Engine.Vhost;
 
 /// <summary>Feature words of vhost-user, and their bits by name.</summary>
@@ -22,33 +24,15 @@ internal static class VhostFeatures
         "STATUS", "XEN_MMAP", "SHARED_OBJECT", "DEVICE_STATE",
     ];
 
-    // Device-independent virtio bits and the vhost ones; the low bits mean something else for every device type.
-    private static readonly Dictionary<int, string> VirtioNames = new()
-    {
-        [24] = "NOTIFY_ON_EMPTY",
-        [26] = "LOG_ALL",
-        [27] = "ANY_LAYOUT",
-        [28] = "RING_INDIRECT_DESC",
-        [29] = "RING_EVENT_IDX",
-        [30] = "PROTOCOL_FEATURES",
-        [32] = "VERSION_1",
-        [33] = "ACCESS_PLATFORM",
-        [34] = "RING_PACKED",
-        [35] = "IN_ORDER",
-        [36] = "ORDER_PLATFORM",
-        [37] = "SR_IOV",
-        [38] = "NOTIFICATION_DATA",
-        [39] = "NOTIF_CONFIG_DATA",
-        [40] = "RING_RESET",
-        [41] = "ADMIN_VQ",
-    };
+    // Bit 26 is vhost's own: a front-end asks with it that writes to guest memory are logged; no guest sees it.
+    private const int LogAll = 26;
 
     /// <summary>The names of a protocol feature word, lowest bit first; unknown bits as "bit N".</summary>
     public static string[] NamesOfProtocolFeatures(ulong word)
         => Names(word, bit => bit < ProtocolNames.Length ? ProtocolNames[bit] : null);
 
     /// <summary>The names of a virtio feature word, lowest bit first; device-specific and unknown bits as "bit N".</summary>
-    public static string[] NamesOfFeatures(ulong word) => Names(word, bit => VirtioNames.GetValueOrDefault(bit));
+    public static string[] NamesOfFeatures(ulong word) => Names(word, bit => bit == LogAll ? "LOG_ALL" : VirtioFeatures.NameOf(bit));
 
     private static string[] Names(ulong word, Func<int, string?> name)
         => [.. Enumerable.Range(0, 64).Where(bit => (word >> bit & 1) != 0).Select(bit => name(bit) ?? $"bit {bit}")];

@@ -4,24 +4,6 @@ namespace MigrationOps.Engine.Streams;
 /// <summary>Names of virtio status and feature bits, from the virtio specification.</summary>
 internal static class VirtioNames
 {
-    private static readonly Dictionary<int, string> Common = new()
-    {
-        [24] = "NOTIFY_ON_EMPTY",
-        [27] = "ANY_LAYOUT",
-        [28] = "RING_INDIRECT_DESC",
-        [29] = "RING_EVENT_IDX",
-        [30] = "PROTOCOL_FEATURES",
-        [32] = "VERSION_1",
-        [33] = "ACCESS_PLATFORM",
-        [34] = "RING_PACKED",
-        [35] = "IN_ORDER",
-        [36] = "ORDER_PLATFORM",
-        [37] = "SR_IOV",
-        [38] = "NOTIFICATION_DATA",
-        [39] = "NOTIF_CONFIG_DATA",
-        [40] = "RING_RESET",
-    };
-
     private static readonly Dictionary<string, Dictionary<int, string>> ByDevice = new()
     {
         ["net"] = new()
@@ -118,7 +100,7 @@ internal static class VirtioNames
     internal static string OfFeatures(ulong features, string device)
     {
         var own = ByDevice.GetValueOrDefault(KindOf(device));
-        return Join(features, bit => own?.GetValueOrDefault(bit) ?? Common.GetValueOrDefault(bit));
+        return Join(features, bit => own?.GetValueOrDefault(bit) ?? VirtioFeatures.NameOf(bit));
     }
 
     private static string KindOf(string device) => device switch
