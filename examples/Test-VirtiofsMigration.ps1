@@ -65,6 +65,15 @@ if (-not (Get-Module -Name MigrationOps)) { Import-Module -Name MigrationOps }
 [double] $seconds = $Timeout -is [timespan] ? $Timeout.TotalSeconds : ($Timeout -as [double]) ?? ([timespan] $Timeout).TotalSeconds
 if ($seconds -le 0) { throw "-Timeout is '$Timeout'; it must be a positive time." }
 
+# Watches the migration until it has ended. What it gives while that lasts shows whether the time is up.
+function Wait-Save($Monitor, [string] $What) {
+    $clock = [Diagnostics.Stopwatch]::StartNew()
+    $Monitor | Get-QemuMigration -Watch | ForEach-Object {
+        if (-not $_.HasEnded -and $clock.Elapsed.TotalSeconds -gt $seconds) { throw "The VM $What after $seconds s ($($_.Status))." }
+        $_
+    } | Select-Object -Last 1
+}
+
 # Saves the VM by QMP, and lets it run on if it ran before, whatever becomes of the save.
 function Save-Vm([string] $Path, [string] $Destination) {
     $monitor = Connect-QemuMonitor -Path $Path -Timeout $seconds
@@ -73,18 +82,14 @@ function Save-Vm([string] $Path, [string] $Destination) {
         $ran = $monitor.State -eq 'running'
         $saving = $true
         $monitor | Invoke-QemuMonitorCommand migrate @{ uri = "file:$Destination" }
-        $clock = [Diagnostics.Stopwatch]::StartNew()
-        while (-not ($state = $monitor | Get-QemuMigration).HasEnded) {
-            if ($clock.Elapsed.TotalSeconds -gt $seconds) { throw "The VM is not saved after $seconds s ($($state.Status))." }
-            Start-Sleep -Milliseconds 50
-        }
+        $state = Wait-Save $monitor 'is not saved'
         if ($state.Phase -ne 'Completed') { throw "The VM could not be saved: $($state.Error)" }
     } finally {
         if ($saving) {
             $state = $monitor | Get-QemuMigration
             if (-not $state.HasEnded -and $state.Phase -ne 'None') {
                 $monitor | Invoke-QemuMonitorCommand migrate_cancel
-                while (-not ($state = $monitor | Get-QemuMigration).HasEnded) { Start-Sleep -Milliseconds 20 }
+                $state = Wait-Save $monitor 'still stands, its save cannot be cancelled'
             }
             if ($ran -and $state.RunState -ne 'running') { $monitor | Invoke-QemuMonitorCommand cont }
         }
