@@ -15,6 +15,15 @@ public sealed class AnyStateTests : IDisposable
 
     private static byte[] State { get; } = [.. Enumerable.Range(0, 300_000).Select(i => (byte)(i * 31 >> 3))];
 
+    // A device in one of these holds no whole state.
+    private static readonly VfioState[] Lost = [VfioState.Error, VfioState.Resuming];
+
+    public static IEnumerable<object[]> EveryState => Rows(Enum.GetValues<VfioState>());
+
+    public static IEnumerable<object[]> LostStates => Rows(Lost);
+
+    public static IEnumerable<object[]> WholeStates => Rows(Enum.GetValues<VfioState>().Except(Lost));
+
     public void Dispose()
     {
         _scope.Dispose();
@@ -22,12 +31,7 @@ public sealed class AnyStateTests : IDisposable
     }
 
     [Theory]
-    [InlineData(VfioState.Stop)]
-    [InlineData(VfioState.Running)]
-    [InlineData(VfioState.StopCopy)]
-    [InlineData(VfioState.RunningP2P)]
-    [InlineData(VfioState.PreCopy)]
-    [InlineData(VfioState.PreCopyP2P)]
+    [MemberData(nameof(WholeStates))]
     internal void A_save_takes_the_whole_state_from_wherever_the_device_was_left(VfioState found)
     {
         using var device = Open(new FakeVfioDriver(All, State) { Now = found });
@@ -38,8 +42,7 @@ public sealed class AnyStateTests : IDisposable
     }
 
     [Theory]
-    [InlineData(VfioState.Error)]
-    [InlineData(VfioState.Resuming)]
+    [MemberData(nameof(LostStates))]
     internal void A_save_of_a_device_that_holds_no_whole_state_is_refused_and_changes_nothing(VfioState found)
     {
         var driver = new FakeVfioDriver(All, State) { Now = found };
@@ -53,14 +56,7 @@ public sealed class AnyStateTests : IDisposable
     }
 
     [Theory]
-    [InlineData(VfioState.Stop)]
-    [InlineData(VfioState.Running)]
-    [InlineData(VfioState.StopCopy)]
-    [InlineData(VfioState.RunningP2P)]
-    [InlineData(VfioState.PreCopy)]
-    [InlineData(VfioState.PreCopyP2P)]
-    [InlineData(VfioState.Error)]
-    [InlineData(VfioState.Resuming)]
+    [MemberData(nameof(EveryState))]
     internal void A_load_begins_from_every_state_and_resets_a_device_that_holds_no_whole_state(VfioState found)
     {
         using (var source = Open(new FakeVfioDriver(All, State)))
@@ -73,25 +69,18 @@ public sealed class AnyStateTests : IDisposable
         var loaded = VfioStateStore.Restore(device, _folder.File("s"), VfioStateFormat.StateFile, VfioState.Running, _scope);
         Assert.Equal(State, driver.State);
         Assert.Equal((VfioState.Running, "RUNNING"), (device.State, loaded.DeviceState));
-        bool wasLost = found is VfioState.Error or VfioState.Resuming;
+        bool wasLost = Lost.Contains(found);
         Assert.Equal(wasLost ? 1 : 0, driver.Resets);
         Assert.Equal(wasLost, loaded.Warnings.Any(w => w.Contains($"was in {VfioDevice.Name(found)} and was reset", StringComparison.Ordinal)));
     }
 
     [Theory]
-    [InlineData(VfioState.Stop)]
-    [InlineData(VfioState.Running)]
-    [InlineData(VfioState.StopCopy)]
-    [InlineData(VfioState.RunningP2P)]
-    [InlineData(VfioState.PreCopy)]
-    [InlineData(VfioState.PreCopyP2P)]
-    [InlineData(VfioState.Error)]
-    [InlineData(VfioState.Resuming)]
+    [MemberData(nameof(EveryState))]
     internal void A_device_is_brought_back_to_RUNNING_from_every_state(VfioState found)
     {
         var driver = new FakeVfioDriver(All, State) { Now = found };
         using var device = Open(driver);
-        if (found is VfioState.Error or VfioState.Resuming)
+        if (Lost.Contains(found))
         {
             Assert.ThrowsAny<VfioException>(() => device.Resume(reset: false));
             Assert.Equal((found, 0), (driver.Now, driver.Resets));
@@ -176,6 +165,8 @@ public sealed class AnyStateTests : IDisposable
             () => device.Resume(reset: false), () => device.Resume(reset: true), () => _ = device.IsLost];
         Assert.All(all, act => Assert.Equal(VfioError.NotMigratable, Assert.Throws<VfioException>(act).Reason));
     }
+
+    private static IEnumerable<object[]> Rows(IEnumerable<VfioState> states) => states.Select(state => new object[] { state });
 
     private VfioDevice Open(FakeVfioDriver driver) => new(driver) { Notice = _notices.Add };
 
