@@ -1,5 +1,3 @@
-using System.Diagnostics;
-
 namespace MigrationOps.Engine.Tests.Support;
 
 /// <summary>What this process holds open.</summary>
@@ -15,13 +13,8 @@ internal static class ProcessUse
     /// <summary>Waits until a count is at most what it was; handles that only the kernel still closes need a moment.</summary>
     internal static void AssertReturnsTo(int before, Func<int> count, string what)
     {
-        var clock = Stopwatch.StartNew();
-        int now;
-        while ((now = count()) > before)
-        {
-            Assert.True(clock.Elapsed < TimeSpan.FromSeconds(60), $"{what}: {before} before, {now} afterwards");
-            Thread.SpinWait(100_000);
-        }
+        int now = 0;
+        Waiting.Until(() => (now = count()) <= before, () => $"{what}: {before} before, {now} afterwards");
     }
 
     private static bool IsOurs(string task)

@@ -28,13 +28,17 @@ internal static class Waiting
         task.GetAwaiter().GetResult();
     }
 
-    internal static void Until(Func<bool> condition, string what)
+    internal static void Until(Func<bool> condition, string what) => Until(condition, () => what);
+
+    internal static void Until(Func<bool> condition, Func<string> what)
     {
         var clock = Stopwatch.StartNew();
+        // It comes to sleep between two looks, and leaves the processor to who brings the condition about.
+        var pause = new SpinWait();
         while (!condition())
         {
-            Assert.True(clock.Elapsed < Patience, $"It never came: {what}");
-            Thread.Yield();
+            Assert.True(clock.Elapsed < Patience, $"It never came: {what()}");
+            pause.SpinOnce();
         }
     }
 }
