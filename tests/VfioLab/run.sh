@@ -18,7 +18,7 @@ for kind; do
     rm -rf "$FOLDER"/share/jobs/* "$FOLDER"/share/jobs/.[a-z]* "$FOLDER"/share/out/*
     # A copy, so that a build meanwhile does not change what the guest has.
     rm -rf "$FOLDER/share/module"
-    cp -r "$repository/output/MigrationOps/0.1.0" "$FOLDER/share/module"
+    cp -r "$repository"/output/MigrationOps/* "$FOLDER/share/module"
     cp "$here"/guest.sh "$here"/suite.ps1 "$here"/*.py "$FOLDER/share/"
     "$here/boot.sh" "$kind" "$FOLDER" < /dev/null > "$FOLDER/$kind/console" 2>&1 &
     guest=$!

@@ -54,6 +54,28 @@ function Invoke-Mtty([string] $Node, [string] $Name, [string] $Command, [string]
     "$output"
 }
 
+# A process here brings it about; on a guest under TCG that may take minutes.
+function Wait-Until([scriptblock] $Condition, [string] $What, [double] $Seconds = 300) {
+    $clock = [Diagnostics.Stopwatch]::StartNew()
+    while (-not (& $Condition)) {
+        if ($clock.Elapsed.TotalSeconds -gt $Seconds) { throw "Nothing within $Seconds s: $What" }
+        Start-Sleep -Milliseconds 200
+    }
+}
+
+# A QEMU that waits for a migration into the second device at a socket of the folder.
+function Start-Target([string] $Name, [string] $Machine = '', [string] $Device = '') {
+    $qemu = Start-Process qemu-system-x86_64 ("-machine pc-i440fx-10.0,accel=tcg -m 16 -nodefaults -display none $Machine -incoming unix:$folder/$Name.sock -qmp unix:$folder/$Name.qmp,server=on,wait=off -device vfio-pci,sysfsdev=/sys/bus/mdev/devices/$Second,enable-migration=on,x-device-dirty-page-tracking=off,addr=4$Device" -split ' +') -PassThru -RedirectStandardError "$folder/$Name.err"
+    try {
+        Wait-Until { if ($qemu.HasExited) { throw (Get-Content -Raw "$folder/$Name.err") }; Test-Path "$folder/$Name.sock" } 'QEMU listens'
+        $qemu
+    }
+    catch {
+        if (-not $qemu.HasExited) { $qemu.Kill() }
+        throw
+    }
+}
+
 # True, or what was found instead.
 function Compare-With($Found, $Expected) {
     "$Found" -ceq "$Expected" ? $true : "expected '$Expected', found '$Found'"
@@ -130,7 +152,7 @@ foreach ($state in @{ Number = 1; Name = 'STOP' }, @{ Number = 3; Name = 'STOP_C
 Test-That 'A device that another process holds is named with that process, before and when it is used' {
     $holder = Start-Process python3 "$PSScriptRoot/mtty.py", $FirstNode, $First, 'hold', '600' -PassThru -RedirectStandardOutput "$folder/held"
     try {
-        while (-not (Get-Content "$folder/held")) { Start-Sleep -Milliseconds 100 }
+        Wait-Until { Get-Content "$folder/held" } 'mtty.py holds the device'
         $listed = Get-VfioDevice $First
         $id = Get-FailureId { Save-VfioState -VfioDevice $First -Path "$folder/held.state" }
         Compare-With "$($listed.Reason) $($listed.Holders) $id" "VfioDeviceBusy $($holder.Id) (python3) VfioDeviceBusy"
@@ -139,16 +161,15 @@ Test-That 'A device that another process holds is named with that process, befor
 }
 Test-That 'Send-VfioMultifdState from one device, Receive-VfioMultifdState into the other' {
     $job = Receive-VfioMultifdState -Uri "unix:$folder/m.sock" -VfioDevice $Second -AsJob -Timeout 120
-    while (-not (Test-Path "$folder/m.sock")) { Start-Sleep -Milliseconds 200; if ($job.State -ne 'Running') { break } }
+    Wait-Until { $job.State -ne 'Running' -or (Test-Path "$folder/m.sock") } 'the receiver listens'
     $sent = Send-VfioMultifdState -VfioDevice $First -Uri "unix:$folder/m.sock" -Channels 2 -Timeout 120
     $received = $job | Wait-Job | Receive-Job -Wait -AutoRemoveJob
     $null = Resume-VfioDevice $First
     Compare-With "$($received.Sha256 -ceq $sent.Sha256) $($received.Path) $(Invoke-Mtty $SecondNode $Second read 5)" "True $(($Interface -eq 'Group') ? $Second : $SecondNode) Hello"
 }
 Test-That 'Register-SaveVMHandler -VfioDevice to a real QEMU: it loads the device, its config state too' {
-    $qemu = Start-Process qemu-system-x86_64 "-machine pc-i440fx-10.0,accel=tcg -m 16 -nodefaults -display none -incoming unix:$folder/q.sock -qmp unix:$folder/q.qmp,server=on,wait=off -device vfio-pci,sysfsdev=/sys/bus/mdev/devices/$Second,enable-migration=on,x-device-dirty-page-tracking=off,addr=4".Split(' ') -PassThru -RedirectStandardError "$folder/q.err"
+    $qemu = Start-Target q
     try {
-        while (-not (Test-Path "$folder/q.sock")) { Start-Sleep -Milliseconds 200; if ($qemu.HasExited) { throw (Get-Content -Raw "$folder/q.err") } }
         $null = Register-SaveVMHandler -VfioDevice $First -IdStr 0000:00:04.0/vfio
         $sent = Send-MigrationStream -Uri "unix:$folder/q.sock" -MachineType pc-i440fx-10.0 -ReturnPath -Timeout 120
         $status = python3 "$PSScriptRoot/qmp.py" "$folder/q.qmp" query-migrate status
@@ -166,9 +187,8 @@ Test-That 'What QEMU loaded is in the device' {
     Compare-With "$(Invoke-Mtty $SecondNode $Second read 5) $(Invoke-Mtty $FirstNode $First state '')" 'Hello 2'
 }
 Test-That 'A QEMU that refuses the config state, of another model, says so, and the device runs here' {
-    $qemu = Start-Process qemu-system-x86_64 "-machine pc-i440fx-10.0,accel=tcg -m 16 -nodefaults -display none -S -incoming unix:$folder/r.sock -qmp unix:$folder/r.qmp,server=on,wait=off -device vfio-pci,sysfsdev=/sys/bus/mdev/devices/$Second,enable-migration=on,x-device-dirty-page-tracking=off,addr=4,x-pci-device-id=0x1234".Split(' ') -PassThru -RedirectStandardError "$folder/r.err"
+    $qemu = Start-Target r -Machine '-S' -Device ',x-pci-device-id=0x1234'
     try {
-        while (-not (Test-Path "$folder/r.sock")) { Start-Sleep -Milliseconds 200; if ($qemu.HasExited) { throw (Get-Content -Raw "$folder/r.err") } }
         $null = Register-SaveVMHandler -VfioDevice $First -IdStr 0000:00:04.0/vfio
         $id = Get-FailureId { Send-MigrationStream -Uri "unix:$folder/r.sock" -MachineType pc-i440fx-10.0 -ReturnPath -Timeout 120 }
         Compare-With "$($id -ne 'nothing failed') $(Invoke-Mtty $FirstNode $First state '')" 'True 2'
