@@ -5,31 +5,33 @@ using System.Net.Sockets;
 namespace MigrationOps.Module.Tests;
 
 /// <summary>
-/// A slow network on loopback: takes one connection and passes it on to a target, no faster than so many bytes per second from
-/// the source. Its receive buffer is small, so that the source feels the network and not the kernel's memory.
+/// A slow network on this machine: takes one connection and passes it on to a target, no faster than so many bytes per second from
+/// the source. Its receive buffer is small, so that the source feels the network and not the kernel's memory; of a UNIX socket
+/// the sender's is small too, which is megabytes over TCP on loopback.
 /// </summary>
 internal sealed class ShapedRelay : IDisposable
 {
     private const int Window = 64 << 10;
 
-    private readonly Socket _listener = new(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
+    private readonly Socket _listener;
     private readonly long _bytesPerSecond;
     private readonly Func<Socket> _connect;
     private readonly Thread _thread;
     private Exception? _failure;
 
-    internal ShapedRelay(long bytesPerSecond, Func<Socket> connect)
+    internal ShapedRelay(long bytesPerSecond, Func<Socket> connect, string? path = null)
     {
         (_bytesPerSecond, _connect) = (bytesPerSecond, connect);
+        _listener = path is null ? new(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp) : new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
         // An accepted socket has the listener's buffer, and only one set before the listening keeps the window small.
         _listener.ReceiveBufferSize = Window;
-        _listener.Bind(new IPEndPoint(IPAddress.Loopback, 0));
+        _listener.Bind(path is null ? new IPEndPoint(IPAddress.Loopback, 0) : new UnixDomainSocketEndPoint(path));
         _listener.Listen(1);
         _thread = new Thread(Relay) { IsBackground = true, Name = "shaped relay" };
         _thread.Start();
     }
 
-    internal string Uri => $"tcp:127.0.0.1:{((IPEndPoint)_listener.LocalEndPoint!).Port}";
+    internal string Uri => _listener.LocalEndPoint is IPEndPoint address ? $"tcp:127.0.0.1:{address.Port}" : $"unix:{_listener.LocalEndPoint}";
 
     /// <summary>Bytes that the source got through.</summary>
     internal long Passed { get; private set; }

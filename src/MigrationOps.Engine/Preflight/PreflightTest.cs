@@ -4,7 +4,7 @@ namespace MigrationOps.Engine.Preflight;
 internal static class PreflightTest
 {
     /// <summary>Every check, in the order of the report.</summary>
-    internal static IReadOnlyList<PreflightCheck> Checks { get; } = [.. TruthChecks.All, .. MachineChecks.All, .. CpuChecks.All, .. MemoryChecks.All, .. DeviceChecks.All, .. VirtioChecks.All, .. StorageChecks.All, .. MigrationChecks.All, .. HostChecks.All];
+    internal static IReadOnlyList<PreflightCheck> Checks { get; } = [.. TruthChecks.All, .. MachineChecks.All, .. CpuChecks.All, .. MemoryChecks.All, .. DeviceChecks.All, .. VirtioChecks.All, .. StorageChecks.All, .. MigrationChecks.All, .. HostChecks.All, .. EstimateChecks.All];
 
     /// <summary>Lets every check judge the facts.</summary>
     internal static QemuMigrationReport Judge(PreflightFacts facts, DateTime takenAt, TimeSpan duration) => new()
@@ -25,7 +25,7 @@ internal static class PreflightTest
         TakenAt = takenAt,
         Duration = duration,
         Checks = [.. Checks.Where(check => !IsSkipped(check, facts.Options)).Select(check => check.Run(facts)).OfType<QemuMigrationCheck>()],
-        Estimate = null,
+        Estimate = EstimateChecks.Estimate(facts),
     };
 
     private static bool IsSkipped(PreflightCheck check, PreflightOptions options)

@@ -10,6 +10,8 @@ internal static class CmdletWords
     internal static readonly (string Engine, string Cmdlets)[] All =
     [
         ("longer timeout", "longer -Timeout"),
+        ("Measure the VM's dirty rate while it does its usual work, and give it.",
+            "Give what Measure-QemuDirtyRate measured while the VM does its usual work: -DirtyRate"),
         ("Send state files to a receiver of this module. A QEMU loads a whole migration: keep one in an archive, and replay that.",
             "Send state files to a Receive-VfioMultifdState. A QEMU loads a whole migration: keep one with Receive-VfioMultifdState -Archive, and replay it with Send-VfioMultifdState -Archive."),
         ("report it with an archive of it", "report it with an -Archive of it"),

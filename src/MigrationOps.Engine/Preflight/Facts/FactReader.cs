@@ -39,7 +39,7 @@ internal static class FactReader
             VMName = monitor.VMName ?? answers["query-name"].Value?.Text("name"),
             Version = monitor.Version,
             Schema = schema,
-            Process = monitor.Peer is { Pid: > 0 } peer ? new ProcessFacts { Id = peer.Pid, StartTime = ProcFiles.StartTime(peer.Pid), Arguments = ProcFiles.CommandLine(peer.Pid) } : null,
+            Process = monitor.Peer is { Pid: > 0 } peer ? new ProcessFacts { Id = peer.Pid, StartTime = ProcFiles.StartTime(peer.Pid), Arguments = ProcFiles.CommandLine(peer.Pid), ResidentBytes = ProcFiles.ResidentBytes(peer.Pid) } : null,
             Answers = answers,
             Objects = monitor.Options.Lease ? null : await new QomWalk(monitor, schema).ReadAsync(cancellationToken).ConfigureAwait(false),
         };

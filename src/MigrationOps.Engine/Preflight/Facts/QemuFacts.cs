@@ -14,6 +14,11 @@ internal sealed record ProcessFacts
     /// <summary>When it started, in clock ticks since the boot.</summary>
     internal required long? StartTime { get; init; }
 
+    /// <summary>
+    /// Memory that it has ever touched, swapped memory too: what the guest never used is not in it. Null if it cannot be seen.
+    /// </summary>
+    internal long? ResidentBytes { get; init; }
+
     /// <summary>The arguments with which it was started, the program first.</summary>
     internal required IReadOnlyList<string> Arguments { get; init; }
 

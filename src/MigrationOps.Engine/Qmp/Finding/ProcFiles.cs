@@ -24,6 +24,15 @@ internal static class ProcFiles
         => Read(pid, "stat") is { } stat && stat[(stat.LastIndexOf(')') + 1)..].Split(' ', StringSplitOptions.RemoveEmptyEntries) is { Length: > 19 } fields
             && long.TryParse(fields[19], NumberStyles.None, CultureInfo.InvariantCulture, out long ticks) ? ticks : null;
 
+    /// <summary>Memory that it has, in RAM and swapped out, in bytes; null if it cannot be seen.</summary>
+    internal static long? ResidentBytes(int pid)
+    {
+        string[] lines = Read(pid, "status")?.Split('\n') ?? [];
+        long? Kilobytes(string name) => lines.FirstOrDefault(line => line.StartsWith(name, StringComparison.Ordinal)) is { } line
+            && long.TryParse(line[name.Length..].Replace("kB", "", StringComparison.Ordinal).Trim(), NumberStyles.None, CultureInfo.InvariantCulture, out long value) ? value : null;
+        return (Kilobytes("VmRSS:") + (Kilobytes("VmSwap:") ?? 0)) << 10;
+    }
+
     internal static string? Executable(int pid) => Link($"/proc/{pid}/exe");
 
     internal static string? WorkingDirectory(int pid) => Link($"/proc/{pid}/cwd");
