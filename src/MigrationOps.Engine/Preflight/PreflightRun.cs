@@ -47,6 +47,7 @@ internal static class PreflightRun
             SourceFiles = FileFacts.Of(read.Process, DiskFacts.Of(read).Select(disk => disk.File)),
             TargetFiles = target is null ? new Dictionary<string, FileFacts>() : FileFacts.Of(target.Process, DiskFacts.Of(target).Select(disk => disk.File)),
             Layouts = await LayoutReader.ReadAsync(read.Process, target?.Process, cancellationToken).ConfigureAwait(false),
+            Transport = TransportFacts.Read(options),
             Options = options,
         };
         return PreflightTest.Judge(facts, takenAt, clock.Elapsed);
@@ -63,6 +64,7 @@ internal static class PreflightRun
             Host = host,
             SourceHost = read.Process is null ? null : HostFacts.Here(),
             TargetHost = HostFacts.Of(host),
+            Transport = TransportFacts.Read(options),
             Options = options,
         };
         return PreflightTest.Judge(facts, takenAt, clock.Elapsed);

@@ -4,7 +4,11 @@ namespace MigrationOps.Engine.Preflight;
 internal static class PreflightTest
 {
     /// <summary>Every check, in the order of the report.</summary>
-    internal static IReadOnlyList<PreflightCheck> Checks { get; } = [.. TruthChecks.All, .. MachineChecks.All, .. CpuChecks.All, .. MemoryChecks.All, .. DeviceChecks.All, .. VirtioChecks.All, .. StorageChecks.All, .. MigrationChecks.All, .. HostChecks.All, .. EstimateChecks.All];
+    internal static IReadOnlyList<PreflightCheck> Checks { get; } =
+    [
+        .. TruthChecks.All, .. MachineChecks.All, .. CpuChecks.All, .. MemoryChecks.All, .. DeviceChecks.All, .. VirtioChecks.All, .. StorageChecks.All, .. MigrationChecks.All, .. TransportChecks.All,
+        .. HostChecks.All, .. EstimateChecks.All,
+    ];
 
     /// <summary>Lets every check judge the facts.</summary>
     internal static QemuMigrationReport Judge(PreflightFacts facts, DateTime takenAt, TimeSpan duration) => new()

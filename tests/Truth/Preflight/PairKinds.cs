@@ -18,15 +18,17 @@ internal static class PairKinds
     /// <summary>The four that every Debian in use has, oldest first.</summary>
     internal static readonly string[] Programs = ["qemu-system-x86_64-older", "qemu-system-x86_64", "qemu-system-x86_64-trixie", "qemu-system-x86_64-newer"];
 
-    /// <summary>Every kind on each of the programs, and equal command lines across all of them.</summary>
-    internal static IEnumerable<PairKind> Long(IReadOnlyList<string> programs)
-        => programs.SelectMany(program => All().Select(pair => pair.On(program, program)))
-            .Concat(programs.SelectMany(source => programs.Where(target => target != source).SelectMany(target => Across().Select(pair => pair.On(source, target)))));
+    /// <summary>Every kind on each of the programs.</summary>
+    internal static IEnumerable<PairKind> Each(IReadOnlyList<string> programs) => programs.SelectMany(program => All().Select(pair => pair.On(program, program)));
+
+    /// <summary>From each of the programs to each other one.</summary>
+    internal static IEnumerable<PairKind> Across(IReadOnlyList<string> programs)
+        => programs.SelectMany(source => programs.Where(target => target != source).SelectMany(target => Across().Select(pair => pair.On(source, target))));
 
     /// <summary>One pair of each kind, on one program.</summary>
     internal static IEnumerable<PairKind> Short(string program) => All().DistinctBy(pair => pair.Kind).Select(pair => pair.On(program, program));
 
-    private static IEnumerable<PairKind> Across() =>
+    internal static IEnumerable<PairKind> Across() =>
     [
         Same("versions, plain", ""), Same("versions, many devices", Rich), Same("versions, pc", "").With("-M pc-i440fx-7.2 -accel tcg -m 32"), Same("versions, counting guest", "") with { Guest = PairGuest.Counting },
         .. Both("versions, vectors", "-device virtio-net-pci,vectors=3", "-device virtio-net-pci,vectors=4"), .. Both("versions, device missing", "-device virtio-rng-pci", ""),
@@ -109,8 +111,8 @@ internal static class PairKinds
     // What stands for the guest's write: the monitor's own, of a pattern that is looked for behind the migration.
     private static async Task MarkAsync(PairRun run)
     {
-        await run.Source.Monitor.ExecuteAsync("human-monitor-command", new JsonObject { ["command-line"] = "qemu-io d \"write -P 0xab 0 512\"" });
-        run.Marker = "d";
+        await run.Source.Monitor.ExecuteAsync("human-monitor-command", new JsonObject { ["command-line"] = $"qemu-io d \"write -P {PairRun.Mark} 0 512\"" });
+        run.IsMarked = true;
     }
 
     private static PairKind Same(string kind, string more) => new(kind, $"{Q35} {more}".Trim(), $"{Q35} {more}".Trim());

@@ -2,13 +2,13 @@ using System.Globalization;
 
 namespace MigrationOps.Truth.Preflight;
 
-/// <summary>truth --preflight [--short] [--kind PATTERN] [--program NAME,...] [--verbose]</summary>
+/// <summary>truth --preflight [--short | --across] [--kind PATTERN] [--program NAME,...] [--verbose]</summary>
 internal static class PairProgram
 {
     internal static async Task<int> RunAsync(string[] args)
     {
         string[] programs = Option(args, "--program")?.Split(',') ?? [.. PairKinds.Programs.Where(program => Programs.Find(program) is not null)];
-        var pairs = (args.Contains("--short") ? programs.SelectMany(PairKinds.Short) : PairKinds.Long(programs)).ToList();
+        var pairs = (args.Contains("--short") ? programs.SelectMany(PairKinds.Short) : args.Contains("--across") ? PairKinds.Across(programs) : PairKinds.Each(programs).Concat(PairKinds.Across(programs))).ToList();
         if (Option(args, "--kind") is { } kind)
         {
             pairs = [.. pairs.Where(pair => pair.Kind.Contains(kind, StringComparison.OrdinalIgnoreCase))];

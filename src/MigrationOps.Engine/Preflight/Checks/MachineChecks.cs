@@ -8,8 +8,8 @@ internal static class MachineChecks
 {
     private const string Suffix = "-machine";
 
-    // What has its own check.
-    private static readonly HashSet<string> OfOthers = ["memory", "smp", "type", "memory-backend", "accel", "max-ram-below-4g", "smp-cache", "sgx-epc", "cxl-fmw"];
+    // What has its own check, and what the guest or time changes.
+    private static readonly HashSet<string> OfOthers = ["rtc-time", "acpi-device", "memory", "smp", "type", "memory-backend", "accel", "max-ram-below-4g", "smp-cache", "sgx-epc", "cxl-fmw"];
 
     private static readonly HashSet<string> OfHost = ["kernel", "initrd", "append", "dtb", "dumpdtb", "firmware", "pflash0", "pflash1", "dump-guest-core", "mem-merge", "boot", "graphics", "pcspk-audiodev", "phandle-start", "suppress-vmdesc", "confidential-guest-support", "memory-encryption"];
 

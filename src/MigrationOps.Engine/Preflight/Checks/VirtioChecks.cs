@@ -13,9 +13,14 @@ internal static class VirtioChecks
 
     private static Finding? VirtioFeatures(PreflightFacts facts)
     {
-        if (facts.Target is not { } target || facts.Source.Virtio is not { Count: > 0 } here || target.Virtio is not { } there)
+        if (facts.Target is not { } target || !HasVirtio(facts.Source))
         {
             return null;
+        }
+
+        if (facts.Source.Virtio is not { } here || target.Virtio is not { } there)
+        {
+            return Finding.Unknown("Which features the guest's drivers have accepted was not asked: a QEMU of this version may end when it is (x-query-virtio-status). What the devices offer is a matter of DeviceProperties.");
         }
 
         var mine = DeviceFacts.Of(facts.Source)?.Values.ToDictionary(device => device.Object.Path, device => device.Location, StringComparer.Ordinal);
@@ -41,6 +46,8 @@ internal static class VirtioChecks
             worst => worst[0].Status == QemuCheckStatus.Blocker ? $"The guest's driver uses {worst[0].Name}, which the target's device does not offer: QEMU refuses the device's state." : "The source's devices offer features that the target's do not; the guest does not use them.",
             worst => worst[0].Status == QemuCheckStatus.Blocker ? "Start the target with the source's properties of this device, and with the same back-end and its version." : "");
     }
+
+    private static bool HasVirtio(QemuFacts qemu) => qemu["x-query-virtio"]?.Items().Any() == true;
 
     // Lines such as "VIRTIO_RING_F_INDIRECT_DESC: Indirect descriptors supported": the words behind the name differ between versions.
     private static HashSet<string> Names(JsonElement? features) => features is { } value

@@ -12,6 +12,8 @@ namespace MigrationOps.Engine.Preflight;
 internal sealed record DeviceFacts(string Location, string Parent, QomObject Object)
 {
     private const string Peripheral = "/machine/peripheral/";
+    internal const string UsbBus = "usb-bus";
+    internal const string ChildOfBus = "child[";
     private const string Anonymous = "/machine/peripheral-anon/";
 
     // What tells devices of one bus apart, by kind of bus.
@@ -42,13 +44,16 @@ internal sealed record DeviceFacts(string Location, string Parent, QomObject Obj
             return null;
         }
 
-        var byPath = objects.Where(IsDevice).ToDictionary(device => device.Path, StringComparer.Ordinal);
+        var byPath = objects.Where(found => found.IsDevice).ToDictionary(device => device.Path, StringComparer.Ordinal);
         var locations = new Dictionary<string, string>(StringComparer.Ordinal);
+        // A USB device that was given no port has the next one, which it does not tell; its place in the row stands for it.
+        var rows = objects.Where(found => found.Type == UsbBus).SelectMany(bus => bus.Properties.Where(pair => pair.Key.StartsWith(ChildOfBus, StringComparison.Ordinal)))
+            .Select(pair => (Path: PropertyRules.Text(pair.Value), Place: pair.Key[ChildOfBus.Length..^1])).DistinctBy(pair => pair.Path).ToDictionary(pair => pair.Path, pair => pair.Place, StringComparer.Ordinal);
         var taken = new Dictionary<string, DeviceFacts>(StringComparer.Ordinal);
         foreach (var device in byPath.Values)
         {
-            string parent = ParentOf(device, byPath) is { } above ? Locate(above, byPath, locations) : "";
-            string location = Locate(device, byPath, locations);
+            string parent = ParentOf(device, byPath) is { } above ? Locate(above, byPath, rows, locations) : "";
+            string location = Locate(device, byPath, rows, locations);
             // Devices without an address of their own are numbered in their order.
             string unique = location;
             for (int number = 2; taken.ContainsKey(unique); number++)
@@ -62,9 +67,7 @@ internal sealed record DeviceFacts(string Location, string Parent, QomObject Obj
         return taken;
     }
 
-    private static bool IsDevice(QomObject found) => found["hotplugged"] is not null && found["realized"]?.ValueKind == JsonValueKind.True;
-
-    private static string Locate(QomObject device, Dictionary<string, QomObject> byPath, Dictionary<string, string> known)
+    private static string Locate(QomObject device, Dictionary<string, QomObject> byPath, Dictionary<string, string> rows, Dictionary<string, string> known)
     {
         if (known.TryGetValue(device.Path, out string? location))
         {
@@ -75,9 +78,9 @@ internal sealed record DeviceFacts(string Location, string Parent, QomObject Obj
         string busName = bus is null ? "" : bus[(bus.LastIndexOf('/') + 1)..];
         string address = Addresses.Select(name => AddressOf(device, name)).FirstOrDefault(value => value is not null) is { } first
             ? string.Join('.', OfScsi.Select(name => AddressOf(device, name)).OfType<string>()) is { Length: > 0 } scsi ? scsi : first
-            : device.Type;
+            : rows.TryGetValue(device.Path, out string? place) ? $"#{place}" : device.Type;
         known[device.Path] = "";
-        string above = ParentOf(device, byPath) is { } parent ? Locate(parent, byPath, known) + "/" : "";
+        string above = ParentOf(device, byPath) is { } parent ? Locate(parent, byPath, rows, known) + "/" : "";
         // A bus bears its device's id, which the stream does not know.
         string busKind = above.Length > 0 && busName.Contains('.', StringComparison.Ordinal) ? busName[(busName.IndexOf('.', StringComparison.Ordinal) + 1)..] : above.Length > 0 ? "bus" : busName;
         return known[device.Path] = $"{above}{busKind}{(busKind.Length > 0 ? "/" : "")}{address}";

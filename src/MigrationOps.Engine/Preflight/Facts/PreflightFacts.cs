@@ -23,6 +23,9 @@ internal sealed record PreflightFacts
     /// <summary>The host on which the VM is to run; null if nothing is known of it.</summary>
     internal HostFacts? TargetHost { get; init; }
 
+    /// <summary>The way of the stream.</summary>
+    internal TransportFacts Transport { get; init; } = new();
+
     /// <summary>The images of the source by the names that its QEMU has for them; those of another host are missing.</summary>
     internal IReadOnlyDictionary<string, FileFacts> SourceFiles { get; init; } = new Dictionary<string, FileFacts>();
 

@@ -35,6 +35,9 @@ internal sealed record ProcessFacts
 /// <param name="Properties">Its properties by name, without children; those that QEMU does not give are missing.</param>
 internal sealed record QomObject(string Path, string Type, IReadOnlyDictionary<string, JsonElement> Properties)
 {
+    /// <summary>True for a device, as opposed to a bus, a back-end or a folder of objects.</summary>
+    internal bool IsDevice { get; init; }
+
     internal JsonElement? this[string property] => Properties.TryGetValue(property, out var value) ? value : null;
 }
 
@@ -61,7 +64,7 @@ internal sealed record QemuFacts
     /// <summary>The objects below /machine and /objects; null if they were not asked for, as with a lease.</summary>
     internal IReadOnlyList<QomObject>? Objects { get; init; }
 
-    /// <summary>x-query-virtio-status of each virtio device by its path; null if it was not asked for.</summary>
+    /// <summary>x-query-virtio-status of each virtio device by its path; null if it was not asked for, because that is not safe.</summary>
     internal IReadOnlyDictionary<string, JsonElement>? Virtio { get; init; }
 
     /// <summary>What a command returned; null if it was not asked, refused or is not there.</summary>

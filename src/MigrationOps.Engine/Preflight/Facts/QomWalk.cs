@@ -15,13 +15,18 @@ internal sealed class QomWalk(QmpMonitor monitor, QmpSchema schema)
     private const string Child = "child<";
     private const string Link = "link<";
     private const string Bus = "parent_bus";
+    private const string OfDevices = "hotplugged";
+    private const string VirtioBackend = "/virtio-backend";
+
+    // The same for every device that works, or known without asking. A question costs a round trip.
+    private static readonly HashSet<string> NotRead = ["type", OfDevices, "hotpluggable", "realized", "hotplug-handler"];
 
     private static readonly string[] Roots = ["/machine", "/objects"];
 
     // They have no state of their own and no property that a migration depends on; a machine has hundreds.
     private static readonly string[] Passed = ["memory-region", "irq", "reset-container"];
 
-    private static readonly string[] OfCpu = ["feature-words", "filtered-features", "phys-bits", "tsc-frequency", "invtsc", "level", "xlevel", "family", "model", "stepping", "vendor", "realized", "hotplugged"];
+    private static readonly string[] OfCpu = ["feature-words", "filtered-features", "phys-bits", "tsc-frequency", "invtsc", "level", "xlevel", "family", "model", "stepping", "vendor"];
 
     // Models of one machine's CPUs are alike: the properties of the first, some hundred features, are those of all.
     private readonly HashSet<string> _models = new(StringComparer.Ordinal);
@@ -69,14 +74,14 @@ internal sealed class QomWalk(QmpMonitor monitor, QmpSchema schema)
                     }
                     else if (property.Member("value") is { } value)
                     {
-                        if (name != Bus && kind.StartsWith(Link, StringComparison.Ordinal))
+                        if (!IsRead(path, type, name, kind))
                         {
                             continue;
                         }
 
                         values[(path, name)] = value;
                     }
-                    else if (withValues && isWanted(name) && (name == Bus || !kind.StartsWith(Link, StringComparison.Ordinal)) && !schema.HasCommand("qom-list-get"))
+                    else if (withValues && isWanted(name) && IsRead(path, type, name, kind) && !schema.HasCommand("qom-list-get"))
                     {
                         wanted.Add((path, name));
                     }
@@ -91,7 +96,10 @@ internal sealed class QomWalk(QmpMonitor monitor, QmpSchema schema)
                 }
             }, false, cancellationToken).ConfigureAwait(false);
             var byPath = values.ToLookup(pair => pair.Key.Path);
-            _objects.AddRange(level.Select(node => new QomObject(node.Path, TypeOf(node, byPath), byPath[node.Path].ToDictionary(pair => pair.Key.Property, pair => pair.Value, StringComparer.Ordinal))));
+            _objects.AddRange(level.Select(node => new QomObject(node.Path, TypeOf(node, byPath), byPath[node.Path].ToDictionary(pair => pair.Key.Property, pair => pair.Value, StringComparer.Ordinal))
+            {
+                IsDevice = read[node.Path].Any(property => property.Text("name") == OfDevices),
+            }));
             level = next;
         }
 
@@ -113,6 +121,10 @@ internal sealed class QomWalk(QmpMonitor monitor, QmpSchema schema)
         return cpu with { Properties = flags };
     }
 
+    // What a virtio device has beside its proxy's properties, the proxy shows as its own.
+    private static bool IsRead(string path, string type, string name, string kind)
+        => name == Bus || (type == DeviceFacts.UsbBus && name.StartsWith(DeviceFacts.ChildOfBus, StringComparison.Ordinal)) || Roots.Contains(path) || (!NotRead.Contains(name) && !kind.StartsWith(Link, StringComparison.Ordinal) && !path.EndsWith(VirtioBackend, StringComparison.Ordinal));
+
     // The words have all features of a CPU; their flags by name are read when they differ.
     private static bool IsOfCpu(string property) => OfCpu.Contains(property) || property.StartsWith("hv-", StringComparison.Ordinal) || property.StartsWith("kvm-", StringComparison.Ordinal);
 
@@ -133,10 +145,18 @@ internal sealed class QomWalk(QmpMonitor monitor, QmpSchema schema)
     private async Task ReadWholeAsync(List<(string Path, string Type)> level, ConcurrentDictionary<string, JsonElement[]> read, CancellationToken cancellationToken)
     {
         const int PathsAtOnce = 50;
-        foreach (var part in level.Chunk(PathsAtOnce))
+        var parts = new Queue<(string Path, string Type)[]>(level.Chunk(PathsAtOnce));
+        while (parts.TryDequeue(out var part))
         {
             var arguments = new JsonObject { ["paths"] = new JsonArray([.. part.Select(node => (JsonNode)node.Path)]) };
             var answer = await FactReader.AskAsync(monitor, new QmpCommand("qom-list-get", arguments), cancellationToken).ConfigureAwait(false);
+            if (answer.Value is null && part.Length > 1)
+            {
+                // One that is gone by now has the others refused with it.
+                Array.ForEach(part, node => parts.Enqueue([node]));
+                continue;
+            }
+
             int index = 0;
             foreach (var found in answer.Value?.Items() ?? [])
             {
