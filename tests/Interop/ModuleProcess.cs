@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using MigrationOps.Engine.Tests.Support;
 using MigrationOps.Tools;
 
@@ -14,6 +15,9 @@ internal static class ModuleProcess
         => Path.Combine(Directory.GetDirectories(Path.Combine(Repository.Root, "output/MigrationOps")).Single(), "MigrationOps.psd1");
 
     /// <summary>Starts it. PowerShell is never missing: it is restored when it is not installed.</summary>
-    internal static PeerProcess Start(string script) => new(Found.Value.CreateStartInfo("-NoProfile", "-NonInteractive",
-        "-Command", $"$ErrorActionPreference = 'Stop'; Import-Module '{Module}'; {script}"));
+    internal static PeerProcess Start(string script) => new(StartInfo(script));
+
+    /// <summary>How it is started.</summary>
+    internal static ProcessStartInfo StartInfo(string script) => Found.Value.CreateStartInfo("-NoProfile", "-NonInteractive",
+        "-Command", $"$ErrorActionPreference = 'Stop'; Import-Module '{Module}'; {script}");
 }

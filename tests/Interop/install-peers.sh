@@ -12,6 +12,9 @@
 # A fourth is Debian 12's own 7.2, with the programs of other targets, and Debian 13's of these targets beside them: the
 # verdicts on streams are held against releases and targets that differ.
 #
+# libvirt is that of Debian 12's backports, with its libraries: nothing of it is installed. tests/Interop/Libvirt/daemon.sh runs it
+# where its folders lie over the machine's.
+#
 # The result is FOLDER/peers.json, name -> path and version, written last: every peer in it has been started once.
 # A second run only checks that they still start. To get newer versions, or after moving FOLDER, remove it first.
 # shellcheck disable=SC2016 # $(RELEASE) and the like are for apt to fill in
@@ -42,7 +45,7 @@ scripts=(analyze-migration.py vmstate-static-checker.py)
 # Other targets than the machine's, whose boards have other devices and CPUs.
 targets=(aarch64 ppc64 s390x riscv64)
 
-# Name, package ("-" and so on: unpacked below the folder, from Debian 13, its backports, Debian 12, and Debian 13's other targets), the lowest version that will do, the argument that prints it.
+# Name, package ("-" and so on: unpacked below the folder, from Debian 13, its backports, Debian 12, Debian 13's other targets, and Debian 12's backports), the lowest version that will do, the argument that prints it.
 peers='qemu-system-x86_64 qemu-system-x86 10.0        --version
 qemu-system-aarch64       qemu-system-arm 10.0        --version
 qemu-img                  qemu-utils      10.0        --version
@@ -54,13 +57,16 @@ python3                   python3         3.9         --version
 zstd                      zstd            1.0         --version
 lzop                      lzop            1.0         --version
 gzip                      gzip            1.0         --version
+bzip2                     bzip2           1.0         --help
 xz                        xz-utils        5.0         --version
 ip                        iproute2        5.0         -V
 openssl                   openssl         3.0         version
 sshd                      openssh-server  9.0         -V
 certtool                  gnutls-bin      3.7         --version
 ps                        procps          3.0         --version'
-peers+=$'\n''qemu-system-x86_64-older  ---             7.2         --version'
+peers+=$'\n''qemu-system-x86_64-older  ---             7.2         --version
+libvirtd                  -----           11.0        --version
+virsh                     -----           11.0        --version'
 for target in "${targets[@]}"; do
     peers+=$'\n'"qemu-system-$target-older --- 7.2 --version"$'\n'"qemu-system-$target-trixie ---- 10.0 --version"
 done
@@ -316,6 +322,38 @@ install_targets() {
     for program in "${@/#/qemu-system-}"; do wrap_qemu "$home" "$program$suffix" "$program"; done
 }
 
+# libvirt of Debian 12's backports, below $dir/libvirt: its libraries in usr, what it looks for by absolute paths in over.
+install_libvirt() {
+    local package home=$dir/libvirt
+    rm -rf "$stage"
+    mkdir -p "$stage"/usr/{bin,lib/x86_64-linux-gnu} "$stage"/over/{bin,sbin,lib/x86_64-linux-gnu,share} "$stage/etc"
+    own_apt deb 'bookworm bookworm-backports'
+    say "install-peers: getting libvirt of Debian 12's backports from $(mirror)"
+    {
+        apt-get -c "$work/apt.conf" update -qq &&
+            apt-get -c "$work/apt.conf" install -qq -y --download-only --no-install-recommends -t bookworm-backports \
+                libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients patchelf
+    } >&2 || die "can't download libvirt of Debian 12's backports; see apt's message above"
+    for package in "$work"/cache/archives/*.deb; do dpkg -x "$package" "$work/unpacked"; done
+    (
+        cd "$work/unpacked/usr"
+        cp -a bin/patchelf "$stage/usr/bin"
+        cp -a bin/virsh "$stage/over/bin"
+        cp -a sbin/{libvirtd,virtlogd} "$stage/over/sbin"
+        cp -a lib/libvirt "$stage/over/lib"
+        cp -a lib/x86_64-linux-gnu/libvirt "$stage/over/lib/x86_64-linux-gnu"
+        cp -a share/libvirt "$stage/over/share"
+        cp -a ../etc/libvirt "$stage/etc"
+        find lib/x86_64-linux-gnu ../lib/x86_64-linux-gnu -maxdepth 1 -name '*.so*' -exec cp -a -t "$stage/usr/lib/x86_64-linux-gnu" {} +
+    )
+    relink "$home" "$stage/over/bin/virsh" "$stage"/over/sbin/{libvirtd,virtlogd} "$stage/over/lib/libvirt/libvirt_iohelper"
+    rm -rf "$dir/peers.json" "$home"
+    mkdir -p "$dir/bin"
+    mv "$stage" "$home"
+    ln -sfn ../libvirt/over/sbin/libvirtd "$dir/bin/libvirtd"
+    ln -sfn ../libvirt/over/bin/virsh "$dir/bin/virsh"
+}
+
 # Two test runs may start at once.
 exec 9>"$dir/.lock"
 flock 9
@@ -336,6 +374,7 @@ if [[ ${#lacking[@]} -gt 0 ]]; then
     [[ " ${lacking[*]} " != *' -- '* ]] || install_newer
     [[ " ${lacking[*]} " != *' --- '* ]] || install_targets bookworm older -older x86_64 "${targets[@]}"
     [[ " ${lacking[*]} " != *' ---- '* ]] || install_targets trixie targets -trixie "${targets[@]}"
+    [[ " ${lacking[*]} " != *' ----- '* ]] || install_libvirt
     look
     [[ ${#lacking[@]} -eq 0 ]] ||
         die "still absent, too old or not starting ('-' and '--' are what lies below $dir): ${lacking[*]}. Try them by hand"

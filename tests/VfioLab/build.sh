@@ -8,7 +8,12 @@ mkdir -p "$folder/$kind/root/modules" "$folder/$kind/root/bin" "$folder/share/jo
 root=$folder/$kind/root
 archive=$(ls /usr/src/linux-source-6.*.tar.xz | tail -1)
 source=$folder/$(basename "$archive" .tar.xz)
-[ -d "$source" ] || tar xf "$archive" -C "$folder"
+if [ ! -d "$source" ]; then
+    # Under its name only when it is whole.
+    mkdir -p "$folder/unpacking"
+    tar xf "$archive" -C "$folder/unpacking"
+    mv "$folder/unpacking/$(basename "$source")" "$source"
+fi
 cp "$(command -v busybox)" "$root/bin/busybox"
 cp "$here/init" "$root/init"
 : > "$root/modules/order"
