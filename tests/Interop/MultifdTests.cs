@@ -201,6 +201,23 @@ public sealed class MultifdTests : IDisposable
         Assert.Equal("postmigrate", source.Status);
     }
 
+    // libvirt turns the capability on by itself.
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void A_source_that_waits_for_an_acknowledgement_that_never_comes_is_noticed(bool multifd)
+    {
+        using var source = StartSource(2, "none", returnPath: true);
+        source.SetCapability("multifd", multifd);
+        source.SetCapability("switchover-ack");
+        bool noticed = false;
+        var receipt = NewReceipt($"unix:{_folder.File("m")}", _folder.File("archive"));
+        using var receiver = Receiver.Start(receipt with { Receive = receipt.Receive with { SourceWaits = () => Volatile.Write(ref noticed, true) } });
+        source.Migrate(receiver.Uri);
+        source.WaitUntil(() => Volatile.Read(ref noticed), "the receiver notices that the source waits");
+        Assert.Equal(("active", "running"), (source.MigrationStatus, source.Status));
+    }
+
     [Theory]
     [InlineData(false)]
     [InlineData(true)]

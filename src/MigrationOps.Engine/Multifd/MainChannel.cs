@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using MigrationOps.Engine.Qemu;
 
 namespace MigrationOps.Engine.Multifd;
@@ -6,6 +7,12 @@ namespace MigrationOps.Engine.Multifd;
 internal sealed class MainChannel : DeviceSectionVisitor
 {
     private const int ReadAhead = 256 * 1024;
+
+    // A source with something to send stays in a section for up to 50 ms, or until a tenth of a second's bandwidth is used up; one that
+    // only waits goes round thousands of times a second.
+    private const int IdleSections = 1000;
+    private const long IdleBytes = 256 * IdleSections;
+    private static readonly TimeSpan s_idleTime = TimeSpan.FromSeconds(30);
 
     private readonly ChannelReader _reader;
     private readonly IDeviceStateReceiver _devices;
@@ -19,6 +26,10 @@ internal sealed class MainChannel : DeviceSectionVisitor
     private bool _returnPath;
     private int _acknowledged;
     private long _flushes;
+    private int _parts;
+    private long _partsSince = Stopwatch.GetTimestamp();
+    private long _partsFrom;
+    private bool _hasNoticed;
 
     internal MainChannel(
         ChannelReader reader, IDeviceStateReceiver devices, ReceiveState state, Stream? record, ReceiveOptions options)
@@ -61,6 +72,11 @@ internal sealed class MainChannel : DeviceSectionVisitor
     {
         _hasSections = true;
         _setupHasEnded |= section.Kind is SectionKind.Part or SectionKind.End;
+        if (section.Kind == SectionKind.Part && _returnPath && !_options.SwitchoverAck && !_hasNoticed && ++_parts == IdleSections)
+        {
+            NoticeIdleSource();
+        }
+
         if (section.Kind == SectionKind.Start && !_sections.ContainsKey(section.Id) && _devices.OpenSections(section) is { } device)
         {
             _sections.Add(section.Id, device);
@@ -124,6 +140,17 @@ internal sealed class MainChannel : DeviceSectionVisitor
         {
             Answer(new ReturnPathMessage(ReturnPathMessageType.SwitchoverAck));
         }
+    }
+
+    private void NoticeIdleSource()
+    {
+        if (_walker.Offset - _partsFrom < IdleBytes && Stopwatch.GetElapsedTime(_partsSince) < s_idleTime)
+        {
+            _hasNoticed = true;
+            _options.SourceWaits?.Invoke();
+        }
+
+        (_parts, _partsFrom, _partsSince) = (0, _walker.Offset, Stopwatch.GetTimestamp());
     }
 
     private void Answer(ReturnPathMessage message) => _reader.Stream.Write(message.ToArray());

@@ -19,6 +19,9 @@ internal sealed record ReceiveOptions
 
     /// <summary>How many acknowledgements the source waits for.</summary>
     public SwitchoverAckCount SwitchoverAckCount { get; init; }
+
+    /// <summary>Told once, on the main channel's thread, that the source iterates without anything to send: it waits for an acknowledgement.</summary>
+    internal Action? SourceWaits { get; init; }
 }
 
 /// <summary>What one channel carried.</summary>

@@ -34,7 +34,8 @@ internal static partial class VfioStateReceiver
             SpillDirectory = options.Destination ?? Path.GetDirectoryName(Path.GetFullPath(options.Archive ?? "./x"))!,
         }, sinks.Open, scope.CancellationToken)
         { CheckDevices = names => CheckDevices(options, names) };
-        var summary = MigrationReceiver.Receive(listener, options.Receive, devices, archive, scope);
+        var summary = MigrationReceiver.Receive(
+            listener, options.Receive with { SourceWaits = options.Receive.SourceWaits ?? (() => LogSourceWaits(logger, source)) }, devices, archive, scope);
         foreach (string warning in summary.Warnings)
         {
             LogWarning(logger, source, warning);
@@ -123,6 +124,9 @@ internal static partial class VfioStateReceiver
 
     [LoggerMessage(Level = LogLevel.Information, Message = "{Endpoint}: received a migration over {Channels} channels, {Bytes} bytes")]
     private static partial void LogReceived(ILogger logger, string endpoint, int channels, long bytes);
+
+    [LoggerMessage(Level = LogLevel.Warning, Message = "{Endpoint}: the source goes round without anything to send. With the capability switchover-ack it waits for an acknowledgement, and this receipt gives none: end it, and receive again with SwitchoverAck.")]
+    private static partial void LogSourceWaits(ILogger logger, string endpoint);
 
     [LoggerMessage(Level = LogLevel.Warning, Message = "{Endpoint}: {Warning}")]
     private static partial void LogWarning(ILogger logger, string endpoint, string warning);
