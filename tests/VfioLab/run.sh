@@ -24,7 +24,7 @@ for kind; do
     guest=$!
     trap 'kill $guest 2> /dev/null || true' EXIT
     until [ -e "$FOLDER/share/out/up" ]; do kill -0 $guest || { cat "$FOLDER/$kind/console"; exit 3; }; sleep 0.5; done
-    "$here/job.sh" "$FOLDER" suite 1800 << GUEST || failed=1
+    "$here/job.sh" "$FOLDER" suite 900 << GUEST || failed=1
 set -e
 types=/sys/devices/virtual/mtty/mtty/mdev_supported_types/mtty-1/create
 for n in 1 2; do echo 83b8f4f2-509f-382f-3c1e-00000000000\$n > \$types; done
