@@ -47,6 +47,15 @@ internal sealed class BenchmarkReport
         return TimeSpan.FromSeconds(median);
     }
 
+    /// <summary>As <see cref="Compare"/>, for what ours takes more than the reference: the median of the differences pair by pair.</summary>
+    internal void CompareExcess(string what, TimeSpan atMost, Func<TimeSpan> ours, Func<TimeSpan> reference)
+    {
+        var pairs = Pairs(Rounds * 3, ours, reference);
+        double median = Median(pairs.Select(p => p.Ours - p.Reference));
+        Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
+            $"  {what,-44} ours {Median(pairs.Select(p => p.Ours)) * 1e3:0} ms, reference {Median(pairs.Select(p => p.Reference)) * 1e3:0} ms, more by {median * 1e3:0} ms (at most {atMost.TotalMilliseconds:0}: {(median <= atMost.TotalSeconds ? "reached" : "MISSED")})"));
+    }
+
     /// <summary>Prints a figure with its goal.</summary>
     internal void Figure(string what, double value, string unit, double atMost)
         => Console.WriteLine(string.Create(CultureInfo.InvariantCulture,

@@ -15,6 +15,7 @@ internal abstract class TransferBenchmark
         new SmallSectionBenchmark(),
         new TcpMigrationBenchmark(),
         new MonitorBenchmark(),
+        new ImportBenchmark(),
     ];
 
     /// <summary>What the command line calls it.</summary>
