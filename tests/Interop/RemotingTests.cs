@@ -1,7 +1,4 @@
-using System.Net;
-using System.Net.Sockets;
 using MigrationOps.Engine.Tests.Support;
-using MigrationOps.Tools;
 
 namespace MigrationOps.Interop.Tests;
 
@@ -15,12 +12,11 @@ public sealed class RemotingTests : IDisposable
     [Fact]
     public void Every_output_type_arrives_over_ssh_with_its_values_and_looks_as_it_did()
     {
-        int port = FreePort();
-        using var server = StartServer(port);
+        using var server = new SshServer(_folder);
         string samples = Path.Combine(Repository.Root, "tests/Pester/Samples.ps1");
         using var client = ModuleProcess.Start($$"""
             . '{{samples}}'
-            $session = New-PSSession -HostName 127.0.0.1 -Port {{port}} -UserName $([Environment]::UserName) -KeyFilePath '{{_folder["client"]}}' -Options @{ StrictHostKeyChecking = 'no'; UserKnownHostsFile = '/dev/null'; LogLevel = 'ERROR' }
+            $session = New-PSSession -HostName 127.0.0.1 -Port {{server.Port}} -UserName $([Environment]::UserName) -KeyFilePath '{{server.KeyFile}}' -Options {{SshServer.Options}}
             $types = @(Get-ResultType)
             if ($types.Count -lt 20) { throw "Only $($types.Count) output types were found." }
             Invoke-Command -Session $session { Import-Module '{{ModuleProcess.Module}}'; . '{{samples}}' }
@@ -42,47 +38,5 @@ public sealed class RemotingTests : IDisposable
             """);
         Assert.True(client.WaitForExit(120) == 0, client.Output + server.Output);
         Assert.Matches(@"\d+ types, WireNotFound", client.Output);
-    }
-
-    private PeerProcess StartServer(int port)
-    {
-        foreach (string name in new[] { "host", "client" })
-        {
-            using var keygen = new PeerProcess(Peers.Require("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-f", _folder[name]);
-            Assert.True(keygen.WaitForExit() == 0, keygen.Output);
-        }
-
-        var powerShell = PowerShellCommand.Find(out string reason) ?? throw new InvalidOperationException(reason);
-        File.Copy(_folder["client.pub"], _folder["authorized"]);
-        File.WriteAllLines(_folder["config"],
-        [
-            $"Port {port}",
-            "ListenAddress 127.0.0.1",
-            $"HostKey {_folder["host"]}",
-            $"AuthorizedKeysFile {_folder["authorized"]}",
-            "PidFile none",
-            "UsePAM no",
-            "StrictModes no",
-            "PermitRootLogin yes",
-            "PasswordAuthentication no",
-            $"Subsystem powershell {string.Join(' ', powerShell.Arguments.Prepend(powerShell.Program))} -sshs -NoLogo -NoProfile",
-        ]);
-        string program = Peers.Require("sshd");
-        if (Environment.IsPrivilegedProcess)
-        {
-            // What the package's service makes for it.
-            Directory.CreateDirectory("/run/sshd");
-        }
-
-        var server = new PeerProcess(program, "-D", "-e", "-f", _folder["config"]);
-        server.WaitUntil(() => server.Output.Contains("listening on 127.0.0.1", StringComparison.Ordinal), "listening");
-        return server;
-    }
-
-    private static int FreePort()
-    {
-        using var probe = new TcpListener(IPAddress.Loopback, 0);
-        probe.Start();
-        return ((IPEndPoint)probe.LocalEndpoint).Port;
     }
 }
