@@ -7,7 +7,7 @@ internal static class PreflightTest
     internal static IReadOnlyList<PreflightCheck> Checks { get; } =
     [
         .. TruthChecks.All, .. MachineChecks.All, .. CpuChecks.All, .. MemoryChecks.All, .. DeviceChecks.All, .. VirtioChecks.All, .. StorageChecks.All, .. MigrationChecks.All, .. TransportChecks.All,
-        .. HostChecks.All, .. EstimateChecks.All,
+        .. HostChecks.All, .. ManagerChecks.All, .. EstimateChecks.All,
     ];
 
     /// <summary>Lets every check judge the facts.</summary>

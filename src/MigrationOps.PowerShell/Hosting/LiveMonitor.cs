@@ -32,7 +32,7 @@ internal sealed class LiveMonitor(QmpMonitor engine, RelayLogger log, RunspaceSe
 
     public override string[] Capabilities => [.. engine.Capabilities];
 
-    public override VMManager Manager => Path is null ? VMManager.None : MonitorManager.OfSocket(Path);
+    public override VMManager Manager => engine.Manager;
 
     public override bool ReadOnly => engine.Options.ReadOnly;
 

@@ -29,7 +29,8 @@ internal sealed record DiskFacts(string Device, string Node, string File, long? 
 /// <param name="Device">The number of the file system.</param>
 /// <param name="Inode">The number of the file in it.</param>
 /// <param name="Size">Its size, in bytes.</param>
-internal sealed record FileFacts(ulong Device, ulong Inode, long Size)
+/// <param name="FileSystem">What the kernel calls the file system; null if it is not known.</param>
+internal sealed record FileFacts(ulong Device, ulong Inode, long Size, string? FileSystem = null)
 {
     /// <summary>The images that a process of this host has open, by the names that QEMU has for them.</summary>
     internal static IReadOnlyDictionary<string, FileFacts> Of(ProcessFacts? process, IEnumerable<string> names)
@@ -49,7 +50,7 @@ internal sealed record FileFacts(ulong Device, ulong Inode, long Size)
                 string target = new FileInfo(path).ResolveLinkTarget(returnFinalTarget: true)?.FullName ?? path;
                 if (PathStatus.TryOf(target) is { } status)
                 {
-                    found[name] = new FileFacts(status.Device, status.Inode, status.Size);
+                    found[name] = new FileFacts(status.Device, status.Inode, status.Size, new DriveInfo(target).DriveFormat);
                 }
             }
             catch (Exception e) when (e is IOException or UnauthorizedAccessException or Wire.WireException)

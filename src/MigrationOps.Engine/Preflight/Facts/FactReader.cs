@@ -32,17 +32,27 @@ internal static class FactReader
         await ForEachAsync(Queries.Where(query => Essential.Contains(query) || schema.HasCommand(query)), async query =>
             answers[query] = await AskAsync(monitor, new QmpCommand(query, query == "query-named-block-nodes" ? new JsonObject { ["flat"] = true } : null), cancellationToken).ConfigureAwait(false),
             monitor.Options.Lease, cancellationToken).ConfigureAwait(false);
+        string? name = monitor.VMName ?? answers.GetValueOrDefault("query-name").Value?.Text("name");
+        var process = ProcessOf(monitor, answers.GetValueOrDefault("query-uuid").Value?.Text("UUID"));
         return new QemuFacts
         {
             Virtio = monitor.Options.Lease || IsDeadly(schema) ? null : await ReadVirtioAsync(monitor, answers.GetValueOrDefault("x-query-virtio").Value, cancellationToken).ConfigureAwait(false),
             Name = monitor.Name,
-            VMName = monitor.VMName ?? answers.GetValueOrDefault("query-name").Value?.Text("name"),
+            VMName = name,
             Version = monitor.Version,
             Schema = schema,
-            Process = monitor.Peer is { Pid: > 0 } peer ? new ProcessFacts { Id = peer.Pid, StartTime = ProcFiles.StartTime(peer.Pid), Arguments = ProcFiles.CommandLine(peer.Pid), ResidentBytes = ProcFiles.ResidentBytes(peer.Pid) } : null,
+            Process = process,
+            Manager = ManagerFacts.Read(monitor.Manager != VMManager.None ? monitor.Manager : MonitorManager.OfArguments(process?.Arguments ?? []), name, process?.Arguments ?? []),
             Answers = answers,
             Objects = monitor.Options.Lease ? null : await new QomWalk(monitor, schema).ReadAsync(cancellationToken).ConfigureAwait(false),
         };
+    }
+
+    // Behind libvirt's proxy the peer is the proxy; the QEMU of that UUID is the one.
+    private static ProcessFacts? ProcessOf(QmpMonitor monitor, string? uuid)
+    {
+        int id = monitor.Manager != VMManager.Libvirt ? monitor.Peer?.Pid ?? 0 : VMFinder.FindProcess(uuid);
+        return id <= 0 ? null : new ProcessFacts { Id = id, StartTime = ProcFiles.StartTime(id), Arguments = ProcFiles.CommandLine(id), ResidentBytes = ProcFiles.ResidentBytes(id) };
     }
 
     /// <summary>The same facts with the flag of each feature of the CPU.</summary>

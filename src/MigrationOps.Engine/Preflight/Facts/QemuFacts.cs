@@ -58,6 +58,9 @@ internal sealed record QemuFacts
     /// <summary>Its process; null if it cannot be seen from here.</summary>
     internal ProcessFacts? Process { get; init; }
 
+    /// <summary>What manages it; null if it cannot be seen.</summary>
+    internal ManagerFacts? Manager { get; init; }
+
     /// <summary>Its answers by command, for commands without arguments.</summary>
     internal required IReadOnlyDictionary<string, QmpAnswer> Answers { get; init; }
 

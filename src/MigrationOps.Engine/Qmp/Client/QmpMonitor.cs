@@ -46,6 +46,9 @@ internal sealed partial class QmpMonitor : IAsyncDisposable
     /// <summary>The name of the VM; null if it has none or was not asked for (<see cref="QmpMonitorOptions.AskName"/>).</summary>
     internal string? VMName { get; private set; }
 
+    /// <summary>What manages the VM, as far as the address tells.</summary>
+    internal VMManager Manager => Options.Manager != VMManager.None ? Options.Manager : Options.Endpoint is Endpoint.Unix { Path: var path } ? MonitorManager.OfSocket(path) : VMManager.None;
+
     /// <summary>The QEMU's version.</summary>
     internal QmpVersion Version { get; private set; } = new(0, 0, 0, "");
 

@@ -12,6 +12,12 @@ internal static class MonitorManager
             : path.Contains(LibvirtSystem, StringComparison.Ordinal) && Path.GetFileName(path) == "monitor.sock" ? VMManager.Libvirt
             : VMManager.None;
 
+    /// <summary>The manager that started a QEMU, by the arguments that it gave it.</summary>
+    internal static VMManager OfArguments(IReadOnlyList<string> arguments)
+        => arguments.Any(argument => argument.Contains("id=charmonitor,", StringComparison.Ordinal) || argument.Contains("\"id\":\"charmonitor\"", StringComparison.Ordinal)) ? VMManager.Libvirt
+            : arguments.Any(argument => argument.Contains(ProxmoxFolder, StringComparison.Ordinal) && argument.Contains(".qmp", StringComparison.Ordinal)) ? VMManager.Proxmox
+            : VMManager.None;
+
     /// <summary>Refuses a socket that its manager holds or needs.</summary>
     /// <exception cref="QmpException"><see cref="QmpError.ManagedMonitor"/>.</exception>
     internal static void Check(string path, bool lease)

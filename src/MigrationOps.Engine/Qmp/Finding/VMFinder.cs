@@ -29,6 +29,13 @@ internal static class VMFinder
         return ask ? await Task.WhenAll(found.Select(vm => AskAsync(vm, logger, cancellationToken))).ConfigureAwait(false) : found;
     }
 
+    /// <summary>The process of the QEMU with a UUID; 0 if there is none, or more than one.</summary>
+    internal static int FindProcess(string? uuid)
+    {
+        int[] found = uuid is null ? [] : [.. ProcFiles.Processes().Where(pid => IsQemu(pid) && string.Equals(QemuCommandLine.Parse(ProcFiles.CommandLine(pid)).Uuid, uuid, StringComparison.OrdinalIgnoreCase)).Take(2)];
+        return found is [var only] ? only : 0;
+    }
+
     // A QEMU with libraries of its own is started through their loader.
     private static bool IsQemu(int pid)
     {

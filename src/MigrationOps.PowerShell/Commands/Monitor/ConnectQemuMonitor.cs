@@ -92,7 +92,7 @@ public sealed class ConnectQemuMonitor : OperationCmdlet
         var proxy = LibvirtProxy.Start(uri, domain);
         try
         {
-            var options = Complete(new QmpMonitorOptions { Endpoint = new Endpoint.Unix(proxy.SocketPath) }) with { ReadOnly = true };
+            var options = Complete(new QmpMonitorOptions { Endpoint = new Endpoint.Unix(proxy.SocketPath), Manager = VMManager.Libvirt }) with { ReadOnly = true };
             Write(host, session, log => proxy.ConnectAsync(options, log, host.CancellationToken), proxy);
         }
         catch
