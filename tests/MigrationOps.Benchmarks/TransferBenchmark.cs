@@ -10,6 +10,7 @@ internal abstract class TransferBenchmark
         new VhostMemoryBenchmark(),
         new VfioReceiveBenchmark(),
         new QemuReceiveBenchmark(),
+        new RelayBenchmark(),
         new StreamOverviewBenchmark(),
         new CprBenchmark(),
         new SmallSectionBenchmark(),

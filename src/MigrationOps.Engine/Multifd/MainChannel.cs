@@ -93,7 +93,7 @@ internal sealed class MainChannel : DeviceSectionVisitor
 
     protected override IDeviceSections? DeviceOf(StreamSection section) => _sections.GetValueOrDefault(section.Id);
 
-    public override void OnMultifdFlush() => _flushes++;
+    public override void OnMultifdFlush(long offset) => _flushes++;
 
     public override void OnCommand(StreamCommand command)
     {

@@ -95,7 +95,9 @@ internal sealed class Listener : IDisposable
         => FdStream.Over(AcceptSocket(waitingFor, accepting), scope, Endpoint.ToString(), waitsInKernel: true);
 
     /// <summary>Does the TLS handshake if there are credentials; else the stream stays as it is.</summary>
-    public Stream Protect(FdStream stream) => _tls is null ? stream : _tls.Authenticate(stream, "");
+    /// <param name="stream">The connection; the result owns it.</param>
+    /// <param name="within">How long it may take; null for the stream's limit.</param>
+    public Stream Protect(FdStream stream, TimeSpan? within = null) => _tls is null ? stream : _tls.Authenticate(stream, "", within);
 
     /// <summary>True if a connection waits to be accepted.</summary>
     public bool HasPending => _socket.Poll(0, SelectMode.SelectRead);

@@ -76,11 +76,13 @@ internal sealed class TlsFiles : IDisposable
     /// <summary>Does the handshake on a connected stream, which is bounded as a whole by the stream's limit.</summary>
     /// <param name="inner">The connection; the result owns it, also when the handshake fails.</param>
     /// <param name="peerName">The host name that the server's certificate must carry (client side).</param>
+    /// <param name="within">How long it may take; null for the stream's limit.</param>
     /// <returns>The protected stream.</returns>
     /// <exception cref="WireException"><see cref="WireError.TlsFailed"/> with what was not accepted.</exception>
-    public Stream Authenticate(FdStream inner, string peerName)
+    public Stream Authenticate(FdStream inner, string peerName, TimeSpan? within = null)
     {
         ArgumentNullException.ThrowIfNull(inner);
+        var limit = within ?? inner.Limit;
         string? rejected = null;
         bool Accept(object _, X509Certificate? certificate, X509Chain? chain, SslPolicyErrors errors)
         {
@@ -97,7 +99,7 @@ internal sealed class TlsFiles : IDisposable
             {
                 Volatile.Write(ref expired, true);
                 inner.Interrupt();
-            }, null, inner.Limit, Timeout.InfiniteTimeSpan);
+            }, null, limit, Timeout.InfiniteTimeSpan);
         try
         {
             if (_isServer)
@@ -127,7 +129,7 @@ internal sealed class TlsFiles : IDisposable
         {
             ssl.Dispose();
             throw new WireException(WireError.TlsFailed,
-                $"{inner.Name}: the TLS handshake failed: {(Volatile.Read(ref expired) ? $"it has not ended within {inner.Limit.TotalSeconds:0.###} s" : rejected ?? Innermost(e).Message.TrimEnd('.'))}.", e);
+                $"{inner.Name}: the TLS handshake failed: {(Volatile.Read(ref expired) ? $"it has not ended within {limit.TotalSeconds:0.###} s" : rejected ?? Innermost(e).Message.TrimEnd('.'))}.", e);
         }
         catch
         {

@@ -13,6 +13,8 @@ public partial class FormatLiteralTests
     private static readonly Dictionary<string, string> OtherFormats = new()
     {
         ["Multifd/ChannelReader.cs"] = "hands its bytes to the parsers",
+        ["Relay/RelayConnection.cs"] = "hands a channel's first message to the parser",
+        ["Relay/RelayDevices.cs"] = "hands the head of a packet to the parser",
         ["Vfio/SectionReader.cs"] = "hands its bytes to the parser",
         ["Vfio/Kernel/PciIdentity.cs"] = "the PCI configuration space inside a config state",
         ["SaveVm/ReturnPathReader.cs"] = "hands its bytes to the parsers",
@@ -78,7 +80,7 @@ public partial class FormatLiteralTests
     private static string StripComments(string code) => Comment().Replace(code, "");
 
     // The rooms that stand on Qemu, and what is made of them. A directory's and a state file's sections are formats of our own.
-    [GeneratedRegex(@"^(Multifd|Vfio|SaveVm|Streams)/|^Devices/(Vfio|Vhost|Section)")]
+    [GeneratedRegex(@"^(Multifd|Vfio|SaveVm|Streams|Relay)/|^Devices/(Vfio|Vhost|Section)")]
     private static partial Regex Rooms();
 
     [GeneratedRegex(@"(BinaryPrimitives\.\w+|WireReader\.|WireWriter\.)BigEndian")]

@@ -17,7 +17,7 @@ public partial class RoomTests
         ["Wire"],
         ["Storage", "Qemu"],
         ["Vhost", "Cpr", "Multifd", "Vfio", "SaveVm", "Streams", "Qmp"],
-        ["Devices", "Moving", "Preflight", "Rehearsal"],
+        ["Devices", "Moving", "Preflight", "Rehearsal", "Relay"],
     ];
 
     // Rooms that know less than their row allows.

@@ -57,7 +57,7 @@ internal sealed class EventLog : StreamVisitor
         Lines.Add($"page {block.Name} {pageOffset:x} {kind} {data.Length} {data[0]}");
     }
 
-    public override void OnMultifdFlush() => Lines.Add("flush");
+    public override void OnMultifdFlush(long offset) => Lines.Add("flush");
 
     public override void OnCommand(StreamCommand c) => Lines.Add($"@{c.Offset} {c.Id} {Convert.ToHexString(c.Data)}");
 

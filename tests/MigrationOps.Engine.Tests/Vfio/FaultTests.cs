@@ -8,7 +8,7 @@ namespace MigrationOps.Engine.Tests.Vfio;
 /// <summary>Captures of real devices with one thing wrong: on most of these a real QEMU hangs, on some it reports success.</summary>
 public class FaultTests
 {
-    private static readonly Dictionary<string, (string Error, Action<EditedCapture> Alter)> Faults = new()
+    internal static readonly Dictionary<string, (string Error, Action<EditedCapture> Alter)> Faults = new()
     {
         ["a data packet is missing"] = ("StreamMissingPacket", c => c.Remove(c.Data)),
         ["the config packet is missing"] = ("StreamMissingConfig", c => c.Remove(c.Config)),

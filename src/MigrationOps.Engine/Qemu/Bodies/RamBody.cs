@@ -116,7 +116,7 @@ internal sealed class RamBody(WalkContext context) : ISectionBody
                 reader = r;
                 return true;
             case MultifdFlush when flags == MultifdFlush && address == 0:
-                context.Visitor.OnMultifdFlush();
+                context.Visitor.OnMultifdFlush(reader.Offset);
                 break;
             case MemSize when flags == MemSize && !_listed:
                 // A machine without memory of its own has a list of nothing.

@@ -15,6 +15,12 @@ internal interface IChannelVisitor
     /// <summary>A packet of a device's state; valid during the call.</summary>
     void OnDevicePacket(in DeviceStatePacket packet);
 
+    /// <summary>Looks into the payload of a device's packet before any of its bytes count as read.</summary>
+    /// <param name="packet">The packet.</param>
+    /// <param name="payload">As much of its payload as is there.</param>
+    /// <returns>How many bytes of the payload have to be there: if more than are, the call comes again with more.</returns>
+    int CheckDevicePacket(in DeviceStatePacket packet, ReadOnlySpan<byte> payload) => 0;
+
     /// <summary>Something that QEMU accepts and no QEMU writes.</summary>
     void OnWarning(string warning);
 
@@ -22,8 +28,11 @@ internal interface IChannelVisitor
     void OnPayload(ReadOnlySpan<byte> data);
 }
 
-/// <summary>Walks one recorded multifd channel without I/O: the init packet, then packets until the channel closes.</summary>
-internal sealed class MultifdChannelWalker(IChannelVisitor visitor, long pageSize) : IByteConsumer
+/// <summary>Walks one multifd channel without I/O: the init packet, then packets until the channel closes.</summary>
+/// <param name="visitor">Who is told.</param>
+/// <param name="pageSize">Size of a target page in bytes.</param>
+/// <param name="name">What errors call the channel.</param>
+internal sealed class MultifdChannelWalker(IChannelVisitor visitor, long pageSize, string name = "the channel") : IByteConsumer
 {
     // No more than a receiver takes by default.
     private const long PayloadLimit = 64 << 20;
@@ -46,7 +55,7 @@ internal sealed class MultifdChannelWalker(IChannelVisitor visitor, long pageSiz
 
     public int Feed(ReadOnlySpan<byte> data, bool last)
     {
-        var reader = WireReader.BigEndian(data, Offset, "the channel");
+        var reader = WireReader.BigEndian(data, Offset, name);
         try
         {
             while (Step(ref reader))
@@ -62,7 +71,7 @@ internal sealed class MultifdChannelWalker(IChannelVisitor visitor, long pageSiz
         {
             long end = reader.Offset + reader.Remaining;
             throw new StreamException(StreamError.Truncated,
-                $"The channel ends at byte {end:N0}, inside {(_started ? $"the packet that starts at byte {(_payloadLeft > 0 ? _packetOffset : reader.Offset):N0}" : "its init packet")}.")
+                $"{char.ToUpperInvariant(name[0])}{name[1..]} ends at byte {end:N0}, inside {(_started ? $"the packet that starts at byte {(_payloadLeft > 0 ? _packetOffset : reader.Offset):N0}" : "its init packet")}.")
             { ByteOffset = end };
         }
 
@@ -112,7 +121,8 @@ internal sealed class MultifdChannelWalker(IChannelVisitor visitor, long pageSiz
 
         if (header.IsDeviceState)
         {
-            if (!DeviceStatePacket.TryRead(ref r, header, PayloadLimit, out var packet))
+            if (!DeviceStatePacket.TryRead(ref r, header, PayloadLimit, out var packet)
+                || visitor.CheckDevicePacket(packet, r.Rest[..Math.Min(packet.PayloadSize, r.Remaining)]) > r.Remaining)
             {
                 return false;
             }

@@ -50,6 +50,9 @@ internal sealed record StreamCommand(StreamCommandId Id, long Offset, byte[] Dat
 {
     /// <summary>The number in PING and PACKAGED; 0 in commands without one.</summary>
     public uint Value => Data.Length == sizeof(uint) ? BinaryPrimitives.ReadUInt32BigEndian(Data) : 0;
+
+    /// <summary>Where what follows it lies.</summary>
+    internal long End => Offset + StreamFormat.ElementHeader + Data.Length;
 }
 
 /// <summary>A block of guest memory as the stream lists it.</summary>

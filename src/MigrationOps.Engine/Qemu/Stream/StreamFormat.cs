@@ -39,6 +39,9 @@ internal static class StreamFormat
     /// <summary>The largest page of any target.</summary>
     internal const int MaxPageSize = 1 << MaxPageBits;
 
+    /// <summary>Bytes of a command before its data, and of the description before its JSON.</summary>
+    internal const int ElementHeader = 5;
+
     internal const int MaxMachineType = 4096;
     internal const int MaxCapabilities = 256;
 

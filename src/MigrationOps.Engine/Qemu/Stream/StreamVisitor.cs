@@ -92,8 +92,9 @@ internal abstract class StreamVisitor
     {
     }
 
-    /// <summary>A multifd flush point in a RAM section.</summary>
-    public virtual void OnMultifdFlush()
+    /// <summary>A multifd flush point in a RAM section: the target waits there until each channel has had a SYNC packet for it.</summary>
+    /// <param name="offset">Where the word for it lies.</param>
+    public virtual void OnMultifdFlush(long offset)
     {
     }
 

@@ -36,6 +36,12 @@ internal sealed class StreamWalker : IByteConsumer
         }
     }
 
+    private StreamWalker(WalkContext context)
+    {
+        _context = context;
+        _state = State.Element;
+    }
+
     private enum State
     {
         Header,
@@ -69,6 +75,20 @@ internal sealed class StreamWalker : IByteConsumer
 
     /// <summary>True once what follows the EOF byte has been read, so far as it is part of the stream.</summary>
     public bool HasEnded => _state == State.Trailing;
+
+    /// <summary>
+    /// True while what is not consumed is looked through for a section's end, or may be what follows the stream's: nothing in it can be
+    /// wrong, and whoever sends it may wait for an answer before it sends more.
+    /// </summary>
+    internal bool IsSearching => (_state is State.Body or State.Footer && _body is EndSearch) || _state >= State.AfterEof;
+
+    /// <summary>A walker for the connection that continues this stream after a pause in postcopy: it has no header, and starts with a command.</summary>
+    internal StreamWalker Resume()
+    {
+        _context.PendingSkip = 0;
+        _context.PackageEnd = -1;
+        return new StreamWalker(_context);
+    }
 
     /// <summary>Consumes bytes.</summary>
     /// <param name="data">The bytes from <see cref="Offset"/> on. What is not consumed must be given again, with more after it.</param>

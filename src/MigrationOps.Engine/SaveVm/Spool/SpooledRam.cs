@@ -34,7 +34,7 @@ internal sealed class SpooledRam(Stream output, object gate, RoundBarrier rounds
     {
         if (SyncsAtSectionEnd)
         {
-            OnMultifdFlush();
+            AwaitChannels();
         }
 
         Write(kind == SectionKind.End);
@@ -59,12 +59,7 @@ internal sealed class SpooledRam(Stream output, object gate, RoundBarrier rounds
     }
 
     /// <inheritdoc/>
-    public override void OnMultifdFlush()
-    {
-        // What came before must be in the file before the channels continue.
-        Write(isEnd: false);
-        Section.Input.Wait(rounds.AwaitChannels);
-    }
+    public override void OnMultifdFlush(long offset) => AwaitChannels();
 
     /// <inheritdoc/>
     public void Sync() => rounds.AwaitRound();
@@ -100,6 +95,13 @@ internal sealed class SpooledRam(Stream output, object gate, RoundBarrier rounds
 
         channel.Advance(size);
         Write(channel, block, offsets, normal, (int)(payload / Math.Max(1, normal)));
+    }
+
+    private void AwaitChannels()
+    {
+        // What came before must be in the file before the channels continue.
+        Write(isEnd: false);
+        Section.Input.Wait(rounds.AwaitChannels);
     }
 
     private void Write(ChannelReader channel, RamBlock block, long[] offsets, int normal, int pageSize)

@@ -120,7 +120,7 @@ internal sealed class RamImage(SafeFileHandle file, string name, MemoryBudget bu
         }
     }
 
-    public override void OnMultifdFlush() => channels.ApplyRound(this);
+    public override void OnMultifdFlush(long offset) => channels.ApplyRound(this);
 
     /// <summary>Pages are the same size in a whole stream; the reader knows it once RAM begins.</summary>
     internal int PageSize => _pageSize != 0 ? _pageSize : throw new InvalidOperationException("The page size is set before pages come.");

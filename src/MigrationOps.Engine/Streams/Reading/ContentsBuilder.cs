@@ -126,10 +126,10 @@ internal sealed class ContentsBuilder(StreamContents contents, SpooledBytes? spo
         }
     }
 
-    public override void OnMultifdFlush()
+    public override void OnMultifdFlush(long offset)
     {
         contents.MultifdFlushes++;
-        Pages?.OnMultifdFlush();
+        Pages?.OnMultifdFlush(offset);
     }
 
     public override void OnCommand(StreamCommand command)
