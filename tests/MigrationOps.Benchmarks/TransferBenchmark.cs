@@ -16,6 +16,7 @@ internal abstract class TransferBenchmark
         new SmallSectionBenchmark(),
         new TcpMigrationBenchmark(),
         new MonitorBenchmark(),
+        new PreflightBenchmark(),
         new ImportBenchmark(),
     ];
 

@@ -2,11 +2,23 @@ using System.Globalization;
 
 namespace MigrationOps.Truth.Preflight;
 
-/// <summary>truth --preflight [--short | --across] [--kind PATTERN] [--program NAME,...] [--verbose]</summary>
+/// <summary>
+/// truth --preflight --kept FOLDER [--minutes N] [--kind PATTERN]: beside the verdicts that a run of the matrix has left in the folder.
+/// truth --preflight [--short | --across] [--kind PATTERN] [--program NAME,...] [--verbose]: real migrations.
+/// </summary>
 internal static class PairProgram
 {
     internal static async Task<int> RunAsync(string[] args)
     {
+        if (Option(args, "--kept") is { } folder)
+        {
+            await using var kept = new KeptTruth(folder);
+            var chosen = Matrix.Long(folder).Where(pair => Option(args, "--kind") is not { } wanted || pair.Kind.Contains(wanted, StringComparison.OrdinalIgnoreCase));
+            var found = new PairReport(await kept.RunAsync(chosen, TimeSpan.FromMinutes(double.Parse(Option(args, "--minutes") ?? "1000", CultureInfo.InvariantCulture))));
+            found.Write(Console.Out);
+            return found.FalseBlockers.Count > 0 ? 1 : 0;
+        }
+
         string[] programs = Option(args, "--program")?.Split(',') ?? [.. PairKinds.Programs.Where(program => Programs.Find(program) is not null)];
         var pairs = (args.Contains("--short") ? programs.SelectMany(PairKinds.Short) : args.Contains("--across") ? PairKinds.Across(programs) : PairKinds.Each(programs).Concat(PairKinds.Across(programs))).ToList();
         if (Option(args, "--kind") is { } kind)

@@ -23,7 +23,12 @@ internal static class MigrationChecks
 
     private static Finding Blockers(PreflightFacts facts)
     {
-        string[] reasons = facts.Source["query-migrate"]?.Texts("blocked-reasons") ?? [];
+        if (facts.Source["query-migrate"] is not { } migration)
+        {
+            return Finding.Unknown("The source does not tell what it refuses.");
+        }
+
+        string[] reasons = migration.Texts("blocked-reasons");
         return reasons.Length == 0 ? Finding.Passed()
             : Finding.Blocker($"QEMU refuses: {string.Join("; ", reasons)}", ActionFor(reasons[0])) with { Data = [.. reasons.Select(reason => Finding.Difference(QemuCheckStatus.Blocker, "blocked-reasons", reason, null))] };
     }
@@ -87,9 +92,14 @@ internal static class MigrationChecks
 
     private static Finding? CapabilitiesAgree(PreflightFacts facts)
     {
-        if (facts.Target is not { } target || facts.Source["query-migrate-capabilities"] is not { } here || target["query-migrate-capabilities"] is not { } there)
+        if (facts.Target is not { } target)
         {
             return null;
+        }
+
+        if (facts.Source["query-migrate-capabilities"] is not { } here || target["query-migrate-capabilities"] is not { } there)
+        {
+            return Finding.Unknown("One side does not list its capabilities.");
         }
 
         var others = there.Items().Where(item => item.Text("capability") is not null).ToDictionary(item => item.Text("capability")!, item => item.Flag("state") == true, StringComparer.Ordinal);
@@ -151,7 +161,12 @@ internal static class MigrationChecks
 
     private static Finding BlockJobs(PreflightFacts facts)
     {
-        var jobs = (facts.Source["query-block-jobs"]?.Items() ?? []).Select(job => (Id: job.Text("device") ?? "", Type: job.Text("type") ?? "job"))
+        if (facts.Source["query-block-jobs"] is not { } running)
+        {
+            return Finding.Unknown("The source does not list its block jobs.");
+        }
+
+        var jobs = running.Items().Select(job => (Id: job.Text("device") ?? "", Type: job.Text("type") ?? "job"))
             .Where(job => !(facts.Options.CopyDisk && job.Type == "mirror")).ToArray();
         return jobs.Length == 0 ? Finding.Passed()
             : Finding.Blocker($"The job '{jobs[0].Id}' ({jobs[0].Type}) uses a disk that the migration has to give away.", $"Wait for it, or: Invoke-QemuMonitorCommand block-job-cancel @{{ device = '{jobs[0].Id}' }}").Of(string.Join(", ", jobs.Select(job => job.Id)), null);

@@ -11,7 +11,7 @@ internal static class PropertyRules
     // What QEMU made of the command line, the host's side of a device, and what the guest itself changes.
     private static readonly HashSet<string> Ignored =
     [
-        "parent_bus", "hotplugged", "hotpluggable", "realized", "type", "addr", "id", "guest-stats", "guest-stats-polling-interval", "date", "link", "virtio-bus", "acpi-pm", "legacy-addr",
+        "parent_bus", "hotplugged", "hotpluggable", "realized", "type", "addr", "id", "busnr", "guest-stats", "guest-stats-polling-interval", "date", "link", "virtio-bus", "acpi-pm", "legacy-addr",
         "below-4g-mem-size", "above-4g-mem-size", "pci-hole-start", "pci-hole-end", "pci-hole64-start", "pci-hole64-end", "MCFG", "gsi-state",
     ];
 
@@ -58,8 +58,25 @@ internal static class PropertyRules
             return QemuCheckStatus.Blocker;
         }
 
-        return OfHost.Contains(property) || source[property] is null || target[property] is null ? QemuCheckStatus.Info : QemuCheckStatus.Warning;
+        // Which properties there are depends on the version, and so does which are asked for.
+        return source[property] is null || target[property] is null ? null : OfHost.Contains(property) ? QemuCheckStatus.Info : QemuCheckStatus.Warning;
     }
+
+    /// <summary>
+    /// True if the property is worth a question of its own. Flags of virtio devices are features, of which one question has all; names with x-
+    /// come from the machine type, which is the same.
+    /// </summary>
+    internal static bool IsWorthAsking(string type, string property, string kind)
+        => CanBeFatal(type, property) || !(property.StartsWith("x-", StringComparison.Ordinal) || Ignored.Contains(property) || (kind == "bool" && IsVirtioPci(type)));
+
+    private static bool CanBeFatal(string type, string property)
+        => property == "multifunction" || (Fatal.TryGetValue(type, out string[]? fatal) && fatal.Contains(property)) || (Bridges.Contains(type) && OfPorts.Contains(property))
+            || (IsVirtioPci(type) && OfVirtioPci.Contains(property)) || property is "max_outputs" or "hostmem" or "max_ports" or "p2" or "p3" or "msi" or "msix" or "addr"
+            || (type == "e1000e" && property == "x-pcie-err-unc-mask");
+
+    private static bool IsVirtioPci(string type)
+        => (type.StartsWith("virtio-", StringComparison.Ordinal) && (type.Contains("-pci", StringComparison.Ordinal) || type.StartsWith("virtio-vga", StringComparison.Ordinal)))
+            || (type.StartsWith("vhost-", StringComparison.Ordinal) && type.Contains("-pci", StringComparison.Ordinal));
 
     internal static string Text(JsonElement? value) => value switch
     {
@@ -83,8 +100,7 @@ internal static class PropertyRules
             return true;
         }
 
-        bool isVirtioPci = (type.StartsWith("virtio-", StringComparison.Ordinal) && (type.Contains("-pci", StringComparison.Ordinal) || type.StartsWith("virtio-vga", StringComparison.Ordinal)))
-            || (type.StartsWith("vhost-", StringComparison.Ordinal) && type.Contains("-pci", StringComparison.Ordinal));
+        bool isVirtioPci = IsVirtioPci(type);
         return property switch
         {
             _ when Bridges.Contains(type) => OfPorts.Contains(property),

@@ -11,9 +11,14 @@ internal static class StorageChecks
 
     private static Finding? DiskReach(PreflightFacts facts)
     {
-        if (facts.Target is not { } target || facts.Source["query-block"] is null || target["query-block"] is null)
+        if (facts.Target is not { } target)
         {
             return null;
+        }
+
+        if (facts.Source["query-block"] is null || target["query-block"] is null)
+        {
+            return Finding.Unknown("One side does not list its disks.");
         }
 
         var (here, there) = (Located(facts.Source), Located(target));

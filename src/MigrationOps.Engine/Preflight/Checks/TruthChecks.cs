@@ -93,6 +93,7 @@ internal static class TruthChecks
         Finding finding = (state, migration) switch
         {
             (null, _) => Finding.Unknown("The target does not tell its state."),
+            _ when target["query-migrate"] is null => Finding.Unknown("The target does not tell whether a migration is under way."),
             ("inmigrate", null or "none") => Finding.Passed(),
             ("inmigrate", "setup") => Finding.Info($"It listens already ({string.Join(", ", Listening(target))}); its capabilities can no longer be set.", Again),
             ("inmigrate", "failed") => Finding.Blocker("A migration into this QEMU has failed; it takes no second one.", Again),
@@ -104,7 +105,12 @@ internal static class TruthChecks
 
     private static Finding NoMigrationRunning(PreflightFacts facts)
     {
-        string? status = facts.Source["query-migrate"]?.Text("status");
+        if (facts.Source["query-migrate"] is not { } migration)
+        {
+            return Finding.Unknown("The source does not tell whether it migrates.");
+        }
+
+        string? status = migration.Text("status");
         return (status is null || Ended.Contains(status)
             ? Finding.Passed()
             : Finding.Blocker($"A migration of this VM is under way ({status}).", "Wait until it has ended (Get-QemuMigration -Watch), or cancel it: Invoke-QemuMonitorCommand migrate_cancel")).Of(status, null);

@@ -39,12 +39,12 @@ internal static class VirtioChecks
             string name = path.Split('/').LastOrDefault(part => part is not "virtio-backend" and not "virtio-bus") ?? path;
             differences.AddRange(lost.Select(feature => Finding.Difference(QemuCheckStatus.Blocker, $"{name} {feature}", "accepted by the guest", null)));
             differences.AddRange(Names(status.Member("host-features")).Except(offered).Except(lost).Order(StringComparer.Ordinal)
-                .Select(feature => Finding.Difference(QemuCheckStatus.Info, $"{name} {feature}", "offered", null)));
+                .Select(feature => Finding.Difference(QemuCheckStatus.Warning, $"{name} {feature}", "offered", null)));
         }
 
         return Finding.Of(differences,
-            worst => worst[0].Status == QemuCheckStatus.Blocker ? $"The guest's driver uses {worst[0].Name}, which the target's device does not offer: QEMU refuses the device's state." : "The source's devices offer features that the target's do not; the guest does not use them.",
-            worst => worst[0].Status == QemuCheckStatus.Blocker ? "Start the target with the source's properties of this device, and with the same back-end and its version." : "");
+            worst => worst[0].Status == QemuCheckStatus.Blocker ? $"The guest's driver uses {worst[0].Name}, which the target's device does not offer: QEMU refuses the device's state." : $"The source's device offers {worst[0].Name}, the target's does not. The guest does not use it now, but may ask for it at its next boot.",
+            worst => worst[0].Status == QemuCheckStatus.Blocker ? "Start the target with the source's properties of this device, and with the same back-end and its version." : "Start the target with the source's properties of this device.");
     }
 
     private static bool HasVirtio(QemuFacts qemu) => qemu["x-query-virtio"]?.Items().Any() == true;

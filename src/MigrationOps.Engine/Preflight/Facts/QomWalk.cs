@@ -81,7 +81,7 @@ internal sealed class QomWalk(QmpMonitor monitor, QmpSchema schema)
 
                         values[(path, name)] = value;
                     }
-                    else if (withValues && isWanted(name) && IsRead(path, type, name, kind) && !schema.HasCommand("qom-list-get"))
+                    else if (withValues && isWanted(name) && IsRead(path, type, name, kind) && (Roots.Contains(path) || IsCpu(type) || PropertyRules.IsWorthAsking(type, name, kind) || name == Bus) && !schema.HasCommand("qom-list-get"))
                     {
                         wanted.Add((path, name));
                     }
