@@ -1,4 +1,5 @@
 using System.Reflection;
+using System.Runtime.InteropServices;
 using System.Runtime.Loader;
 
 namespace MigrationOps;
@@ -14,11 +15,17 @@ public sealed class ModuleLoadContext : AssemblyLoadContext
     private static readonly Lock Gate = new();
     private static Assembly? _cmdlets;
 
+    // What a release has compiled ahead of time for this kind of processor, in a folder of its own: on another one such a file does not
+    // load at all.
+    private readonly string _compiled;
     private readonly string _directory;
 
     private ModuleLoadContext(string directory)
         : base("MigrationOps")
-        => _directory = directory;
+    {
+        _directory = directory;
+        _compiled = Path.Combine(directory, RuntimeInformation.ProcessArchitecture.ToString().ToLowerInvariant());
+    }
 
     /// <summary>The assembly with the cmdlets, loaded once in a process.</summary>
     public static Assembly LoadCmdlets()
@@ -34,7 +41,7 @@ public sealed class ModuleLoadContext : AssemblyLoadContext
     protected override Assembly? Load(AssemblyName assemblyName)
     {
         ArgumentNullException.ThrowIfNull(assemblyName);
-        string path = Path.Combine(_directory, assemblyName.Name + ".dll");
-        return File.Exists(path) ? LoadFromAssemblyPath(path) : null;
+        string file = assemblyName.Name + ".dll";
+        return Array.Find([Path.Combine(_compiled, file), Path.Combine(_directory, file)], File.Exists) is { } path ? LoadFromAssemblyPath(path) : null;
     }
 }

@@ -197,6 +197,22 @@ Describe 'The module' {
             $path | Should -Not -Exist
         }
 
+        It 'takes what is compiled for this processor, and the rest from where everything is' {
+            Copy-Item -LiteralPath $moduleFolder -Destination "$TestDrive/compiled" -Recurse
+            $own = [Runtime.InteropServices.RuntimeInformation]::ProcessArchitecture.ToString().ToLowerInvariant()
+            Remove-Item -LiteralPath "$TestDrive/compiled/bin/$own" -Recurse -ErrorAction Ignore
+            $null = New-Item -ItemType Directory -Path "$TestDrive/compiled/bin/$own", "$TestDrive/compiled/bin/other"
+            Copy-Item -LiteralPath "$moduleFolder/bin/MigrationOps.Engine.dll" -Destination "$TestDrive/compiled/bin/$own"
+            # What is for another processor does not even load.
+            'none' | Set-Content -LiteralPath "$TestDrive/compiled/bin/other/MigrationOps.PowerShell.dll"
+            $script = "Import-Module '$TestDrive/compiled/MigrationOps.psd1'; Get-VhostBackend none -ErrorAction Ignore;" +
+                '[Runtime.Loader.AssemblyLoadContext]::All | Where-Object Name -EQ MigrationOps | ForEach-Object Assemblies | ForEach-Object Location'
+            $loaded = & $pwsh.Program $pwsh.Arguments -NoProfile -NonInteractive -Command $script
+            $loaded | Should -Contain "$TestDrive/compiled/bin/$own/MigrationOps.Engine.dll"
+            $loaded | Should -Contain "$TestDrive/compiled/bin/MigrationOps.PowerShell.dll"
+            $loaded | Should -Not -Contain "$TestDrive/compiled/bin/MigrationOps.Engine.dll"
+        }
+
         It 'keeps the assemblies that it brings out of PowerShell''s own load context' {
             Get-VhostBackend "$TestDrive/none" -ErrorAction SilentlyContinue
             $shipped = Get-ChildItem -Path "$moduleFolder/bin/*.dll" | ForEach-Object -MemberName BaseName
