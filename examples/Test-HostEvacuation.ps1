@@ -145,7 +145,7 @@ try {
         $reports = [Collections.Generic.List[object]]::new()
         $monitor = $problem = $null
         try {
-            $monitor = $vm.Manager -eq 'Libvirt' ? (Connect-QemuMonitor -Domain $vm.Name) : ($vm | Connect-QemuMonitor -ReadOnly)
+            $monitor = $vm | Connect-QemuMonitor -ReadOnly
             if ($MeasureDirtyRate) { $options.DirtyRate = $monitor | Measure-QemuDirtyRate }
         }
         catch {

@@ -94,7 +94,7 @@ Describe 'Connect-QemuMonitor' {
             $env:PATH = "${TestDrive}:$path"
             $monitor = Connect-Monitor -Domain web01
         } finally { $env:PATH = $path }
-        $monitor.ReadOnly | Should -BeTrue
+        $monitor.ReadOnly, $monitor.Manager | Should -Be $true, 'Libvirt'
         ($monitor | Invoke-QemuMonitorCommand query-status).status | Should -Be running
         $proxy = [int](Get-Content -LiteralPath "$TestDrive/proxy.pid")
         $monitor | Disconnect-QemuMonitor

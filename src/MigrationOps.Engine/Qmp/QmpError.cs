@@ -138,7 +138,7 @@ public sealed class QmpException : MigrationOpsException
         QmpError.ReadOnly => "Connect for writing if the command is meant to change something.",
         QmpError.LeaseOnly => "Connect without a lease, if no manager needs this monitor.",
         QmpError.ManagedMonitor =>
-            "Leave this socket to its manager. For libvirt start 'virt-qemu-qmp-proxy -c URI DOMAIN SOCKET' and connect to SOCKET for reading only.",
+            "Leave this socket to its manager. Ask a domain of libvirt by its name: that goes through libvirt's own virt-qemu-qmp-proxy, and reads only.",
         QmpError.Disconnected => "Connect the monitor again.",
         QmpError.DifferentQemu => "Connect the monitor anew if you mean the new process.",
         QmpError.EventTimeout => "Give a longer timeout. MIGRATION events need the capability 'events', set before the migration starts.",

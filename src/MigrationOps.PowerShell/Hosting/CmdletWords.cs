@@ -20,7 +20,7 @@ internal static class CmdletWords
             "Give a file that Start-VhostStateSave or another cmdlet of this module wrote; use -Raw for bare bytes."),
         ("Use no raw bytes on either side, so that", "Leave -Raw out on both sides, so that"),
         ("use a lease if it connects only for moments", "use -Lease if it connects only for moments"),
-        ("connect to SOCKET for reading only.", "connect to SOCKET with -ReadOnly."),
+        ("Ask a domain of libvirt by its name: that goes", "Ask a domain of libvirt by its name (Connect-QemuMonitor -Domain NAME): that goes"),
         ("Connect for writing if the command", "Connect without -ReadOnly if the command"),
         ("Connect without a lease, if", "Connect without -Lease, if"),
         ("Connect the monitor again.", "Connect again with Connect-QemuMonitor."),
@@ -102,6 +102,10 @@ internal static class CmdletWords
             report.Checks.Select(check => check with { RecommendedAction = Of(check.RecommendedAction) })),
         MigrationRehearsal rehearsal => rehearsal with { RecommendedAction = Of(rehearsal.RecommendedAction) },
         QemuLogFinding finding => finding with { RecommendedAction = Of(finding.RecommendedAction) },
+        QemuMigrationReport report => report with
+        {
+            Checks = [.. report.Checks.Select(check => check with { RecommendedAction = Of(check.RecommendedAction) })],
+        },
         VfioDeviceInfo device => device with { Message = Of(device.Message) },
         _ => result,
     };

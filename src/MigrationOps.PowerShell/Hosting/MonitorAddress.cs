@@ -19,6 +19,10 @@ internal static class MonitorAddress
         throw new QmpException(reason, $"The VM {vm} has no monitor to connect to: {vm.Problem}") { Target = vm.ToString() };
     }
 
+    /// <summary>The domain by whose name libvirt's proxy reaches a VM; null if it has a monitor of its own, or is none of libvirt's.</summary>
+    internal static string? DomainOf(QemuVM vm)
+        => vm.Manager == VMManager.Libvirt && !vm.Monitors.Any(monitor => monitor.IsUsable) ? vm.Name : null;
+
     /// <summary>A path of a socket, or a URI.</summary>
     internal static QmpMonitorOptions Of(string text, Func<string, string> resolve)
     {

@@ -50,6 +50,15 @@ public abstract class MonitorCmdlet : OperationCmdlet
             return;
         }
 
+        if (monitor is QemuVM vm && MonitorAddress.DomainOf(vm) is { } domain)
+        {
+            using var proxy = LibvirtProxy.Start(LibvirtProxy.UsualUri, domain);
+            var reading = new QmpMonitorOptions { Endpoint = new Endpoint.Unix(proxy.SocketPath), Manager = VMManager.Libvirt, Timeouts = QmpTimeouts.Of(Timeout), ReadOnly = true, AskName = true };
+            await using var reader = await proxy.ConnectAsync(reading, host.Logger, host.CancellationToken).ConfigureAwait(false);
+            await use(new MonitorUse(reader, reader.VMName, null, host)).ConfigureAwait(false);
+            return;
+        }
+
         var options = Address(monitor, wrapped) with { Timeouts = QmpTimeouts.Of(Timeout), ReadOnly = OnlyReads, AskName = true };
         await using var engine = await QmpMonitor.ConnectAsync(options, host.Logger, host.CancellationToken).ConfigureAwait(false);
         await use(new MonitorUse(engine, engine.VMName, null, host)).ConfigureAwait(false);

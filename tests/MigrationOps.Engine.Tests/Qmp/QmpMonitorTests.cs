@@ -127,6 +127,32 @@ public class QmpMonitorTests
     }
 
     [Fact]
+    public async Task Libvirts_proxy_gets_one_command_at_a_time_and_none_out_of_band()
+    {
+        var release = new TaskCompletionSource();
+        var arrived = new List<int>();
+        MonitorLab? made = null;
+        await using var lab = made = new MonitorLab(change: options => options with
+        {
+            Answer = async command =>
+            {
+                await release.Task;
+                arrived.Add(made!.Server.Commands.Count);
+                return new QmpServerAnswer.Return(command.Name);
+            },
+        });
+        var monitor = await lab.ConnectAsync(change: options => options with { Manager = VMManager.Libvirt });
+        Assert.False(monitor.OutOfBand);
+        var commands = Enumerable.Range(0, 5).Select(i => monitor.ExecuteAsync($"query-{i}")).ToArray();
+        Waiting.Until(() => lab.Server.Commands.Count > 1, "the first command");
+        release.SetResult();
+        await Task.WhenAll(commands);
+
+        // Each had come alone, behind the negotiation and those that were answered.
+        Assert.Equal([2, 3, 4, 5, 6], arrived);
+    }
+
+    [Fact]
     public async Task A_server_that_says_nothing_has_a_name_and_a_deadline()
     {
         await using var lab = new MonitorLab(change: options => options with { Greeting = [] });

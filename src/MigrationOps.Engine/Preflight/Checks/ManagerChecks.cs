@@ -34,7 +34,7 @@ internal static class ManagerChecks
         string domain = facts.Source.VMName ?? "DOMAIN";
         if (manager.Snapshots is not { } snapshots)
         {
-            yield return new Row(QemuCheckStatus.Unknown, "snapshots", "", $"virsh snapshot-list {domain}");
+            yield return new Row(QemuCheckStatus.Unknown, "snapshots", "not seen", $"virsh snapshot-list {domain}");
         }
         else if (snapshots > 0)
         {
@@ -53,7 +53,7 @@ internal static class ManagerChecks
 
         if (facts.Source.Objects is not { } objects)
         {
-            yield return new Row(QemuCheckStatus.Unknown, "devices", "", $"virsh dumpxml {domain}");
+            yield return new Row(QemuCheckStatus.Unknown, "devices", "not seen", $"virsh dumpxml {domain}");
             objects = [];
         }
 
@@ -100,7 +100,7 @@ internal static class ManagerChecks
         string ask = $"pvesh get /nodes/$(hostname)/qemu/{id}/migrate";
         if (manager.ProxmoxConfig is not { } config)
         {
-            yield return new Row(QemuCheckStatus.Unknown, "the VM's configuration", "", ask);
+            yield return new Row(QemuCheckStatus.Unknown, "the VM's configuration", "not seen", ask);
             yield break;
         }
 

@@ -10,15 +10,19 @@ namespace MigrationOps.Engine.Qmp;
 /// </summary>
 internal sealed partial class QmpClient : IAsyncDisposable
 {
-    // QEMU stops reading, out-of-band commands too, when eight commands wait in its queue. One place stays free for those.
-    private const int MostInBand = 7;
+    /// <summary>
+    /// How many commands wait in band at most. QEMU stops reading, out-of-band commands too, when eight wait in its queue; one place stays
+    /// free for those.
+    /// </summary>
+    internal const int MostInBand = 7;
 
     private readonly QmpLink _link;
     private readonly QmpTimeouts _timeouts;
     private readonly ILogger _logger;
     private readonly QmpParser _parser = new();
     private readonly SemaphoreSlim _sending = new(1);
-    private readonly SemaphoreSlim _inBand = new(MostInBand);
+    private readonly SemaphoreSlim _inBand;
+    private readonly int _mostInBand;
     private readonly Lock _gate = new();
     private readonly Dictionary<long, PendingCommand> _pending = [];
     private readonly TaskCompletionSource<QmpMessage.Greeting> _greeting = new(TaskCreationOptions.RunContinuationsAsynchronously);
@@ -28,8 +32,10 @@ internal sealed partial class QmpClient : IAsyncDisposable
     private long _lastId;
     private QmpException? _end;
 
-    private QmpClient(QmpLink link, string name, QmpTimeouts timeouts, Action<QmpMessage.Event> onEvent, ILogger logger)
+    private QmpClient(QmpLink link, string name, QmpTimeouts timeouts, int mostInBand, Action<QmpMessage.Event> onEvent, ILogger logger)
     {
+        _mostInBand = mostInBand;
+        _inBand = new(mostInBand);
         _link = link;
         _timeouts = timeouts;
         _onEvent = onEvent;
@@ -59,10 +65,10 @@ internal sealed partial class QmpClient : IAsyncDisposable
     /// </summary>
     /// <exception cref="QmpException"><see cref="QmpError.NoGreeting"/>, <see cref="QmpError.NotAMonitor"/>,
     /// <see cref="QmpError.NegotiationRefused"/> and what can happen to a connection.</exception>
-    internal static async Task<QmpClient> StartAsync(QmpLink link, string name, QmpTimeouts timeouts, bool wantOutOfBand,
+    internal static async Task<QmpClient> StartAsync(QmpLink link, string name, QmpTimeouts timeouts, bool wantOutOfBand, int mostInBand,
         Action<QmpMessage.Event> onEvent, Func<bool> isExpectedToBeBusy, ILogger logger, CancellationToken cancellationToken)
     {
-        var client = new QmpClient(link, name, timeouts, onEvent, logger) { IsExpectedToBeBusy = isExpectedToBeBusy };
+        var client = new QmpClient(link, name, timeouts, mostInBand, onEvent, logger) { IsExpectedToBeBusy = isExpectedToBeBusy };
         try
         {
             await client.NegotiateAsync(wantOutOfBand, cancellationToken).ConfigureAwait(false);
@@ -158,7 +164,7 @@ internal sealed partial class QmpClient : IAsyncDisposable
         if (!await _inBand.WaitAsync(patience.Busy, cancellationToken).ConfigureAwait(false))
         {
             throw new QmpException(QmpError.QemuBusy,
-                $"{Name}: '{command.Name}' was not sent: {MostInBand} commands have waited for their answers for {patience.Busy.TotalSeconds:0.###} s.")
+                $"{Name}: '{command.Name}' was not sent: {_mostInBand} commands have waited for their answers for {patience.Busy.TotalSeconds:0.###} s.")
             { Section = command.Name, Target = Name };
         }
     }

@@ -121,7 +121,7 @@ internal sealed partial class QmpMonitor
         {
             var link = await QmpLink.ConnectAsync(Options.Endpoint, Options.Security, Options.Timeouts.Greeting, cancellationToken).ConfigureAwait(false);
             CheckIdentity(link);
-            var client = await QmpClient.StartAsync(link, Name, Options.Timeouts, Options.WantOutOfBand && !Options.Lease, TakeEvent,
+            var client = await QmpClient.StartAsync(link, Name, Options.Timeouts, Options.WantOutOfBand && !Options.Lease && !IsProxy, IsProxy ? 1 : QmpClient.MostInBand, TakeEvent,
                 () => State.MayBeBusy, _logger, cancellationToken).ConfigureAwait(false);
             Version = client.Greeting.Version;
             Capabilities = client.Greeting.Capabilities;
@@ -136,6 +136,9 @@ internal sealed partial class QmpMonitor
             throw;
         }
     }
+
+    // libvirt's proxy takes what it has received for one command, and offers out of band what it does not do (measured: 11.3.0).
+    private bool IsProxy => Options.Manager == VMManager.Libvirt;
 
     private void TakeEvent(QmpMessage.Event happened)
     {

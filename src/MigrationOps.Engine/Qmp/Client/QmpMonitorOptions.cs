@@ -26,7 +26,8 @@ internal sealed record QmpMonitorOptions
     /// <summary>The shortest time from one lease to the next.</summary>
     internal TimeSpan LeaseInterval { get; init; } = TimeSpan.FromSeconds(1);
 
-    /// <summary>What manages the VM, if the address does not tell: libvirt behind its proxy.</summary>
+    /// <summary>What manages the VM, if the address does not tell: libvirt behind its proxy, which gets one
+    /// command at a time.</summary>
     internal VMManager Manager { get; init; }
 
     /// <summary>True to ask for the VM's name and state at once, within the first lease if there are leases.</summary>

@@ -9,6 +9,9 @@ namespace MigrationOps.Engine.Qmp;
 /// </summary>
 internal sealed class LibvirtProxy : IDisposable
 {
+    /// <summary>libvirt's own default for whoever manages a host.</summary>
+    internal const string UsualUri = "qemu:///system";
+
     private const string Program = "virt-qemu-qmp-proxy";
     private static readonly TimeSpan Look = TimeSpan.FromMilliseconds(10);
 
@@ -66,13 +69,13 @@ internal sealed class LibvirtProxy : IDisposable
                 }
                 catch (MigrationOpsException e) when (_process.Exited.IsCompleted)
                 {
-                    throw new QmpException(QmpError.StartFailed, $"{Program} ended: {_process.Output.Trim()}", e);
+                    throw new QmpException(QmpError.StartFailed, $"{Program} ended: {_process.Output.Trim()}", e, "Check that libvirt runs and has the domain (virsh list), and that its address is right.");
                 }
             }
         }
         catch (OperationCanceledException) when (!cancellationToken.IsCancellationRequested)
         {
-            throw new QmpException(QmpError.StartFailed, $"{Program} does not listen within {options.Timeouts.Command.TotalSeconds:0.###} s: {_process.Output.Trim()}");
+            throw new QmpException(QmpError.StartFailed, $"{Program} does not listen within {options.Timeouts.Command.TotalSeconds:0.###} s: {_process.Output.Trim()}", action: "Check that libvirt answers (virsh list).");
         }
     }
 

@@ -131,7 +131,7 @@ internal static class VMFinder
         => monitors.Length == 0 ? "It has no QMP monitor."
             : monitors.Any(monitor => monitor.IsUsable) ? null
             : monitors.FirstOrDefault(monitor => monitor.Manager == VMManager.Libvirt) is not null
-                ? "libvirt holds its monitor: start 'virt-qemu-qmp-proxy -c URI DOMAIN SOCKET' and connect to SOCKET for reading only."
+                ? "libvirt holds its monitor. It can be asked through libvirt's own virt-qemu-qmp-proxy, by the name of the domain."
             : monitors.FirstOrDefault(monitor => monitor.Holder is not null) is { } held ? $"{held.Holder} is connected to its monitor."
             : "Its monitor is not a socket that listens.";
 

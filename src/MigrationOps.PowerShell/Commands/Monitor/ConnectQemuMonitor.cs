@@ -35,7 +35,7 @@ public sealed class ConnectQemuMonitor : OperationCmdlet
 
     [Parameter(ParameterSetName = LibvirtSet)]
     [ValidateNotNullOrEmpty]
-    public string LibvirtUri { get; set; } = "qemu:///system";
+    public string LibvirtUri { get; set; } = LibvirtProxy.UsualUri;
 
     [Parameter]
     public SwitchParameter ReadOnly { get; set; }
@@ -66,6 +66,11 @@ public sealed class ConnectQemuMonitor : OperationCmdlet
             string domain = Domain;
             string uri = LibvirtUri;
             return host => ConnectThroughProxy(host, session, uri, domain);
+        }
+
+        if (ParameterSetName == VMSet && MonitorAddress.DomainOf(VM!) is { } managed)
+        {
+            return host => ConnectThroughProxy(host, session, LibvirtProxy.UsualUri, managed);
         }
 
         var address = ParameterSetName switch
