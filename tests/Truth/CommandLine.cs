@@ -21,6 +21,15 @@ internal sealed record CommandLine(string Program, string Arguments)
 
     internal bool IsOlder => Program.EndsWith("-older", StringComparison.Ordinal);
 
+    /// <summary>The release of QEMU that install-peers.sh gets under this name.</summary>
+    internal string Release => Array.Find(Suffixes, s => Program.EndsWith(s, StringComparison.Ordinal)) switch
+    {
+        "-older" => "7.2",
+        "-trixie" => "10.0.13",
+        "-newer" => "11.1",
+        _ => "10.0.2",
+    };
+
     internal string[] Words => (IsBooted ? Arguments[Booted.Length..] : Arguments).Split(' ', StringSplitOptions.RemoveEmptyEntries);
 
     /// <summary>The machine type without its properties.</summary>

@@ -7,7 +7,7 @@ if (args.Contains("--preflight"))
     return await MigrationOps.Truth.Preflight.PairProgram.RunAsync(args);
 }
 
-// truth [--folder DIR] [--short] [--kind PATTERN] [--all]
+// truth [--folder DIR] [--short] [--kind PATTERN] [--all] [--dumps] [--rehearse [--first PAIRS] [--most REHEARSALS]]
 string folder = Option("--folder") ?? Path.Combine(Path.GetTempPath(), $"migrationops-truth-{Environment.ProcessId}");
 var pairs = args.Contains("--short") ? Matrix.Short() : Matrix.Long(folder);
 if (args.Contains("--count"))
@@ -27,6 +27,17 @@ if (Option("--kind") is { } kind)
 }
 
 var run = new TruthRun(folder);
+RehearsalReport? rehearsed = null;
+if (args.Contains("--rehearse"))
+{
+    // The refusals first: they are what counts.
+    var known = run.Run(pairs, compare: false).OrderBy(r => r.Loads).ToList();
+    known = [.. known.Take(Number("--first"))];
+    var verdicts = new TruthRehearsal(run, folder).Run(known, Number("--most"), Console.Error.WriteLine);
+    pairs = [.. verdicts.Select(v => v.Pair.Pair).Distinct()];
+    rehearsed = new RehearsalReport(verdicts);
+}
+
 var results = run.Run(pairs, Console.Error.WriteLine);
 var report = new TruthReport(args.Contains("--dumps") ? run.RunDumps(results) : results);
 foreach (var line in run.Unusable.Where(_ => args.Contains("--all")))
@@ -35,6 +46,9 @@ foreach (var line in run.Unusable.Where(_ => args.Contains("--all")))
 }
 
 report.Write(Console.Out, args.Contains("--all"));
-return report.WrongErrors.Count > 0 ? 1 : 0;
+rehearsed?.Write(Console.Out, results);
+return report.WrongErrors.Count + (rehearsed?.Wrong.Count ?? 0) > 0 ? 1 : 0;
 
 string? Option(string name) => Array.IndexOf(args, name) is >= 0 and var at && at + 1 < args.Length ? args[at + 1] : null;
+
+int Number(string name) => Option(name) is { } text ? int.Parse(text, CultureInfo.InvariantCulture) : int.MaxValue;

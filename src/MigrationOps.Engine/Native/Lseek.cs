@@ -27,6 +27,14 @@ internal static partial class Lseek
         return LseekNative(fd.Number, 0, (int)SeekOrigin.Current) >= 0;
     }
 
+    /// <summary>True if the end can be found by seeking; the position stays.</summary>
+    internal static bool HasEnd(SafeHandle handle)
+    {
+        using var fd = new BorrowedFd(handle);
+        long position = LseekNative(fd.Number, 0, (int)SeekOrigin.Current);
+        return position >= 0 && LseekNative(fd.Number, 0, (int)SeekOrigin.End) >= 0 && LseekNative(fd.Number, position, (int)SeekOrigin.Begin) >= 0;
+    }
+
     internal static long Seek(SafeHandle handle, long offset, SeekOrigin origin, string what)
     {
         using var fd = new BorrowedFd(handle);

@@ -65,6 +65,7 @@ internal sealed class RehearsalRun(RehearsalOptions options, StreamContents cont
         string[] capabilities = [.. Capabilities()];
         if (capabilities.Length > 0)
         {
+            Notes.Add($"Turned on here, for the stream has it: {string.Join(", ", capabilities)}. The destination needs it too, before migrate-incoming.");
             await qemu.Monitor.ExecuteAsync("migrate-set-capabilities", new JsonObject
             {
                 ["capabilities"] = new JsonArray([.. capabilities.Select(name => new JsonObject { ["capability"] = name, ["state"] = true })]),

@@ -147,7 +147,8 @@ internal static class StreamRehearsal
         {
             Program = program,
             Arguments = all,
-            Timeouts = QmpTimeouts.Of(options.Timeout),
+            // A process that has just been started may be slow to greet on a busy host.
+            Timeouts = QmpTimeouts.Of(options.Timeout) with { Greeting = options.Timeout },
         };
 
         static RehearsalException Failed(QmpException e)

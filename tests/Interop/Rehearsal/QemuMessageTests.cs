@@ -135,7 +135,7 @@ public sealed class QemuMessageTests(SourceStreams streams) : IClassFixture<Sour
 
     private void AssertRefused(string stream, string target, string kind, string? device, string program = "qemu-system-x86_64", bool rehearse = true)
     {
-        var (loads, words) = Load(stream, target, program);
+        var (loads, words) = streams.Load(stream, target, program);
         Assert.False(loads, "QEMU loads it.");
         var findings = QemuLogExplainer.Explain([words]);
         var cause = QemuLogExplainer.FindCause(findings);
@@ -168,7 +168,7 @@ public sealed class QemuMessageTests(SourceStreams streams) : IClassFixture<Sour
 
     private void AssertLoads(string stream, string target, string kind)
     {
-        var (loads, words) = Load(stream, target, "qemu-system-x86_64");
+        var (loads, words) = streams.Load(stream, target, "qemu-system-x86_64");
         Assert.True(loads, words);
         var finding = QemuLogExplainer.Explain([words]).First(f => f.Kind != "Unknown");
         Assert.Equal(kind, finding.Kind);
@@ -188,53 +188,6 @@ public sealed class QemuMessageTests(SourceStreams streams) : IClassFixture<Sour
             WorkingDirectory = "/",
             SkipMemory = skipMemory,
         }, scope).GetAwaiter().GetResult();
-    }
-
-    // As an operator would: -incoming, and what the process prints until it has loaded or ended.
-    private (bool Loads, string Words) Load(string stream, string target, string program)
-    {
-        using var qemu = QemuProcess.Start(streams.Folder, Guid.NewGuid().ToString("N")[..8],
-            [.. SourceStreams.Words(target), "-S", "-incoming", "defer"], program: program);
-        qemu.Send("migrate-incoming", new JsonObject { ["uri"] = $"file:{stream}" });
-        bool ended = false;
-        bool completed = false;
-        qemu.WaitUntil(() => ended = qemu.HasExited || (completed = IsCompleted(qemu)), "the verdict");
-        Assert.True(ended);
-        if (completed && Answers(qemu))
-        {
-            // What it printed last is on its way until it has ended.
-            qemu.Kill();
-            return (true, qemu.Output);
-        }
-
-        qemu.WaitForExit();
-        return (false, qemu.Output);
-    }
-
-    private static bool IsCompleted(QemuProcess qemu)
-    {
-        try
-        {
-            return qemu.MigrationStatus == "completed";
-        }
-        catch (Exception e) when (e is IOException or System.Net.Sockets.SocketException)
-        {
-            return false;
-        }
-    }
-
-    private static bool Answers(QemuProcess qemu)
-    {
-        try
-        {
-            qemu.Command("query-status");
-            qemu.Command("query-name");
-            return true;
-        }
-        catch (Exception e) when (e is IOException or System.Net.Sockets.SocketException)
-        {
-            return false;
-        }
     }
 
     private static byte[] Set(byte[] bytes, int offset, byte value)

@@ -25,7 +25,7 @@ public sealed class SourceStreams : IDisposable
                 qemu.SetCapability(capability);
             }
 
-            qemu.Migrate($"file:{path}");
+            qemu.Migrate(IsOlder(program) ? $"exec:cat > {path}" : $"file:{path}");
             qemu.WaitForMigration("completed");
             return path;
         });
@@ -54,6 +54,61 @@ public sealed class SourceStreams : IDisposable
             value.CopyTo(bytes, at!.Offset);
             return bytes;
         });
+    }
+
+    /// <summary>Loads a stream as an operator would: -incoming, and what the process prints until it has loaded or ended.</summary>
+    internal (bool Loads, string Words) Load(string stream, string target, string program = "qemu-system-x86_64", params string[] capabilities)
+    {
+        using var qemu = QemuProcess.Start(Folder, Guid.NewGuid().ToString("N")[..8],
+            [.. SourceStreams.Words(target), "-S", "-incoming", "defer"], program: program);
+        foreach (string capability in capabilities)
+        {
+            qemu.SetCapability(capability);
+        }
+
+        qemu.Send("migrate-incoming", new JsonObject { ["uri"] = IsOlder(program) ? $"exec:cat {stream}" : $"file:{stream}" });
+        bool ended = false;
+        bool completed = false;
+        qemu.WaitUntil(() => ended = qemu.HasExited || (completed = IsCompleted(qemu)), "the verdict");
+        Assert.True(ended);
+        if (completed && Answers(qemu))
+        {
+            // What it printed last is on its way until it has ended.
+            qemu.Kill();
+            return (true, qemu.Output);
+        }
+
+        qemu.WaitForExit();
+        return (false, qemu.Output);
+    }
+
+    // QEMU 7.2 has no file: of its own.
+    private static bool IsOlder(string program) => program.EndsWith("-older", StringComparison.Ordinal);
+
+    private static bool IsCompleted(QemuProcess qemu)
+    {
+        try
+        {
+            return qemu.MigrationStatus == "completed";
+        }
+        catch (Exception e) when (e is IOException or System.Net.Sockets.SocketException)
+        {
+            return false;
+        }
+    }
+
+    private static bool Answers(QemuProcess qemu)
+    {
+        try
+        {
+            qemu.Command("query-status");
+            qemu.Command("query-name");
+            return true;
+        }
+        catch (Exception e) when (e is IOException or System.Net.Sockets.SocketException)
+        {
+            return false;
+        }
     }
 
     internal static string[] Words(string arguments) => arguments.Split(' ', StringSplitOptions.RemoveEmptyEntries);

@@ -42,6 +42,9 @@ public sealed class ForeignFileTests : IDisposable
         { new string('0', 4096), "2,048 zero bytes only", "its offset" },
         { "01" + new string('0', 1018) + "55aa", "MBR", "disk" },
         { "01" + new string('0', 1022) + Hex("EFI PART") + new string('0', 1008), "GPT", "disk" },
+        { "19435654 00000000", "CRIU", "criu restore" },
+        { Hex("070701"), "cpio archive", "Unpack" },
+        { Hex("!<arch>\n"), "Debian package", "Unpack" },
         { "0102030405060708", "of a kind that is not known here", "its offset" },
     };
 
@@ -69,6 +72,50 @@ public sealed class ForeignFileTests : IDisposable
             Assert.Contains(action, e.RecommendedAction, StringComparison.OrdinalIgnoreCase);
         }
     }
+
+    [Fact]
+    public void What_lies_behind_zeros_or_text_tells_what_it_is()
+    {
+        byte[] tail = [.. new byte[8192], .. "conectix"u8, .. new byte[504]];
+        Assert.Contains("VHD", Refusal(tail).Message, StringComparison.Ordinal);
+        byte[] image = new byte[40_000];
+        "CD001"u8.CopyTo(image.AsSpan(0x8001));
+        Assert.Contains("ISO 9660", Refusal(image).Message, StringComparison.Ordinal);
+        var behind = Refusal([.. "saved by hand\n"u8, .. StreamFormat.HeaderBytes, .. new byte[100]]);
+        Assert.Contains("14 bytes of something else with a migration stream behind them", behind.Message, StringComparison.Ordinal);
+        Assert.Contains("offset 14", behind.RecommendedAction, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_file_that_was_compressed_twice_is_named()
+    {
+        byte[] twice = Gzip(Gzip([.. StreamFormat.HeaderBytes, 0]));
+        var e = Refusal(twice);
+        Assert.Contains("compressed once more, with gzip", e.Message, StringComparison.Ordinal);
+        Assert.Contains("gzip -dc", e.RecommendedAction, StringComparison.Ordinal);
+
+        static byte[] Gzip(byte[] bytes)
+        {
+            using var output = new MemoryStream();
+            using (var gzip = new System.IO.Compression.GZipStream(output, System.IO.Compression.CompressionLevel.Fastest))
+            {
+                gzip.Write(bytes);
+            }
+
+            return output.ToArray();
+        }
+    }
+
+    [Fact]
+    public void A_file_of_the_kernel_has_an_answer()
+    {
+        var report = MigrationStreams.Test(new MigrationStreamInput { Path = "/proc/cpuinfo" });
+        Assert.False(report.Passed);
+        Assert.Contains("a text", Assert.Single(report.Checks).Detail, StringComparison.Ordinal);
+    }
+
+    private StreamException Refusal(byte[] bytes)
+        => Assert.Throws<StreamException>(() => MigrationStreams.GetInfo(new MigrationStreamInput { Path = Write(bytes) }));
 
     [Theory]
     [InlineData("", "is empty")]

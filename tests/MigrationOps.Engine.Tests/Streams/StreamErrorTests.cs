@@ -45,7 +45,7 @@ public class StreamErrorTests
         ["VFIO data of more than can be"] = (s => s.Section(1, 5, "vfio").U64(0xffffffffef100004).U64(1UL << 63), StreamError.InvalidMarker, "is announced"),
         ["a dirty-bitmap chunk with unknown flags"] = (s => s.Section(1, 5, "dirty-bitmap").U8(0x80), StreamError.UnknownElement, "0x80"),
         ["a dirty-bitmap of 8 EiB"] = (s => s.Section(1, 5, "dirty-bitmap").U8(0x40).U64(0).U32(1).U64(1UL << 62), StreamError.UnknownElement, "is announced"),
-        ["a description of 100 MiB"] = (s => s.U8(0).U8(6).U32(100 << 20), StreamError.LimitExceeded, "announces"),
+        ["a description of 100 MiB"] = (s => s.U8(0).U8(6).U32(100 << 20), StreamError.InvalidDescription, "announces"),
         ["a description that is no JSON"] = (s => s.End("{]"), StreamError.InvalidDescription, "not JSON"),
         ["a description without devices"] = (s => s.End("{\"page_size\":4096}"), StreamError.InvalidDescription, "no 'devices'"),
         ["a description with a key of its own"] = (s => s.End("{\"page_size\":4096,\"devices\":[],\"x\":1}"), StreamError.InvalidDescription, "'x'"),

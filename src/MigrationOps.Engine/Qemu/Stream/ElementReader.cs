@@ -87,7 +87,7 @@ internal static class ElementReader
 
         if (length > StreamFormat.MaxDescription)
         {
-            throw WalkContext.Failure(StreamError.LimitExceeded, null, reader.Offset,
+            throw WalkContext.Failure(StreamError.InvalidDescription, null, reader.Offset,
                 $"The description announces {length:N0} bytes; more than {StreamFormat.MaxDescription:N0} are not read");
         }
 

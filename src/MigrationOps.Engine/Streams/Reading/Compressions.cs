@@ -3,7 +3,7 @@ namespace MigrationOps.Engine.Streams;
 /// <summary>The compressions that libvirt and <c>migrate exec:</c> use, by their first bytes.</summary>
 internal static class Compressions
 {
-    internal const string DamagedAction = "The compressed bytes are damaged. Look whether another copy of the file can be decompressed, or save the VM again.";
+    internal const string DamagedAction = "The compressed bytes end early or contradict their format, as the words of the program say: QEMU gets no further than that place. Look whether another copy of the file can be decompressed, or save the VM again.";
 
     /// <summary>The program that undoes it; null for what is not compressed in one of these ways.</summary>
     internal static string? Of(ReadOnlySpan<byte> start)

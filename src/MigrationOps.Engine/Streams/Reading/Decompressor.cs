@@ -97,7 +97,7 @@ internal sealed class Decompressor : ForwardStream
         if (_process.ExitCode != 0)
         {
             throw new StreamException(StreamError.Decompression, $"{_program} could not decompress the data: {complaint}", _feedFailure,
-                "The compressed stream is damaged. Save the VM again.");
+                Compressions.DamagedAction);
         }
     }
 }

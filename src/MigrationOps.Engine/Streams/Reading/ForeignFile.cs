@@ -23,7 +23,7 @@ internal static class ForeignFile
         string container = compression is null ? "This" : $"The content, which is compressed with {compression},";
         bool cut = length < sizeof(uint) && StreamFormat.MagicBytes.StartsWith(start);
         return new StreamException(cut ? StreamError.Truncated : StreamError.NotAStream,
-            cut ? $"The stream ends at byte {length}, inside the header{(length == 0 ? "; it is empty" : "")}." : $"{container} is {what}, not a migration stream.{text}", action: action)
+            cut ? $"The stream ends at byte {length}, inside the header{(length == 0 ? "; it is empty" : "")}." : $"{container} is {what}, not a migration stream.{text}", action: cut ? null : action)
         { ByteOffset = cut ? length : 0 };
     }
 
@@ -36,7 +36,7 @@ internal static class ForeignFile
 
         if (!start.ContainsAnyExcept((byte)0))
         {
-            return IdentifyZeros(length, file);
+            return IdentifyTail(length, file) ?? (file is not null && IdentifyFileSystem(file) is { } found ? (found, ForeignKinds.DiskAction) : IdentifyZeros(length, file));
         }
 
         foreach (var kind in ForeignKinds.All)
@@ -47,8 +47,24 @@ internal static class ForeignFile
             }
         }
 
-        return IdentifyElf(start) ?? IdentifyQcow2(start) ?? IdentifyText(start) ?? IdentifyTail(length, file) ?? IdentifyDisk(start, file)
+        return IdentifyElf(start) ?? IdentifyQcow2(start) ?? IdentifyTail(length, file) ?? IdentifyCompressed(start) ?? IdentifyStreamBehind(file) ?? IdentifyText(start) ?? IdentifyDisk(start, file)
             ?? ("of a kind that is not known here", "Give a file that QEMU's migrate wrote, a libvirt save image, or the folder of a multifd archive. If the stream starts further on, give its offset.");
+    }
+
+    // The content of a compressed file, which was decompressed once.
+    private static (string, string?)? IdentifyCompressed(ReadOnlySpan<byte> start)
+        => Compressions.Of(start) is { } program ? ($"compressed once more, with {program}", $"Decompress it once first: {program} -dc FILE.") : null;
+
+    private static (string, string?)? IdentifyStreamBehind(FileInput? file)
+    {
+        if (file is null)
+        {
+            return null;
+        }
+
+        var piece = new byte[Math.Min(ZerosLooked, file.Length)];
+        int stream = piece.AsSpan(0, file.Read(0, piece)).IndexOf(StreamFormat.HeaderBytes);
+        return stream > 0 ? ($"{stream:N0} bytes of something else with a migration stream behind them", $"Give the offset {file.Start + stream}.") : null;
     }
 
     private static (string, string?) IdentifyZeros(long length, FileInput? file)

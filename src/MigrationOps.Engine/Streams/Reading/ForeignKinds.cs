@@ -16,6 +16,7 @@ internal static class ForeignKinds
 
     private const string DumpAction = "Read it with crash or makedumpfile. No VM can be started from it; save the VM with migrate.";
     private const string OtherVmmAction = "QEMU cannot load it. Load it with the program that wrote it, or move the VM while it is shut down.";
+    private const string CriuAction = "It is the state of a process, not of a VM. Restore its folder with criu restore.";
     private const string UnpackAction = "Unpack it first.";
     private const string SleepAction = "The guest wrote it for itself: it resumes when the VM is started with this disk. No migration stream can be had from it.";
 
@@ -65,6 +66,14 @@ internal static class ForeignKinds
         new(0, "VMA\0"u8.ToArray(), "a backup archive of Proxmox (VMA)", "Extract it with vma extract. It holds disks and configuration; the VM state is a volume vm-ID-state-NAME."),
         new(0, "XFSB"u8.ToArray(), "an XFS file system", DiskAction),
         new(257, "ustar"u8.ToArray(), "a tar archive", UnpackAction),
+        new(0, "070701"u8.ToArray(), "a cpio archive", UnpackAction),
+        new(0, "070702"u8.ToArray(), "a cpio archive", UnpackAction),
+        new(0, "070707"u8.ToArray(), "a cpio archive", UnpackAction),
+        new(0, [0xc7, 0x71], "a cpio archive", UnpackAction),
+        new(0, "!<arch>\n"u8.ToArray(), "an ar archive or a Debian package", UnpackAction),
+        new(0, "hsqs"u8.ToArray(), "a squashfs file system", DiskAction),
+        new(0, [0x19, 0x43, 0x56, 0x54], "an image of CRIU", CriuAction),
+        new(0, [0x40, 0x59, 0x10, 0x55], "an image of CRIU", CriuAction),
         new(0, "PK\x03\x04"u8.ToArray(), "a ZIP archive", UnpackAction),
         new(0, "Rar!"u8.ToArray(), "a RAR archive", UnpackAction),
         new(0, [(byte)'7', (byte)'z', 0xbc, 0xaf, 0x27, 0x1c], "a 7-Zip archive", UnpackAction),

@@ -146,7 +146,9 @@ internal static class MigrationStreamFile
         contents.Length = Math.Max(contents.Length, walker.Offset);
         if (walker.ReachedEof && failure.Reason is not (StreamError.LimitExceeded or StreamError.Decompression))
         {
-            contents.DescriptionFailure = failure;
+            // Where the file ends inside it, nothing is missing that QEMU reads.
+            contents.DescriptionFailure = failure.Reason == StreamError.Truncated
+                ? new StreamException(StreamError.InvalidDescription, failure.Message, failure) { ByteOffset = failure.ByteOffset } : failure;
         }
         else
         {

@@ -52,7 +52,7 @@ internal sealed class Qcow2Image : IDisposable
         try
         {
             Span<byte> magic = stackalloc byte[4];
-            if (!stream.CanSeek || RandomAccess.Read(stream.SafeFileHandle, magic, start) < magic.Length || !Qcow2Header.IsMagic(magic))
+            if (!stream.CanSeek || ReadMagic(stream, magic, start) < magic.Length || !Qcow2Header.IsMagic(magic))
             {
                 return null;
             }
@@ -67,6 +67,18 @@ internal sealed class Qcow2Image : IDisposable
             {
                 stream.Dispose();
             }
+        }
+    }
+
+    private static int ReadMagic(FileStream stream, Span<byte> magic, long start)
+    {
+        try
+        {
+            return RandomAccess.Read(stream.SafeFileHandle, magic, start);
+        }
+        catch (IOException e)
+        {
+            throw new WireException(WireError.InputOutput, $"'{stream.Name}' cannot be read at byte {start:N0}: {e.Message}", e) { Target = stream.Name };
         }
     }
 

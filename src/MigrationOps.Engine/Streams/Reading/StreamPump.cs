@@ -92,7 +92,7 @@ internal static class StreamPump
         catch (InvalidDataException e)
         {
             throw new StreamException(StreamError.Decompression, $"The stream cannot be decompressed: {e.Message}", e,
-                "The compressed bytes are damaged. Look whether another copy of the file can be decompressed, or save the VM again.");
+                Compressions.DamagedAction);
         }
     }
 }

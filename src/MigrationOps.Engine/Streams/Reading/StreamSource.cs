@@ -81,7 +81,16 @@ internal sealed class StreamSource : IDisposable
             }
             else
             {
-                source.EnterFile(source.AddOwned(OpenFile(path)), offset);
+                var file = source.AddOwned(OpenFile(path));
+                if (offset == 0 && !Lseek.HasEnd(file.SafeFileHandle))
+                {
+                    // A file of the kernel, such as those below /proc.
+                    source.EnterForward(file);
+                }
+                else
+                {
+                    source.EnterFile(file, offset);
+                }
             }
 
             return source;
