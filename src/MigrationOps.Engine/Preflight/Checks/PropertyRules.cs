@@ -18,7 +18,7 @@ internal static class PropertyRules
     private static readonly HashSet<string> OfHost =
     [
         "netdev", "chardev", "drive", "iothread", "iothread-vq-mapping", "audiodev", "rng", "memdev", "cryptodev", "display", "head", "bootindex", "backend", "pidfile", "logfile", "fd", "vhostfd", "host",
-        "share-rw", "rerror", "werror", "backend_defaults", "account-invalid", "account-failed", "stats-intervals", "discard_granularity", "write-cache", "host_mtu", "mac", "serial", "x-txtimer", "tx", "x-txburst", "romfile",
+        "share-rw", "rerror", "werror", "backend_defaults", "account-invalid", "account-failed", "stats-intervals", "discard_granularity", "write-cache", "host_mtu", "mac", "serial", "x-txtimer", "tx", "x-txburst", "romfile", "rombar", "romsize",
     ];
 
     private static readonly string[] OfVirtioPci = ["disable-legacy", "disable-modern", "modern-pio-notify", "page-per-vq", "vectors", "class"];

@@ -17,7 +17,7 @@ internal sealed record DeviceFacts(string Location, string Parent, QomObject Obj
     private const string Anonymous = "/machine/peripheral-anon/";
 
     // What tells devices of one bus apart, by kind of bus.
-    private static readonly string[] Addresses = ["addr", "port", "nr", "scsi-id", "unit", "cad", "address", "slot"];
+    private static readonly string[] Addresses = ["addr", "port", "nr", "scsi-id", "unit", "cad", "address", "slot", "iobase", "base"];
 
     private static readonly string[] OfScsi = ["channel", "scsi-id", "lun"];
 

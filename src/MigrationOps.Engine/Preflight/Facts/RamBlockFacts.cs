@@ -1,6 +1,4 @@
 using System.Globalization;
-using System.Text.Json;
-using System.Text.RegularExpressions;
 using MigrationOps.Engine.Qmp;
 
 namespace MigrationOps.Engine.Preflight;
@@ -10,8 +8,12 @@ namespace MigrationOps.Engine.Preflight;
 /// <param name="PageBytes">The size of its pages in this QEMU.</param>
 /// <param name="Used">What the stream carries of it.</param>
 /// <param name="Maximum">What it can grow to.</param>
-internal sealed partial record RamBlockFacts(string Name, long PageBytes, long Used, long Maximum)
+internal sealed record RamBlockFacts(string Name, long PageBytes, long Used, long Maximum)
 {
+    private const string Hex = "0x";
+
+    private static readonly string[] Units = ["B", "KiB", "MiB", "GiB"];
+
     /// <summary>The blocks; null if this QEMU does not tell them, or in a form that is not known.</summary>
     internal static IReadOnlyList<RamBlockFacts>? Of(QemuFacts qemu)
     {
@@ -20,20 +22,26 @@ internal sealed partial record RamBlockFacts(string Name, long PageBytes, long U
             return null;
         }
 
-        string[] lines = [.. text.Split('\n').Skip(1).Where(line => line.Trim().Length > 0)];
-        var blocks = lines.Select(line => Line().Match(line)).Where(match => match.Success).Select(match => new RamBlockFacts(
-            match.Groups["name"].Value,
-            long.Parse(match.Groups["page"].Value, CultureInfo.InvariantCulture) << Shift(match.Groups["unit"].Value),
-            Number(match.Groups["used"].Value),
-            Number(match.Groups["total"].Value))).ToArray();
-        return blocks.Length == lines.Length && blocks.Length > 0 ? blocks : null;
+        var blocks = text.Split('\n').Skip(1).Where(line => line.Trim().Length > 0).Select(Parse).ToArray();
+        return blocks.Length > 0 && Array.TrueForAll(blocks, block => block is not null) ? [.. blocks.Select(block => block!)] : null;
     }
 
-    private static long Number(string hex) => long.Parse(hex.AsSpan(2), NumberStyles.HexNumber, CultureInfo.InvariantCulture);
+    // Name, size of a page with its unit, offset, used and total length; in later versions more. A name may have blanks.
+    private static RamBlockFacts? Parse(string line)
+    {
+        string[] words = line.Split(' ', StringSplitOptions.RemoveEmptyEntries);
+        for (int i = 1; i + 4 < words.Length; i++)
+        {
+            if (Array.IndexOf(Units, words[i + 1]) is >= 0 and var unit && long.TryParse(words[i], NumberStyles.None, CultureInfo.InvariantCulture, out long page)
+                && Number(words[i + 2]) is not null && Number(words[i + 3]) is { } used && Number(words[i + 4]) is { } total)
+            {
+                return new RamBlockFacts(string.Join(' ', words[..i]), page << (10 * unit), used, total);
+            }
+        }
 
-    private static int Shift(string unit) => unit switch { "KiB" => 10, "MiB" => 20, "GiB" => 30, _ => 0 };
+        return null;
+    }
 
-    // A name may have blanks; behind it stand the size of a page, offset, used and total length, and more in later versions.
-    [GeneratedRegex(@"^\s*(?<name>\S.*?)\s+(?<page>\d+) (?<unit>[KMG]?i?B)\s+0x[0-9a-f]+\s+(?<used>0x[0-9a-f]+)\s+(?<total>0x[0-9a-f]+)(\s|$)", RegexOptions.ExplicitCapture, matchTimeoutMilliseconds: 1000)]
-    private static partial Regex Line();
+    private static long? Number(string word)
+        => word.StartsWith(Hex, StringComparison.Ordinal) && long.TryParse(word.AsSpan(Hex.Length), NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out long value) ? value : null;
 }
