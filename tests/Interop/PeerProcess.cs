@@ -77,6 +77,16 @@ internal class PeerProcess : IDisposable
         return _process.ExitCode;
     }
 
+    /// <summary>Sends a signal by its name; a process that has ended gets none.</summary>
+    internal void Signal(string name)
+    {
+        if (!_process.HasExited)
+        {
+            using var kill = Process.Start("kill", [$"-{name}", $"{_process.Id}"]);
+            kill.WaitForExit();
+        }
+    }
+
     internal void Kill()
     {
         // SIGKILL: a QEMU that waits for ever in a damaged migration ignores anything less.

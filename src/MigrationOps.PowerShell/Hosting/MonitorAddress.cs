@@ -1,3 +1,4 @@
+using System.Management.Automation;
 using MigrationOps.Engine.Qmp;
 using MigrationOps.Engine.Wire;
 
@@ -6,6 +7,22 @@ namespace MigrationOps.PowerShell.Hosting;
 /// <summary>How the monitor is reached that a user means.</summary>
 internal static class MonitorAddress
 {
+    /// <summary>What a user gave as a monitor: a VM, a file, a path, a URI, or a picture of one of these that came by remoting.</summary>
+    internal static QmpMonitorOptions Of(object monitor, PSObject? wrapped, Func<string, string> resolve) => monitor switch
+    {
+        QemuVM vm => Of(vm),
+        FileInfo file => new QmpMonitorOptions { Endpoint = new Endpoint.Unix(file.FullName) },
+        string text => Of(text, resolve),
+        DirtyRateProfile profile => Of(profile.Monitor, resolve),
+        QemuMonitor => throw new QmpException(QmpError.Disconnected, "The monitor is not of this session."),
+        // What came by remoting has the address and no connection.
+        _ when wrapped?.Properties["Monitors"] is not null && wrapped.Properties["Monitor"]?.Value is string uri => Of(uri, resolve),
+        _ when wrapped?.Properties["Uri"]?.Value is string uri => Of(uri, resolve),
+        _ when PlainRecords.Read<DirtyRateProfile>(wrapped) is { } profile => Of(profile.Monitor, resolve),
+        _ => throw new QmpException(QmpError.InvalidArgument, $"Expected a monitor, a VM, a path or a URI, found {monitor.GetType().Name}.",
+            action: "Give what Connect-QemuMonitor or Find-QemuVM returned, or the path of the monitor's socket."),
+    };
+
     /// <summary>The usable monitor of a VM.</summary>
     /// <exception cref="QmpException"><see cref="QmpError.NoMonitor"/>, <see cref="QmpError.MonitorBusy"/>, <see cref="QmpError.ManagedMonitor"/>.</exception>
     internal static QmpMonitorOptions Of(QemuVM vm)

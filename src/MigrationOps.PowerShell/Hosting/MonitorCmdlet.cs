@@ -65,20 +65,7 @@ public abstract class MonitorCmdlet : OperationCmdlet
     }
 
     /// <summary>The address that a VM, a path or a URI means.</summary>
-    private protected QmpMonitorOptions Address(object monitor, PSObject? wrapped) => monitor switch
-    {
-        QemuVM vm => MonitorAddress.Of(vm),
-        FileInfo file => new QmpMonitorOptions { Endpoint = new Endpoint.Unix(file.FullName) },
-        string text => MonitorAddress.Of(text, ResolvePath),
-        DirtyRateProfile profile => MonitorAddress.Of(profile.Monitor, ResolvePath),
-        QemuMonitor => throw new QmpException(QmpError.Disconnected, "The monitor is not of this session."),
-        // What came by remoting has the address and no connection.
-        _ when wrapped?.Properties["Monitors"] is not null && wrapped.Properties["Monitor"]?.Value is string uri => MonitorAddress.Of(uri, ResolvePath),
-        _ when wrapped?.Properties["Uri"]?.Value is string uri => MonitorAddress.Of(uri, ResolvePath),
-        _ when PlainRecords.Read<DirtyRateProfile>(wrapped) is { } profile => MonitorAddress.Of(profile.Monitor, ResolvePath),
-        _ => throw new QmpException(QmpError.InvalidArgument, $"Expected a monitor, a VM, a path or a URI, found {monitor.GetType().Name}.",
-            action: "Give what Connect-QemuMonitor or Find-QemuVM returned, or the path of the monitor's socket."),
-    };
+    private protected QmpMonitorOptions Address(object monitor, PSObject? wrapped) => MonitorAddress.Of(monitor, wrapped, ResolvePath);
 }
 
 /// <summary>A monitor while a cmdlet works with it.</summary>

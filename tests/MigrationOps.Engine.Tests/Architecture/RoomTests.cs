@@ -30,6 +30,7 @@ public partial class RoomTests
     private static readonly Dictionary<(string From, string To), string> Compositions = new()
     {
         [("Vfio", "Multifd")] = "VFIO device state travels in multifd packets",
+        [("Moving", "Rehearsal")] = "a target that refuses is explained by its log's lines",
         [("SaveVm", "Multifd")] = "the drivers send and receive devices' packets over multifd channels",
     };
 

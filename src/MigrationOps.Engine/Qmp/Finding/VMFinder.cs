@@ -37,7 +37,7 @@ internal static class VMFinder
     }
 
     // A QEMU with libraries of its own is started through their loader.
-    private static bool IsQemu(int pid)
+    internal static bool IsQemu(int pid)
     {
         string program = Path.GetFileName(ProcFiles.Executable(pid) ?? "");
         return IsQemuName(program)

@@ -1,4 +1,3 @@
-using System.Globalization;
 using System.Management.Automation;
 using MigrationOps.Engine.Qmp;
 using MigrationOps.PowerShell.Hosting;
@@ -46,7 +45,7 @@ public sealed class GetQemuMigration : MonitorCmdlet
                 await foreach (var sample in watch.WatchAsync(host.CancellationToken).ConfigureAwait(false))
                 {
                     host.WriteObject(sample);
-                    Show(host, progress, sample);
+                    MigrationProgress.Show(host, progress, sample);
                 }
 
                 progress.RecordType = ProgressRecordType.Completed;
@@ -58,18 +57,4 @@ public sealed class GetQemuMigration : MonitorCmdlet
             host.WriteError(ErrorMap.ToErrorRecord(e, monitor));
         }
     }
-
-    private static void Show(IOperationHost host, ProgressRecord progress, QemuMigrationStatus sample)
-    {
-        progress.StatusDescription = string.Create(CultureInfo.InvariantCulture,
-            $"{sample.Status ?? "none"}, pass {sample.Pass ?? 0}, {Mebibytes(sample.RemainingBytes)} left, {Mebibytes(sample.BytesPerSecond)}/s, dirty {Mebibytes(sample.DirtyBytesPerSecond)}/s");
-        if (sample is { TotalBytes: > 0 and { } total, RemainingBytes: { } remaining })
-        {
-            progress.PercentComplete = (int)Math.Clamp(100 - (remaining * 100 / total), 0, 100);
-        }
-
-        host.WriteProgress(progress);
-    }
-
-    private static string Mebibytes(long? bytes) => string.Create(CultureInfo.InvariantCulture, $"{(bytes ?? 0) / 1048576.0:0.#} MiB");
 }
