@@ -21,6 +21,8 @@ public class ManyChannelsTests
     [InlineData(null)]
     public void Every_byte_arrives_over_all_the_channels_that_there_can_be(int? announced)
     {
+        // Before the receiver's time runs: all its bytes are made here.
+        var source = new Source(new Random(announced ?? 0));
         using var folder = new TestFolder();
         using var scope = new TransferScope(TimeSpan.FromSeconds(60), ProgressRule.WholeTransfer, TestContext.Current.CancellationToken);
         using var listener = Transport.Listen(new Endpoint.Unix(folder.File("s")), TransportSecurity.Default, scope);
@@ -28,7 +30,6 @@ public class ManyChannelsTests
             new ReassemblyOptions { SpillDirectory = folder.Path }, (_, _) => new MemorySink(), scope.CancellationToken);
         var receiver = Waiting.OnThread(
             () => MigrationReceiver.Receive(listener, new ReceiveOptions { Channels = announced }, devices, null, scope));
-        var source = new Source(new Random(announced ?? 0));
 
         // Where the receiver fails, so does the source, and the receiver's failure is the one to see.
         var broken = Record.Exception(() => source.Send(listener.Endpoint));
