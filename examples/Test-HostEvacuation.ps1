@@ -6,7 +6,7 @@
     them. What comes out is a matrix: a row for each VM, a column for each host, with the worst that was found.
 
     Nothing is changed, on no VM and on no host. What could not be found out is Unknown, and never counted as good: a host that cannot be
-    reached, a VM whose monitor somebody else holds.
+    reached, a VM whose monitor another client holds.
 
     Each host needs sshd with PowerShell as a subsystem, and MigrationOps.
 .EXAMPLE

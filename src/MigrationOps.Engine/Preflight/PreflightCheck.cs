@@ -6,13 +6,13 @@ namespace MigrationOps.Engine.Preflight;
 /// </summary>
 /// <param name="Name">Its name, which stays the same.</param>
 /// <param name="Group">What it looks at.</param>
-/// <param name="Judge">What it says of the facts; null if there is nothing to check, as of two QEMUs when only one is there.</param>
-internal sealed record PreflightCheck(string Name, QemuCheckGroup Group, Func<PreflightFacts, Finding?> Judge)
+/// <param name="Assess">What it says of the facts; null if there is nothing to check, as of two QEMUs when only one is there.</param>
+internal sealed record PreflightCheck(string Name, QemuCheckGroup Group, Func<PreflightFacts, Finding?> Assess)
 {
     /// <summary>The check's line in the report; null if there is none.</summary>
     internal QemuMigrationCheck? Run(PreflightFacts facts)
     {
-        if (Judge(facts) is not { } finding)
+        if (Assess(facts) is not { } finding)
         {
             return null;
         }

@@ -50,7 +50,7 @@ internal static class PreflightRun
             Transport = TransportFacts.Read(options),
             Options = options,
         };
-        return PreflightTest.Judge(facts, takenAt, clock.Elapsed);
+        return PreflightTest.Assess(facts, takenAt, clock.Elapsed);
     }
 
     /// <summary>Against a host on which no QEMU waits yet.</summary>
@@ -67,6 +67,6 @@ internal static class PreflightRun
             Transport = TransportFacts.Read(options),
             Options = options,
         };
-        return PreflightTest.Judge(facts, takenAt, clock.Elapsed);
+        return PreflightTest.Assess(facts, takenAt, clock.Elapsed);
     }
 }

@@ -11,7 +11,7 @@ internal static class PreflightTest
     ];
 
     /// <summary>Lets every check judge the facts.</summary>
-    internal static QemuMigrationReport Judge(PreflightFacts facts, DateTime takenAt, TimeSpan duration) => new()
+    internal static QemuMigrationReport Assess(PreflightFacts facts, DateTime takenAt, TimeSpan duration) => new()
     {
         VM = facts.Source.VMName,
         Uuid = TruthChecks.UuidOf(facts.Source),

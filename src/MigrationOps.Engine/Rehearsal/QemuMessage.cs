@@ -110,7 +110,7 @@ internal sealed record QemuMessage(string Kind, Regex Pattern, string Meaning, s
             "The header of a RAM block of a mapped-ram file has {stream}, and this QEMU expects {local}.",
             "The file's memory part is of another QEMU or not whole. Check the stream."),
         New("BitmapNode", @"Cannot find device='(?<field>[^']*)' nor node-name='[^']*'",
-            "The stream has a dirty bitmap of the disk {field}, and no disk here has that name. QEMU goes on without the bitmap.",
+            "The stream has a dirty bitmap of the disk {field}, and no disk here has that name. QEMU continues without the bitmap.",
             "Give the destination's disks the source's node names: without its bitmap the next incremental backup has to be a full one.", refuses: false),
         New("RamOffset", @"Illegal RAM offset (?<stream>[0-9a-f]+)|Can't find block (?<field>\S+)",
             "The stream has a page of a RAM block or at a place that the VM here does not have.",

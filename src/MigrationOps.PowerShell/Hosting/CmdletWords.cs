@@ -10,6 +10,18 @@ internal static class CmdletWords
     internal static readonly (string Engine, string Cmdlets)[] All =
     [
         ("longer timeout", "longer -Timeout"),
+        ("on the monitor: ", "with Invoke-QemuMonitorCommand "),
+        ("Give the monitor of the QEMU that waits with -incoming.", "Give the monitor of the QEMU that waits with -incoming as -Target."),
+        ("Find out which side runs.", "Let Resolve-QemuMigration say which side runs."),
+        ("Wait until it has ended, or", "Wait until it has ended (Get-QemuMigration -Watch), or"),
+        ("Choose another port, or none.", "Choose another port, or leave -Listen out."),
+        ("by the list of VFIO devices.", "by the list of Get-VfioDevice."),
+        ("Choose another mode, or", "Choose another -Mode, or"),
+        ("Leave the channels out, or", "Leave -Channels out, or"),
+        ("or copy the disks with the VM.", "or copy the disks with the VM: -CopyDisk"),
+        ("that no manager needs, without a lease.", "that no manager needs, without -Lease."),
+        ("or compare streams by hand.", "or compare streams by hand with Compare-MigrationStream."),
+        ("ehearse with a stream of the source.", "ehearse with a stream of the source: Test-MigrationStream"),
         ("Measure the VM's dirty rate while it does its usual work, and give it.",
             "Give what Measure-QemuDirtyRate measured while the VM does its usual work: -DirtyRate"),
         ("Send state files to a receiver of this module. A QEMU loads a whole migration: keep one in an archive, and replay that.",

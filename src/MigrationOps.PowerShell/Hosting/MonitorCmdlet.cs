@@ -29,7 +29,7 @@ public abstract class MonitorCmdlet : OperationCmdlet
         return host => UseAsync(host, monitor, pslike, use).GetAwaiter().GetResult();
     }
 
-    // What was measured on a monitor of this session goes on with that monitor: another connection would find it taken.
+    // What was measured on a monitor of this session continues with that monitor: another connection would find it taken.
     private LiveMonitor? Connected() => PlainRecords.Read<DirtyRateProfile>(Monitor) is { } profile
         ? RunspaceSession.Current.All<LiveMonitor>().FirstOrDefault(live => live.Uri == profile.Monitor && live.Name == profile.VM) : null;
 

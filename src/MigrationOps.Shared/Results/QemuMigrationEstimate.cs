@@ -77,7 +77,7 @@ public sealed record QemuMigrationEstimate
         true => string.Create(CultureInfo.InvariantCulture,
             $"converges in {Seconds(ShortestDuration)}-{Seconds(LongestDuration)} s ({Passes} passes), downtime {Milliseconds(ShortestDowntime)}-{Milliseconds(LongestDowntime)} ms (RAM {Milliseconds(RamDowntime)}, devices {Milliseconds(DeviceDowntime)}, commit {Milliseconds(CommitDowntime)})"),
         false => "does not converge" + Border,
-        null when DirtyBytesPerSecond is null => $"at least {Seconds(ShortestDuration)} s; without a dirty rate nobody can say whether it converges",
+        null when DirtyBytesPerSecond is null => $"at least {Seconds(ShortestDuration)} s; without a dirty rate it cannot be said whether it converges",
         null => "may not converge" + Border,
     };
 

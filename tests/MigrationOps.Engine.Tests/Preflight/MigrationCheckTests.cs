@@ -12,17 +12,17 @@ public class MigrationCheckTests
     [Fact]
     public void What_qemu_itself_refuses_is_told_in_its_words()
     {
-        var check = Judge("Blockers", Source(("query-migrate", """{"blocked-reasons": ["0000:00:04.0: VFIO migration is not supported"]}""")), Target())!;
+        var check = Assess("Blockers", Source(("query-migrate", """{"blocked-reasons": ["0000:00:04.0: VFIO migration is not supported"]}""")), Target())!;
         Assert.Equal(QemuCheckStatus.Blocker, check.Status);
         Assert.Contains("0000:00:04.0", check.Detail, StringComparison.Ordinal);
-        Assert.Contains("Get-VfioDevice", check.RecommendedAction, StringComparison.Ordinal);
+        Assert.Contains("list of VFIO devices", check.RecommendedAction, StringComparison.Ordinal);
     }
 
     [Theory]
     [InlineData("{}", QemuCheckStatus.Info)]
     [InlineData("""{"status": "setup"}""", QemuCheckStatus.Blocker)]
     public void A_capability_of_both_sides_must_agree_once_the_target_listens(string migration, QemuCheckStatus expected)
-        => Assert.Equal(expected, Judge("CapabilitiesAgree", Source(("query-migrate-capabilities", """[{"capability": "multifd", "state": true}]""")),
+        => Assert.Equal(expected, Assess("CapabilitiesAgree", Source(("query-migrate-capabilities", """[{"capability": "multifd", "state": true}]""")),
             Target(("query-migrate-capabilities", """[{"capability": "multifd", "state": false}]"""), ("query-migrate", migration)))!.Status);
 
     [Fact]
@@ -30,20 +30,20 @@ public class MigrationCheckTests
     {
         var source = Source(("query-migrate-parameters", """{"multifd-channels": 4}"""));
         var target = Target(("query-migrate-parameters", """{"multifd-channels": 2}"""), ("query-migrate", """{"status": "setup"}"""));
-        Assert.Equal(QemuCheckStatus.Passed, Judge("ParametersAgree", source, target)!.Status);
-        Assert.Equal(QemuCheckStatus.Blocker, Judge("ParametersAgree", source, target, facts => facts with { Options = new PreflightOptions { Channels = 4 } })!.Status);
+        Assert.Equal(QemuCheckStatus.Passed, Assess("ParametersAgree", source, target)!.Status);
+        Assert.Equal(QemuCheckStatus.Blocker, Assess("ParametersAgree", source, target, facts => facts with { Options = new PreflightOptions { Channels = 4 } })!.Status);
     }
 
     [Theory]
     [InlineData("[]", QemuCheckStatus.Blocker)]
     [InlineData("""[{"name": "query-migrate", "meta-type": "command", "ret-type": "1"}, {"name": "1", "meta-type": "object", "members": [{"name": "postcopy-latency", "type": "int"}]}]""", QemuCheckStatus.Passed)]
     public void Postcopy_and_channels_go_together_where_qemu_says_so(string schema, QemuCheckStatus expected)
-        => Assert.Equal(expected, Judge("ModeRules", Source() with { Schema = Schema(schema) }, Target(), facts => facts with { Options = new PreflightOptions { Mode = QemuMigrationMode.Postcopy, Channels = 2 } })!.Status);
+        => Assert.Equal(expected, Assess("ModeRules", Source() with { Schema = Schema(schema) }, Target(), facts => facts with { Options = new PreflightOptions { Mode = QemuMigrationMode.Postcopy, Channels = 2 } })!.Status);
 
     [Fact]
     public void A_mode_that_one_side_lacks_is_named()
     {
-        var check = Judge("CommandSupport", Source(), Target(), facts => facts with { Options = new PreflightOptions { Mode = QemuMigrationMode.CprTransfer } })!;
+        var check = Assess("CommandSupport", Source(), Target(), facts => facts with { Options = new PreflightOptions { Mode = QemuMigrationMode.CprTransfer } })!;
         Assert.Equal((QemuCheckStatus.Blocker, true), (check.Status, check.Detail.Contains("cpr-transfer on the target", StringComparison.Ordinal)));
     }
 
@@ -51,8 +51,8 @@ public class MigrationCheckTests
     public void A_job_holds_a_disk_unless_it_is_the_copy_that_was_asked_for()
     {
         var source = Source(("query-block-jobs", """[{"device": "j0", "type": "mirror"}]"""));
-        Assert.Equal(QemuCheckStatus.Blocker, Judge("BlockJobs", source, Target())!.Status);
-        Assert.Equal(QemuCheckStatus.Passed, Judge("BlockJobs", source, Target(), facts => facts with { Options = new PreflightOptions { CopyDisk = true } })!.Status);
+        Assert.Equal(QemuCheckStatus.Blocker, Assess("BlockJobs", source, Target())!.Status);
+        Assert.Equal(QemuCheckStatus.Passed, Assess("BlockJobs", source, Target(), facts => facts with { Options = new PreflightOptions { CopyDisk = true } })!.Status);
     }
 
     [Theory]
@@ -60,7 +60,7 @@ public class MigrationCheckTests
     [InlineData("0.0.0.0", QemuCheckStatus.Blocker)]
     [InlineData("127.0.0.2", QemuCheckStatus.Passed)]
     public void A_port_is_taken_by_whoever_listens_on_its_address(string address, QemuCheckStatus expected)
-        => Assert.Equal(expected, Judge("DataPath", Source(), Target(), facts => facts with
+        => Assert.Equal(expected, Assess("DataPath", Source(), Target(), facts => facts with
         {
             Options = new PreflightOptions { Listen = new Endpoint.Tcp("127.0.0.1", 4444) },
             TargetHost = HostFacts.Here(),
@@ -69,7 +69,7 @@ public class MigrationCheckTests
 
     [Fact]
     public void A_port_of_another_host_is_unknown()
-        => Assert.Equal(QemuCheckStatus.Unknown, Judge("DataPath", Source(), Target(), facts => facts with { Options = new PreflightOptions { Listen = new Endpoint.Tcp("192.0.2.7", 4444) } })!.Status);
+        => Assert.Equal(QemuCheckStatus.Unknown, Assess("DataPath", Source(), Target(), facts => facts with { Options = new PreflightOptions { Listen = new Endpoint.Tcp("192.0.2.7", 4444) } })!.Status);
 
     [Theory]
     [InlineData(null, 30, QemuCheckStatus.Passed)]
@@ -77,7 +77,7 @@ public class MigrationCheckTests
     [InlineData(null, -1, QemuCheckStatus.Blocker)]
     [InlineData("is not there", 30, QemuCheckStatus.Blocker)]
     public void Credentials_have_to_be_there_and_in_date(string? problem, int days, QemuCheckStatus expected)
-        => Assert.Equal(expected, Judge("TlsFiles", Source(), Target(), facts => facts with
+        => Assert.Equal(expected, Assess("TlsFiles", Source(), Target(), facts => facts with
         {
             Options = new PreflightOptions { TlsCredential = "/etc/pki/qemu" },
             Transport = new TransportFacts { Now = Now, Certificates = [new CertificateFacts("ca-cert.pem", problem) { NotBefore = Now.AddYears(-1), NotAfter = Now.AddDays(days) }] },
@@ -87,7 +87,7 @@ public class MigrationCheckTests
     [InlineData("kvm2", QemuCheckStatus.Passed)]
     [InlineData("kvm3", QemuCheckStatus.Blocker)]
     public void The_certificate_has_to_be_for_the_target(string host, QemuCheckStatus expected)
-        => Assert.Equal(expected, Judge("TlsName", Source(), Target(), facts => facts with
+        => Assert.Equal(expected, Assess("TlsName", Source(), Target(), facts => facts with
         {
             Options = new PreflightOptions { TlsCredential = "/etc/pki/qemu", Listen = new Endpoint.Tcp(host, 4444) },
             Transport = new TransportFacts { Certificates = [new CertificateFacts("server-cert.pem", null) { Names = ["KVM2", "192.0.2.2"] }] },
@@ -98,7 +98,7 @@ public class MigrationCheckTests
     [InlineData("/a", "/b", 1, 1, QemuCheckStatus.Passed)]
     [InlineData("/a", "/a", 1, 2, QemuCheckStatus.Blocker)]
     public void A_disk_is_the_same_if_the_file_is(string here, string there, ulong inode, ulong inodeThere, QemuCheckStatus expected)
-        => Assert.Equal(expected, Judge("DiskReach", Source(("query-block", Block(here, 100))), Target(("query-block", Block(there, 100))), facts => facts with
+        => Assert.Equal(expected, Assess("DiskReach", Source(("query-block", Block(here, 100))), Target(("query-block", Block(there, 100))), facts => facts with
         {
             SourceFiles = new Dictionary<string, FileFacts> { [here] = new(1, inode, 100) },
             TargetFiles = new Dictionary<string, FileFacts> { [there] = new(1, inodeThere, 100) },
@@ -108,13 +108,13 @@ public class MigrationCheckTests
     [InlineData(100, 200, QemuCheckStatus.Unknown)]
     [InlineData(200, 100, QemuCheckStatus.Blocker)]
     public void A_smaller_disk_is_refused_and_what_cannot_be_seen_is_unknown(int size, int sizeThere, QemuCheckStatus expected)
-        => Assert.Equal(expected, Judge("DiskReach", Source(("query-block", Block("/a", size))), Target(("query-block", Block("/a", expected == QemuCheckStatus.Unknown ? size : sizeThere))))!.Status);
+        => Assert.Equal(expected, Assess("DiskReach", Source(("query-block", Block("/a", size))), Target(("query-block", Block("/a", expected == QemuCheckStatus.Unknown ? size : sizeThere))))!.Status);
 
     [Theory]
     [InlineData(QemuMigrationMode.Normal, null)]
     [InlineData(QemuMigrationMode.Postcopy, QemuCheckStatus.Blocker)]
     public void Page_faults_matter_to_postcopy(QemuMigrationMode mode, QemuCheckStatus? expected)
-        => Assert.Equal(expected, Judge("Userfaultfd", Source(), Target(), facts => facts with { Options = new PreflightOptions { Mode = mode }, TargetHost = HostFacts.Here() with { Userfaultfd = false } })?.Status);
+        => Assert.Equal(expected, Assess("Userfaultfd", Source(), Target(), facts => facts with { Options = new PreflightOptions { Mode = mode }, TargetHost = HostFacts.Here() with { Userfaultfd = false } })?.Status);
 
     private static string Block(string file, int size) => $$"""[{"device": "", "qdev": "/machine/peripheral/disk0", "inserted": {"node-name": "d", "ro": false, "image": {"filename": "{{file}}", "virtual-size": {{size}} } } }]""";
 }

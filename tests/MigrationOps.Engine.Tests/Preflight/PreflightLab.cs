@@ -24,7 +24,7 @@ internal static class PreflightLab
         => new(path, type, properties.ToDictionary(property => property.Name, property => Json(property.Json)));
 
     /// <summary>What one check says.</summary>
-    internal static QemuMigrationCheck? Judge(string name, QemuFacts source, QemuFacts? target, Func<PreflightFacts, PreflightFacts>? change = null)
+    internal static QemuMigrationCheck? Assess(string name, QemuFacts source, QemuFacts? target, Func<PreflightFacts, PreflightFacts>? change = null)
     {
         var facts = new PreflightFacts { Source = source, Target = target, Options = new PreflightOptions() };
         return PreflightTest.Checks.Single(check => check.Name == name).Run(change is null ? facts : change(facts));

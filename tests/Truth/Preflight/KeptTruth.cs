@@ -43,7 +43,7 @@ internal sealed class KeptTruth(string folder) : IAsyncDisposable
                 };
                 string verdict = await File.ReadAllTextAsync(VerdictOf(pair));
                 results.Add(new PairResult(new PairKind(pair.Kind, pair.Source.Arguments, pair.Target.Arguments).On(pair.Source.Program, pair.Target.Program), verdict.Length == 0 ? null : verdict,
-                    PreflightTest.Judge(facts, DateTime.UnixEpoch, TimeSpan.Zero)));
+                    PreflightTest.Assess(facts, DateTime.UnixEpoch, TimeSpan.Zero)));
             }
         }
 

@@ -126,7 +126,7 @@ internal static class CpuChecks
         var extra = Indexes(others).Except(Indexes(cpus)).Order().ToArray();
         var (here, there) = (Topology(facts.Source), Topology(target));
         Finding finding = missing.Length > 0
-                ? Finding.Blocker($"The target lacks the CPUs {string.Join(", ", missing)}.", $"Start the target with -smp {count}, or plug them there as they were plugged on the source: Invoke-QemuMonitorCommand device_add.")
+                ? Finding.Blocker($"The target lacks the CPUs {string.Join(", ", missing)}.", $"Start the target with -smp {count}, or plug them there as they were plugged on the source, on the monitor: device_add")
             : extra.Length > 0 ? Finding.Warning("The target has more CPUs; the guest does not know of them.", $"Start the target with -smp {count}.")
             : HasApic(facts.Source) != HasApic(target) ? Finding.Blocker("The CPUs have a local APIC on one side only.", "Start the target with the source's -cpu.")
             : here != there ? Finding.Warning("Sockets, cores or threads differ: the guest keeps what it knows until its next boot.", $"Start the target with -smp {here}")

@@ -24,7 +24,7 @@ internal static class DeviceChecks
 
         if (DeviceFacts.Of(facts.Source) is not { } here || DeviceFacts.Of(target) is not { } there)
         {
-            return Finding.Unknown("The devices of one side were not read: a monitor with a lease answers too few questions.", "Give a monitor that no manager needs, without -Lease.");
+            return Finding.Unknown("The devices of one side were not read: a monitor with a lease answers too few questions.", "Give a monitor that no manager needs, without a lease.");
         }
 
         var differences = new List<QemuMigrationDifference>();
@@ -54,7 +54,7 @@ internal static class DeviceChecks
         return Finding.Of(differences, Describe, worst => ActionFor(worst[0], here, there));
     }
 
-    // A CPU and what belongs to it is the matter of other checks.
+    // A CPU and what is below it is the matter of other checks.
     private static bool IsCompared(DeviceFacts device) => !device.Type.EndsWith("-cpu", StringComparison.Ordinal) && !device.Object.Path.EndsWith("/lapic", StringComparison.Ordinal);
 
     private static bool IsCountedPort(DeviceFacts device)
@@ -97,7 +97,7 @@ internal static class DeviceChecks
     {
         if (difference.Source.Length == 0)
         {
-            return there[difference.Name] is { Id: { } extra } ? $"Start the target without it, or: Invoke-QemuMonitorCommand device_del @{{ id = '{extra}' }} on the target." : "Start the target without it.";
+            return there[difference.Name] is { Id: { } extra } ? $"Start the target without it, or remove it there on the monitor: device_del @{{ id = '{extra}' }}" : "Start the target without it.";
         }
 
         var device = here[difference.Name];
@@ -154,7 +154,7 @@ internal static class DeviceChecks
         if (facts.Layouts is not { } layouts)
         {
             return Finding.Unknown("The programs could not be asked for their layouts of device state (-dump-vmstate): they are not on this host, or not for this user to run.",
-                "Run the test on the host where both QEMUs are installed, or compare by hand: Compare-MigrationStream");
+                "Run the test on the host where both QEMUs are installed, or compare streams by hand.");
         }
 
         if (layouts.IsSameBuild)
@@ -167,7 +167,7 @@ internal static class DeviceChecks
             IsRefused(line) ? QemuCheckStatus.Blocker : QemuCheckStatus.Warning, line.Field.Length == 0 ? line.Device : $"{line.Device}.{line.Field}", Join(line.Detail, line.Reference), line.Difference)).ToList();
         return Finding.Of(differences,
             worst => $"{worst[0].Name}: {worst[0].Source}.",
-            worst => worst[0].Status == QemuCheckStatus.Blocker ? "Use a QEMU on the target that is not older than the source's." : "Rehearse with a stream of the source: Test-MigrationStream");
+            worst => worst[0].Status == QemuCheckStatus.Blocker ? "Use a QEMU on the target that is not older than the source's." : "Rehearse with a stream of the source.");
     }
 
     // A type that is not known and a version out of range are refused. Fields that stand beside each other are not proof: before 8.1 a dump

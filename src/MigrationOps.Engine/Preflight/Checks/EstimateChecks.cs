@@ -44,7 +44,7 @@ internal static class EstimateChecks
     private static Finding? Converges(PreflightFacts facts) => Estimate(facts) switch
     {
         null => null,
-        { DirtyBytesPerSecond: null } => Finding.Unknown("The VM's dirty rate was not measured, so that nobody can say whether the migration ends.", Measure),
+        { DirtyBytesPerSecond: null } => Finding.Unknown("The VM's dirty rate was not measured, so that it cannot be said whether the migration ends.", Measure),
         { Converges: true } => Finding.Passed(),
         // It ends whatever the guest writes.
         _ when facts.Options.Mode == QemuMigrationMode.Postcopy => Finding.Passed(),

@@ -36,9 +36,9 @@ internal static class MachineChecks
         var target = facts.Target?.Version ?? ParseVersion(facts.Host);
         Finding finding = target is null ? Finding.Unknown("The version of the target's QEMU is not known.")
             : source.IsDevelopment || target.IsDevelopment ? Finding.Warning("A development version of QEMU may write another stream tomorrow.", "Use released versions.")
-            : target.CompareTo(Oldest) < 0 || source.CompareTo(Oldest) < 0 ? Finding.Warning("A QEMU before 7.2 has not been tried with MigrationOps.", "Rehearse with a stream of the source: Test-MigrationStream")
+            : target.CompareTo(Oldest) < 0 || source.CompareTo(Oldest) < 0 ? Finding.Warning("A QEMU before 7.2 has not been tried with MigrationOps.", "Rehearse with a stream of the source.")
             : (source.Major, source.Minor).CompareTo((target.Major, target.Minor)) > 0
-                ? Finding.Warning("The target's QEMU is older than the source's: QEMU is tested the other way round.", "Update QEMU on the target first, or rehearse with a stream of the source: Test-MigrationStream")
+                ? Finding.Warning("The target's QEMU is older than the source's: QEMU is tested the other way round.", "Update QEMU on the target first, or rehearse with a stream of the source.")
             : Finding.Passed();
         return finding.Of(source.ToString(), text);
     }

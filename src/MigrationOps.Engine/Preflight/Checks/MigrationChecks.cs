@@ -36,7 +36,7 @@ internal static class MigrationChecks
     // QEMU's words are not to be parsed; where they are known, the advice is better than they are.
     private static string ActionFor(string reason) => reason switch
     {
-        _ when reason.Contains("VFIO", StringComparison.OrdinalIgnoreCase) => "Unplug the device, or use a target whose device and driver can migrate: Get-VfioDevice",
+        _ when reason.Contains("VFIO", StringComparison.OrdinalIgnoreCase) => "Unplug the device, or use a target whose device and driver can migrate, by the list of VFIO devices.",
         _ when reason.Contains("LOG_SHMFD", StringComparison.Ordinal) => "Start a vhost-user back-end that can share its log of writes.",
         _ when reason.Contains("invtsc", StringComparison.OrdinalIgnoreCase) => "Give the VM tsc-frequency=HZ or -invtsc at its next boot, or migrate it when it is off.",
         _ when reason.Contains("ested", StringComparison.Ordinal) => "Stop the guest's own VMs first.",
@@ -56,7 +56,7 @@ internal static class MigrationChecks
             }
         }
 
-        return missing.Count == 0 ? Finding.Passed() : Finding.Blocker($"QEMU lacks what this way of migrating needs: {string.Join(", ", missing)}.", "Choose another -Mode, or update that QEMU.");
+        return missing.Count == 0 ? Finding.Passed() : Finding.Blocker($"QEMU lacks what this way of migrating needs: {string.Join(", ", missing)}.", "Choose another mode, or update that QEMU.");
     }
 
     private static Func<string, bool> Offers(QemuFacts qemu)
@@ -109,7 +109,7 @@ internal static class MigrationChecks
             .Select(item => Finding.Difference(isFixed && OfBothSides.Contains(item.Name) ? QemuCheckStatus.Blocker : QemuCheckStatus.Info, item.Name, OnOff(item.Source), others.TryGetValue(item.Name, out bool other) ? OnOff(other) : "not known")).ToList();
         return Finding.Of(differences,
             worst => worst[0].Status == QemuCheckStatus.Blocker ? $"The target listens already and has {worst[0].Name} {worst[0].Target}: it cannot be set any more." : "Capabilities differ; the migration sets them on both sides.",
-            worst => worst[0].Status == QemuCheckStatus.Blocker ? "Start the target again with -incoming defer, or set the source alike: Invoke-QemuMonitorCommand migrate-set-capabilities" : "");
+            worst => worst[0].Status == QemuCheckStatus.Blocker ? "Start the target again with -incoming defer, or set the source alike on the monitor: migrate-set-capabilities" : "");
     }
 
     private static bool Wanted(string? name, bool now, PreflightOptions options) => name switch
@@ -133,7 +133,7 @@ internal static class MigrationChecks
             .Select(pair => Finding.Difference(isFixed ? QemuCheckStatus.Blocker : QemuCheckStatus.Info, pair.Name, pair.Source, pair.Target)).ToList();
         return Finding.Of(differences,
             worst => worst[0].Status == QemuCheckStatus.Blocker ? $"The target listens already with {worst[0].Name} {worst[0].Target}, and the source is to send with {worst[0].Source}." : "Parameters differ; the migration sets them on both sides.",
-            worst => worst[0].Status == QemuCheckStatus.Blocker ? $"Start the target again with -incoming defer, or on the source: Invoke-QemuMonitorCommand migrate-set-parameters @{{ '{worst[0].Name}' = {worst[0].Target} }}" : "");
+            worst => worst[0].Status == QemuCheckStatus.Blocker ? $"Start the target again with -incoming defer, or set the source alike on the monitor: migrate-set-parameters @{{ '{worst[0].Name}' = {worst[0].Target} }}" : "");
     }
 
     private static Finding ModeRules(PreflightFacts facts)
@@ -143,12 +143,12 @@ internal static class MigrationChecks
         // Since the version that tells its latency QEMU takes both.
         if (isPostcopy && hasChannels && !facts.Source.Schema.Returns("query-migrate", "postcopy-latency"))
         {
-            return Finding.Blocker("This QEMU refuses postcopy together with multifd.", "Leave -Channels out, or migrate without postcopy.");
+            return Finding.Blocker("This QEMU refuses postcopy together with multifd.", "Leave the channels out, or migrate without postcopy.");
         }
 
         if (isPostcopy && TruthChecks.CapabilityOf(facts.Source, "x-ignore-shared") == true)
         {
-            return Finding.Blocker("QEMU refuses postcopy together with x-ignore-shared.", "Invoke-QemuMonitorCommand migrate-set-capabilities: x-ignore-shared off");
+            return Finding.Blocker("QEMU refuses postcopy together with x-ignore-shared.", "Turn x-ignore-shared off on the monitor: migrate-set-capabilities");
         }
 
         if (facts.Options.Mode == QemuMigrationMode.CprTransfer && facts.Source["query-memdev"]?.Items().Any(backend => backend.Flag("share") == false) == true)
@@ -169,7 +169,7 @@ internal static class MigrationChecks
         var jobs = running.Items().Select(job => (Id: job.Text("device") ?? "", Type: job.Text("type") ?? "job"))
             .Where(job => !(facts.Options.CopyDisk && job.Type == "mirror")).ToArray();
         return jobs.Length == 0 ? Finding.Passed()
-            : Finding.Blocker($"The job '{jobs[0].Id}' ({jobs[0].Type}) uses a disk that the migration has to give away.", $"Wait for it, or: Invoke-QemuMonitorCommand block-job-cancel @{{ device = '{jobs[0].Id}' }}").Of(string.Join(", ", jobs.Select(job => job.Id)), null);
+            : Finding.Blocker($"The job '{jobs[0].Id}' ({jobs[0].Type}) uses a disk that the migration has to give away.", $"Wait for it, or cancel it on the monitor: block-job-cancel @{{ device = '{jobs[0].Id}' }}").Of(string.Join(", ", jobs.Select(job => job.Id)), null);
     }
 
     private static string OnOff(bool value) => value ? "on" : "off";

@@ -46,7 +46,7 @@ internal static class StorageChecks
             QemuCheckStatus.Blocker => $"{worst[0].Name} is another file on the target: the guest would find other data.",
             QemuCheckStatus.Unknown => $"Whether {worst[0].Name} is the same file on both sides cannot be seen from here.",
             _ => "Disks differ.",
-        }, worst => worst[0].Status == QemuCheckStatus.Unknown ? "Compare what both hosts have: stat FILE (file system and inode), or the WWN of the device." : $"Start the target with the source's file {worst[0].Source}, or copy the disks with the VM: -CopyDisk");
+        }, worst => worst[0].Status == QemuCheckStatus.Unknown ? "Compare what both hosts have: stat FILE (file system and inode), or the WWN of the device." : $"Start the target with the source's file {worst[0].Source}, or copy the disks with the VM.");
     }
 
     private static Dictionary<string, DiskFacts> Located(QemuFacts qemu)

@@ -31,7 +31,7 @@ internal static class TransportChecks
 
         var other = taken.FirstOrDefault(endpoint => endpoint.Port == listen.Port && (IsAny(endpoint.Address) || listen.Host.Length == 0 || !IPAddress.TryParse(listen.Host, out var address) || IsAny(address) || address.Equals(endpoint.Address)));
         return (other is null ? Finding.Passed()
-            : Finding.Blocker($"Somebody listens on {other} already.", $"Choose another port, or leave -Listen out. Who it is: ss -ltnp 'sport = :{listen.Port}'")).Of(null, listen.ToString());
+            : Finding.Blocker($"A process listens on {other} already.", $"Choose another port, or none. Who it is: ss -ltnp 'sport = :{listen.Port}'")).Of(null, listen.ToString());
     }
 
     private static bool IsAny(IPAddress address) => address.Equals(IPAddress.Any) || address.Equals(IPAddress.IPv6Any);
@@ -81,6 +81,6 @@ internal static class TransportChecks
         bool isLocal = facts.TargetHost is { IsThisOne: true } || facts.Options.Listen is { IsNetwork: false };
         return isLocal || facts.Options.TlsCredential is not null ? Finding.Passed()
             : facts.Options.AllowPlaintext ? Finding.Info("The guest's memory goes over the network in plaintext, as was asked for.")
-            : Finding.Warning("The guest's memory would go over the network in plaintext.", "Give -TlsCredential FOLDER, or -AllowPlaintext for a network of your own.");
+            : Finding.Warning("The guest's memory would go over the network in plaintext.", "Give credentials in QEMU's x509 layout, or allow plain text if the network is trusted.");
     }
 }

@@ -43,7 +43,7 @@ internal static class TruthChecks
 
         if (facts.Source.Process is { ProgramIndex: >= 0 } here && target.Process is { } there && (here.Id, here.StartTime) == (there.Id, there.StartTime))
         {
-            return Finding.Blocker("Both monitors belong to the same QEMU.", "Give the monitor of the QEMU that waits with -incoming as -Target.").Of($"pid {here.Id}", $"pid {there.Id}");
+            return Finding.Blocker("Both monitors are of the same QEMU.", "Give the monitor of the QEMU that waits with -incoming.").Of($"pid {here.Id}", $"pid {there.Id}");
         }
 
         if (facts.Source["query-uuid"] is null || target["query-uuid"] is null)
@@ -70,10 +70,10 @@ internal static class TruthChecks
         Finding finding = state switch
         {
             null => Finding.Unknown("The source does not tell its state."),
-            "io-error" => Finding.Warning("The guest is stopped because of an error of a disk; it stays stopped on the target.", "Free the space or repair the disk, then: Invoke-QemuMonitorCommand cont"),
-            "postmigrate" => Finding.Blocker("The VM has been migrated already; the other side may run.", "Resolve-QemuMigration says which side runs. If it is this one: Invoke-QemuMonitorCommand cont"),
+            "io-error" => Finding.Warning("The guest is stopped because of an error of a disk; it stays stopped on the target.", "Free the space or repair the disk, then continue on the monitor: cont"),
+            "postmigrate" => Finding.Blocker("The VM has been migrated already; the other side may run.", "Find out which side runs. If it is this one, continue on the monitor: cont"),
             "inmigrate" => Finding.Blocker("This QEMU waits for a VM itself.", "Give the monitor of the QEMU that runs the VM."),
-            "internal-error" => Finding.Blocker("KVM has failed for this VM; QEMU does not migrate it.", "Look into QEMU's log, and reset the VM: Invoke-QemuMonitorCommand system_reset"),
+            "internal-error" => Finding.Blocker("KVM has failed for this VM; QEMU does not migrate it.", "Look into QEMU's log, and reset the VM on the monitor: system_reset"),
             _ when NotSendable.Contains(state) => Finding.Blocker($"A VM in the state '{state}' cannot be migrated.", "Wait until it has left this state, and test again."),
             _ when Sendable.Contains(state) => state == "running" ? Finding.Passed() : Finding.Info($"The VM is {state}, and stays so on the target."),
             _ => Finding.Unknown($"The state '{state}' is not known to this version of MigrationOps."),
@@ -113,7 +113,7 @@ internal static class TruthChecks
         string? status = migration.Text("status");
         return (status is null || Ended.Contains(status)
             ? Finding.Passed()
-            : Finding.Blocker($"A migration of this VM is under way ({status}).", "Wait until it has ended (Get-QemuMigration -Watch), or cancel it: Invoke-QemuMonitorCommand migrate_cancel")).Of(status, null);
+            : Finding.Blocker($"A migration of this VM is under way ({status}).", "Wait until it has ended, or cancel it on the monitor: migrate_cancel")).Of(status, null);
     }
 
     /// <summary>Where a target listens that was not started with defer.</summary>

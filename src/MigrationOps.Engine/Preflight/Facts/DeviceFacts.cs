@@ -88,7 +88,7 @@ internal sealed record DeviceFacts(string Location, string Parent, QomObject Obj
 
     private static string? BusOf(QomObject device) => device["parent_bus"] is { ValueKind: JsonValueKind.String } bus && bus.GetString() is { Length: > 0 } path ? path : null;
 
-    // The device that the bus belongs to: the path above the bus's name.
+    // The device that has the bus: the path above the bus's name.
     private static QomObject? ParentOf(QomObject device, Dictionary<string, QomObject> byPath)
         => BusOf(device) is { } bus && bus.LastIndexOf('/') is > 0 and var slash ? byPath.GetValueOrDefault(bus[..slash]) : null;
 

@@ -24,7 +24,7 @@ internal sealed record TransportFacts
 {
     private static readonly string[] Files = ["ca-cert.pem", "server-cert.pem", "server-key.pem", "client-cert.pem", "client-key.pem"];
 
-    /// <summary>Ports of this host on which somebody listens already, with the address; null if it does not matter.</summary>
+    /// <summary>Ports of this host on which a process listens already, with the address; null if it does not matter.</summary>
     internal IReadOnlyList<IPEndPoint>? Listening { get; init; }
 
     /// <summary>The files of the folder of TLS credentials; null if there is none.</summary>

@@ -11,7 +11,7 @@ internal sealed record MigrationEstimateInput
     /// <summary>That which is not zero; null if it is not known: then all of it.</summary>
     internal long? UsedBytes { get; init; }
 
-    /// <summary>What the guest writes; null if it was not measured: then nobody can say whether the migration ends.</summary>
+    /// <summary>What the guest writes; null if it was not measured: then it cannot be said whether the migration ends.</summary>
     internal DirtyRateProfile? DirtyRate { get; init; }
 
     /// <summary>QEMU's max-bandwidth; 0 for none.</summary>

@@ -46,7 +46,7 @@ internal sealed record PassModel
     internal double FirstPass => (UsedBytes / Bandwidth) + ((RamBytes - UsedBytes) / ZeroRate);
 
     /// <summary>Goes through the passes.</summary>
-    /// <param name="phase">Where within a slice the first pass ends, from 0 to 1: nobody knows it before.</param>
+    /// <param name="phase">Where within a slice the first pass ends, from 0 to 1: it is not known before.</param>
     internal PassCourse Run(double phase)
     {
         double slice = Bandwidth * Slice;
