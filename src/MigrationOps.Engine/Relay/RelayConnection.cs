@@ -137,7 +137,7 @@ internal sealed class RelayConnection(RelayRound round, FdStream accepted, int n
                 return StartOpaque(forward);
             case ChannelKind.Other when State.MayUsePostcopy && round.HasMain:
                 Enter(new RelayChannel("preempt", 1000));
-                return () => forward.Run(null);
+                return () => RunPreempt(forward);
             case ChannelKind.Main:
                 State.Warn("A second migration was turned away: a relay carries one.");
                 return null;
@@ -241,6 +241,21 @@ internal sealed class RelayConnection(RelayRound round, FdStream accepted, int n
         {
             return _broken || State.IsAcknowledged ? true
                 : throw new RelayException(RelayError.SourceEnded, $"The source closed {Channel!.Name} before its end. {e.Message}", e) { Section = Channel!.Name, ByteOffset = e.ByteOffset };
+        }
+    }
+
+    private bool RunPreempt(RelayPump forward)
+    {
+        // Its pages come when the guest runs at the target, long after the blocks were listed.
+        State.WaitForBlocks(round.Cancelled);
+        try
+        {
+            return forward.Run(round.Walker!.FindPreemptWalker());
+        }
+        catch (StreamException) when (forward is { LostSender: true, IsChecking: true })
+        {
+            // Postcopy pauses when it breaks.
+            return true;
         }
     }
 

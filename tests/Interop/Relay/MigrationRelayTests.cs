@@ -84,4 +84,40 @@ public class MigrationRelayTests
             pair.Target.WaitUntil(() => pair.Target.HasExited || pair.Target.Status == "inmigrate", "the target ends, or answers");
         }
     }
+
+    [Theory]
+    [InlineData(Program, "Break", "Byte", "After", null, "BrokenToOrder")]
+    [InlineData(RelayedPair.Newest, "BreakChannel", "Packet", "After", 1, "SourceEnded")]
+    [InlineData(RelayedPair.Older, "Break", "Pong", "Before", null, "BrokenToOrder")]
+    public void A_fault_to_order_strikes_once_where_it_was_put(string program, string kind, string element, string moment, int? channel, string error)
+    {
+        var point = Enum.Parse<RelayPoint>(element);
+        var fault = new RelayFault(Enum.Parse<RelayFaultKind>(kind), point)
+        {
+            Moment = Enum.Parse<RelayMoment>(moment),
+            Channel = channel,
+            Byte = point == RelayPoint.Byte ? 2000 : 0,
+        };
+        using var pair = RelayedPair.Start(program, channel is null ? null : RelayedPair.Multifd(2), [fault]);
+        pair.Migrate();
+        Assert.Equal(error, Assert.IsType<RelayException>(pair.AssertFailed()).Reason.ToString());
+        Assert.Equal([fault], pair.Relay.Status.Struck);
+        if (point == RelayPoint.Byte)
+        {
+            Assert.Equal(2000, pair.Relay.Status.Bytes);
+        }
+    }
+
+    [Theory]
+    [InlineData(Program)]
+    [InlineData(RelayedPair.Newest)]
+    public void A_section_damaged_on_the_way_is_refused_by_the_target_and_the_source_keeps_its_guest(string program)
+    {
+        var damage = new RelayFault(RelayFaultKind.Damage, RelayPoint.Section) { Section = "cpu_common", Byte = 18, Bytes = [0x7f] };
+        using var pair = RelayedPair.Start(program, faults: [damage]);
+        pair.Migrate();
+        var failure = Assert.IsType<RelayException>(pair.AssertFailed());
+        Assert.Contains(failure.Reason, new[] { RelayError.TargetEnded, RelayError.TargetFailed, RelayError.NotAcknowledged });
+        Assert.Equal([damage], pair.Relay.Status.Struck);
+    }
 }

@@ -25,7 +25,7 @@ internal sealed class RelayRig : IDisposable
         var listen = new Endpoint.Unix(_folder.File("relay"));
         var target = new Endpoint.Unix(_folder.File("target"));
         Relay = MigrationRelay.Start(options is null
-            ? new RelayOptions { Listen = listen, Target = target, Timeout = TimeSpan.FromSeconds(1) }
+            ? new RelayOptions { Listen = listen, Target = target, Timeout = Waiting.Patience }
             : options with { Listen = listen, Target = target });
     }
 

@@ -37,6 +37,14 @@ internal sealed class RamBody(WalkContext context) : ISectionBody
     private long _bitmapLeft;
     private long _bitmapPage;
 
+    /// <summary>A body with the same blocks, for pages that come over a connection of their own beside this one.</summary>
+    internal RamBody Fork()
+    {
+        var fork = new RamBody(context) { _listed = true };
+        fork._blocks.AddRange(_blocks);
+        return fork;
+    }
+
     public bool Read(StreamSection section, ref WireReader reader, bool last)
     {
         while (true)

@@ -82,6 +82,10 @@ internal sealed class StreamWalker : IByteConsumer
     /// </summary>
     internal bool IsSearching => (_state is State.Body or State.Footer && _body is EndSearch) || _state >= State.AfterEof;
 
+    /// <summary>A walker for the second channel of postcopy; null before the stream has listed its RAM blocks.</summary>
+    internal PreemptWalker? FindPreemptWalker()
+        => _context.Sections.Values.FirstOrDefault(entry => entry.Body is RamBody) is { Header: var section, Body: RamBody ram } ? new PreemptWalker(section, ram.Fork()) : null;
+
     /// <summary>A walker for the connection that continues this stream after a pause in postcopy: it has no header, and starts with a command.</summary>
     internal StreamWalker Resume()
     {
