@@ -1,10 +1,10 @@
 using System.Diagnostics;
-using System.Text;
 using System.Text.Json.Nodes;
+using MigrationOps.Engine.Qmp;
 
 namespace MigrationOps.Truth;
 
-/// <summary>Starts a QEMU that never runs its guest, with the monitor on its standard input and output.</summary>
+/// <summary>Starts a QEMU that never runs its guest, and asks its monitor.</summary>
 internal sealed class TruthQemu : IDisposable
 {
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
@@ -12,34 +12,28 @@ internal sealed class TruthQemu : IDisposable
     // A destination ends by itself after it has said why it refuses.
     private static readonly TimeSpan Grace = TimeSpan.FromSeconds(5);
 
-    private readonly Process _process;
-    private readonly StringBuilder _errors = new();
+    private readonly QemuProcess _qemu;
     private readonly CommandLine _line;
+    private readonly bool _answers;
 
     private TruthQemu(CommandLine line, params string[] more)
     {
         _line = line;
-        var start = new ProcessStartInfo(Programs.Find(line.Program) ?? throw new InvalidOperationException($"{line.Program} is not installed."))
+        _qemu = QemuProcess.Launch(new QemuProcessOptions
         {
-            RedirectStandardInput = true,
-            RedirectStandardOutput = true,
-            RedirectStandardError = true,
-        };
-        foreach (string argument in line.Words.Concat(["-S", "-nodefaults", "-display", "none", "-qmp", "stdio"]).Concat(more))
+            Program = Programs.Find(line.Program) ?? throw new InvalidOperationException($"{line.Program} is not installed."),
+            Arguments = [.. line.Words, "-S", "-nodefaults", "-display", "none", .. more],
+            Timeouts = QmpTimeouts.Of(Patience),
+        });
+        try
         {
-            start.ArgumentList.Add(argument);
+            _qemu.ConnectAsync().GetAwaiter().GetResult();
+            _answers = true;
         }
-
-        _process = Process.Start(start)!;
-        _process.ErrorDataReceived += (_, e) =>
+        catch (QmpException e) when (e.Reason == QmpError.StartFailed)
         {
-            lock (_errors)
-            {
-                _errors.AppendLine(e.Data);
-            }
-        };
-        _process.BeginErrorReadLine();
-        Send("qmp_capabilities");
+            // It does not start with this command line; its words say why.
+        }
     }
 
     /// <summary>Saves a VM of this command line to a file.</summary>
@@ -102,17 +96,18 @@ internal sealed class TruthQemu : IDisposable
     {
         get
         {
-            if (!_process.WaitForExit(Grace))
+            try
             {
-                Kill();
+                _qemu.Exited.WaitAsync(Grace).GetAwaiter().GetResult();
+            }
+            catch (TimeoutException)
+            {
+                _qemu.Kill();
+                _qemu.Exited.Wait();
             }
 
-            _process.WaitForExit();
-            lock (_errors)
-            {
-                string words = _errors.ToString().Trim();
-                return words.Length > 0 ? words : "it ended without a message";
-            }
+            string words = _qemu.Output.Trim();
+            return words.Length > 0 ? words : "it ended without a message";
         }
     }
 
@@ -156,84 +151,44 @@ internal sealed class TruthQemu : IDisposable
     /// <summary>Null if the command did what it should, else the error.</summary>
     private string? Send(string command, JsonObject? arguments = null, Action<JsonNode?>? onReply = null)
     {
-        var request = new JsonObject { ["execute"] = command };
-        if (arguments is not null)
-        {
-            request["arguments"] = arguments;
-        }
-
-        try
-        {
-            _process.StandardInput.WriteLine(request.ToJsonString());
-            _process.StandardInput.Flush();
-        }
-        catch (IOException)
+        if (!_answers)
         {
             return Words;
         }
 
-        while (_process.StandardOutput.ReadLine() is { } text)
-        {
-            if (Parse(text) is not { } line || line["QMP"] is not null || line["event"] is not null)
-            {
-                continue;
-            }
-
-            onReply?.Invoke(line["return"]);
-            return (string?)line["error"]?["desc"];
-        }
-
-        return Words;
-    }
-
-    // Some boards print to standard output as well.
-    private static JsonNode? Parse(string line)
-    {
         try
         {
-            return line.StartsWith('{') ? JsonNode.Parse(line) : null;
-        }
-        catch (System.Text.Json.JsonException)
-        {
+            var answer = _qemu.Monitor.ExecuteAsync(command, arguments).GetAwaiter().GetResult();
+            onReply?.Invoke(JsonNode.Parse(answer.GetRawText()));
             return null;
+        }
+        catch (QmpException e)
+        {
+            return e.QemuDescription ?? Words;
         }
     }
 
     private bool WaitForMigration()
     {
-        using var late = new Timer(_ => Kill(), null, Patience, Timeout.InfiniteTimeSpan);
-        while (_process.StandardOutput.ReadLine() is { } text)
+        try
         {
-            if (Parse(text) is { } line && (string?)line["event"] == "MIGRATION")
-            {
-                switch ((string?)line["data"]?["status"])
-                {
-                    case "completed":
-                        return true;
-                    case "failed":
-                        return false;
-                }
-            }
+            var end = _qemu.Monitor.WaitForEventAsync(received => received.Event.Name == "MIGRATION" && received.Event.Data.Text("status") is "completed" or "failed", 0, Patience).GetAwaiter().GetResult();
+            return end.Event.Data.Text("status") == "completed";
         }
-
-        return false;
+        catch (QmpException)
+        {
+            // It has ended, or it hangs.
+            _qemu.Kill();
+            return false;
+        }
     }
 
     private void Quit() => Send("quit");
 
-    private void Kill()
-    {
-        if (!_process.HasExited)
-        {
-            _process.Kill();
-        }
-    }
-
     public void Dispose()
     {
-        Kill();
-        _process.WaitForExit();
-        _process.Dispose();
+        _qemu.Kill();
+        _qemu.DisposeAsync().AsTask().GetAwaiter().GetResult();
     }
 }
 

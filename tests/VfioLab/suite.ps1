@@ -172,8 +172,8 @@ Test-That 'Register-SaveVMHandler -VfioDevice to a real QEMU: it loads the devic
     try {
         $null = Register-SaveVMHandler -VfioDevice $First -IdStr 0000:00:04.0/vfio
         $sent = Send-MigrationStream -Uri "unix:$folder/q.sock" -MachineType pc-i440fx-10.0 -ReturnPath -Timeout 120
-        $status = python3 "$PSScriptRoot/qmp.py" "$folder/q.qmp" query-migrate status
-        $runs = python3 "$PSScriptRoot/qmp.py" "$folder/q.qmp" query-status status
+        $status = (Get-QemuMigration -Monitor "$folder/q.qmp" -Watch -Timeout 60 | Select-Object -Last 1).Status
+        $runs = (Invoke-QemuMonitorCommand query-status -Monitor "$folder/q.qmp").status
         # A QEMU that does not run keeps the device in RESUMING, and the driver takes the state when it leaves that.
         Compare-With "$($sent.Confirmed) $status $runs $(Select-String -Path "$folder/q.err" -Pattern 'fail' | ForEach-Object Line)".Trim() 'True completed running'
     }
