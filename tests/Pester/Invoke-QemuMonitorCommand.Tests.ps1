@@ -95,6 +95,19 @@ Describe 'Invoke-QemuMonitorCommand' {
         Get-Content -LiteralPath "$TestDrive/log" -Raw | Should -Not -BeLike '*hunter2*'
     }
 
+    It 'keeps a SecureString out of the transcript' {
+        $scripted = Start-Monitor @{ 'object-add' = 'error: no' }
+        $monitor = Connect-Monitor $scripted.Path
+        $secret = ConvertTo-SecureString hunter2 -AsPlainText -Force
+        $null = Start-Transcript -LiteralPath "$TestDrive/transcript"
+        try {
+            $monitor | Invoke-QemuMonitorCommand object-add @{ 'qom-type' = 'secret'; id = 's'; data = $secret } -Verbose -ErrorAction Continue *>&1 | Out-String | Out-Host
+        }
+        finally { $null = Stop-Transcript }
+        Get-Content -LiteralPath "$TestDrive/transcript" -Raw | Should -BeLike '*object-add*'
+        Get-Content -LiteralPath "$TestDrive/transcript" -Raw | Should -Not -BeLike '*hunter2*'
+    }
+
     It 'completes commands and arguments from the schema of the QEMU' {
         $qemu = Start-Qemu
         $monitor = Connect-Monitor $qemu.Path

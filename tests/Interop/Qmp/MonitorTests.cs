@@ -75,7 +75,11 @@ public class MonitorTests
         Assert.Equal(QmpError.NoReply, (await Assert.ThrowsAsync<QmpException>(() => monitor.ExecuteAsync("query-status"))).Reason);
         Signal(qemu.Id, "CONT");
         Assert.Equal("running", (await monitor.ExecuteAsync("query-status")).Text("status"));
+        Signal(qemu.Id, "STOP");
+        var during = monitor.ExecuteAsync("stop");
         qemu.Kill();
+        var end = await Assert.ThrowsAsync<QmpException>(() => during);
+        Assert.Equal((QmpError.QemuExited, "stop"), (end.Reason, end.Section));
         Assert.Equal(QmpError.QemuExited, (await Assert.ThrowsAsync<QmpException>(() => monitor.ExecuteAsync("query-status"))).Reason);
     }
 

@@ -153,6 +153,17 @@ public class QmpMonitorTests
     }
 
     [Fact]
+    public async Task The_socket_of_another_user_is_refused()
+    {
+        await using var lab = new MonitorLab();
+
+        // A user other than root, for root; nobody's, for others.
+        File.SetUnixFileMode(lab.SocketPath, Environment.IsPrivilegedProcess ? UnixFileMode.UserRead | UnixFileMode.UserWrite : UnixFileMode.None);
+        var refused = Assert.IsType<WireException>(Libc.RecordAsNobody(() => lab.ConnectAsync().GetAwaiter().GetResult()));
+        Assert.Equal((WireError.AccessDenied, 0), (refused.Reason, lab.Server.Connections));
+    }
+
+    [Fact]
     public async Task A_server_that_says_nothing_has_a_name_and_a_deadline()
     {
         await using var lab = new MonitorLab(change: options => options with { Greeting = [] });
