@@ -73,7 +73,7 @@ internal sealed record MoveHistory
             }
 
             // Without its end a line was not durable, and the step that it announces was not taken; to read it does no harm.
-            if (MoveRecord.Decode(line) is { } record)
+            if (MoveRecord.Parse(line) is { } record)
             {
                 records.Add(record);
             }

@@ -73,7 +73,7 @@ internal sealed record MoveRecord
 
     /// <summary>Reads a line.</summary>
     /// <returns>Null if it is no record.</returns>
-    internal static MoveRecord? Decode(ReadOnlySpan<byte> line)
+    internal static MoveRecord? Parse(ReadOnlySpan<byte> line)
     {
         try
         {
