@@ -34,9 +34,7 @@ internal sealed class RehearsalPages
 
         foreach (ulong address in addresses)
         {
-            var place = layout.Find(address);
-            var block = place is null ? null : contents.Ram.Find(r => IsNamed(r.Block.Name, place.Value.Region))?.Block;
-            if (block is null)
+            if (layout.Find(address) is not var (block, offset))
             {
                 result.Notes.Add($"The guest address 0x{address:x}, where a device has a queue, is not in the memory of the VM here.");
             }
@@ -46,8 +44,7 @@ internal sealed class RehearsalPages
             }
             else
             {
-                long offset = place!.Value.Offset / contents.PageSize * contents.PageSize;
-                wanted[block].Add(offset);
+                wanted[block].Add(offset / contents.PageSize * contents.PageSize);
             }
         }
 
@@ -62,10 +59,6 @@ internal sealed class RehearsalPages
     // With x-ignore-shared every block has its address; those that are shared have no pages.
     private static bool IsElsewhere(StreamContents contents, RamBlock block)
         => contents.HasCapability(StreamFormat.IgnoreSharedCapability) && block.Address is not null && contents.Ram[block.Index].Received == 0;
-
-    // A block is named as its memory region is, with the path of its object or its device before it.
-    private static bool IsNamed(string block, string region)
-        => block == region || block.EndsWith("/" + region, StringComparison.Ordinal) || region.EndsWith("/" + block, StringComparison.Ordinal);
 
     private void ReadBlock(MigrationStreamInput input, RamBlock block, SortedSet<long> offsets, long pageSize, TransferScope scope)
     {

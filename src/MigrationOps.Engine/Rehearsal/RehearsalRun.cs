@@ -53,9 +53,9 @@ internal sealed class RehearsalRun(RehearsalOptions options, StreamContents cont
     private async Task<RehearsalPages> ReadPagesAsync(CancellationToken cancellationToken)
     {
         var addresses = VirtioRings.FindAddresses(contents);
-        var layout = addresses.Count == 0 ? "" : (await qemu.Monitor.ExecuteAsync("human-monitor-command",
+        string layout = addresses.Count == 0 ? "" : (await qemu.Monitor.ExecuteAsync("human-monitor-command",
             new JsonObject { ["command-line"] = "info mtree -f" }, cancellationToken).ConfigureAwait(false)).GetString()!;
-        var pages = RehearsalPages.Read(options.Input, contents, GuestLayout.Parse(layout), addresses, scope);
+        var pages = RehearsalPages.Read(options.Input, contents, GuestLayout.Parse(layout, contents), addresses, scope);
         Notes.AddRange(pages.Notes.Distinct());
         return pages;
     }

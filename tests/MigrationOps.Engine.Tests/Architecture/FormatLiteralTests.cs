@@ -22,7 +22,7 @@ public partial class FormatLiteralTests
         ["SaveVm/Target/IncomingChannels.cs"] = "hands the first word to the parser",
         ["Streams/Decoding/FieldDecoder.cs"] = "the values of a device's fields",
         ["Streams/Decoding/VirtioDecoder.cs"] = "a virtio device's fields",
-        ["Streams/Checking/VirtioQueueState.cs"] = "a virtio device's queues",
+        ["Streams/Decoding/VirtioState.cs"] = "a virtio device's queues",
         ["Streams/Reading/LibvirtImage.cs"] = "libvirt's header",
         ["Streams/Reading/StreamArchive.cs"] = "the magic of each file of a folder",
         ["Streams/Reading/ForeignFile.cs"] = "the heads of files that are not migration streams",

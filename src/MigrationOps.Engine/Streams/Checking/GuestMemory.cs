@@ -13,24 +13,24 @@ internal sealed class GuestMemory : StreamVisitor
     private const int MaxPages = 8192;
 
     private readonly StreamContents _contents;
-    private readonly GuestAddresses _addresses;
+    private readonly GuestLayout _layout;
     private readonly Dictionary<(int Block, long Page), byte[]?> _pages = [];
 
     internal GuestMemory(StreamContents contents)
     {
         _contents = contents;
-        _addresses = new GuestAddresses(contents);
+        _layout = GuestLayout.OfMachineType(contents);
     }
 
     /// <summary>Why words cannot be read here; null if they can.</summary>
-    internal string? Obstacle => _addresses.Obstacle
+    internal string? Obstacle => _layout.Obstacle
         ?? (_contents.MultifdFlushes > 0 || _contents.Channels.Count > 0 ? "pages travelled over multifd channels" : null);
 
     /// <summary>Asks for the page of a guest-physical address, before the stream is walked.</summary>
     /// <returns>False if no memory of the stream lies there.</returns>
     internal bool RequestPage(ulong address)
     {
-        if (_addresses.Find(address) is not { } place || _pages.Count >= MaxPages)
+        if (_layout.Find(address) is not { } place || _pages.Count >= MaxPages)
         {
             return false;
         }
@@ -42,7 +42,7 @@ internal sealed class GuestMemory : StreamVisitor
     /// <summary>A little-endian integer of a page that was asked for; null if the stream does not have the page.</summary>
     internal ushort? ReadWord(ulong address)
     {
-        if (_addresses.Find(address) is not { } place)
+        if (_layout.Find(address) is not { } place)
         {
             return null;
         }
@@ -116,74 +116,4 @@ internal sealed class GuestMemory : StreamVisitor
         bytes.Read(pages + offset, word);
         return (ushort)(word[0] | word[1] << 8);
     }
-}
-
-/// <summary>Where guest-physical addresses lie in the blocks of RAM, for the machine types whose layout is known.</summary>
-internal sealed class GuestAddresses
-{
-    private const ulong FourGiB = 1UL << 32;
-
-    private readonly RamBlock? _ram;
-    private readonly ulong _base;
-    private readonly ulong _low;
-
-    internal GuestAddresses(StreamContents contents)
-    {
-        string machine = contents.Configuration?.MachineType ?? "";
-        bool isQ35 = machine.StartsWith("pc-q35-", StringComparison.Ordinal);
-        bool isPc = isQ35 || machine.StartsWith("pc-i440fx-", StringComparison.Ordinal);
-        bool isMicrovm = machine == "microvm";
-        bool isArm = machine.StartsWith("virt-", StringComparison.Ordinal) && contents.Ram.Exists(r => r.Block.Name == "mach-virt.ram");
-        if (!isPc && !isMicrovm && !isArm)
-        {
-            Obstacle = machine.Length == 0 ? "the stream does not name the machine type" : $"the memory layout of {machine} is not known here";
-            return;
-        }
-
-        // A back-end's name is the operator's choice; firmware and devices have names of their own.
-        var candidates = contents.Ram.Where(r => !r.Block.Name.Contains('/') && !IsFirmware(r.Block.Name)).ToList();
-        if (candidates is not [var ram])
-        {
-            Obstacle = "more than one block may be the memory at address 0";
-            return;
-        }
-
-        if (StreamNotes.IsShared(contents, ram))
-        {
-            Obstacle = "the memory is not in the stream";
-            return;
-        }
-
-        _ram = ram.Block;
-        ulong size = (ulong)_ram.Length;
-        _base = isArm ? 0x4000_0000UL : 0;
-
-        // The memory below 4 GiB makes room for devices: the more, the more memory there is.
-        _low = isArm ? size
-            : isQ35 ? (size >= 0xb000_0000 ? 0x8000_0000 : size)
-            : isMicrovm ? Math.Min(size, 0xc000_0000)
-            : size >= 0xe000_0000 ? 0xc000_0000 : size;
-    }
-
-    /// <summary>Why no address can be found; null if they can.</summary>
-    internal string? Obstacle { get; }
-
-    /// <summary>The block and the offset of an address; null if none lies there.</summary>
-    internal (RamBlock Block, long Offset)? Find(ulong address)
-    {
-        if (_ram is null)
-        {
-            return null;
-        }
-
-        if (address >= _base && address - _base < _low)
-        {
-            return (_ram, (long)(address - _base));
-        }
-
-        return address >= FourGiB && _base == 0 && address - FourGiB < (ulong)_ram.Length - _low ? (_ram, (long)(address - FourGiB + _low)) : null;
-    }
-
-    private static bool IsFirmware(string name)
-        => name is "pc.bios" or "pc.rom" or "isa-bios" or "vga.vram" or "virt.flash0" or "virt.flash1" || name.StartsWith("system.flash", StringComparison.Ordinal) || name.EndsWith(".rom", StringComparison.Ordinal);
 }

@@ -90,7 +90,7 @@ internal sealed class VirtioChecks(StreamContents contents, Action<Qemu.StreamVi
         }
 
         // Both are asked for, whether or not the first is there.
-        var wanted = readable.Where(q => memory.RequestPage(q.Queue.Available + 2) & memory.RequestPage(q.Queue.Used + 2)).ToList();
+        var wanted = readable.Where(q => memory.RequestPage(q.Queue.AvailableIndexAddress) & memory.RequestPage(q.Queue.UsedIndexAddress)).ToList();
         _unread += readable.Count - wanted.Count;
         if (wanted.Count > 0)
         {
@@ -101,7 +101,7 @@ internal sealed class VirtioChecks(StreamContents contents, Action<Qemu.StreamVi
 
     private void CheckRing(VirtioState device, VirtioQueueState queue, GuestMemory memory)
     {
-        if (memory.ReadWord(queue.Available + 2) is not { } available || memory.ReadWord(queue.Used + 2) is not { } used)
+        if (memory.ReadWord(queue.AvailableIndexAddress) is not { } available || memory.ReadWord(queue.UsedIndexAddress) is not { } used)
         {
             _unread++;
             return;

@@ -10,7 +10,17 @@ namespace MigrationOps.Engine.Streams;
 /// <param name="Used">The address of the ring by which the device gives them back.</param>
 /// <param name="LastAvailable">Up to which index the device has taken buffers.</param>
 /// <param name="Vector">Its MSI-X vector; null without MSI-X.</param>
-internal sealed record VirtioQueueState(int Index, uint Size, ulong Descriptors, ulong Available, ulong Used, ushort LastAvailable, ushort? Vector);
+internal sealed record VirtioQueueState(int Index, uint Size, ulong Descriptors, ulong Available, ulong Used, ushort LastAvailable, ushort? Vector)
+{
+    // Both rings begin with 16 bits of flags. Source: the virtio specification 1.2, 2.7.6 and 2.7.8.
+    private const int IndexOffset = 2;
+
+    /// <summary>Where the guest keeps up to which index it has given buffers. QEMU reads it while it loads the device.</summary>
+    internal ulong AvailableIndexAddress => Available + IndexOffset;
+
+    /// <summary>Where the device keeps up to which index it has given buffers back. QEMU reads it while it loads the device.</summary>
+    internal ulong UsedIndexAddress => Used + IndexOffset;
+}
 
 /// <summary>What QEMU looks at when it loads a virtio device.</summary>
 internal sealed record VirtioState
