@@ -47,7 +47,8 @@ internal static partial class Conversation
         using var received = new FdQueue();
         byte[] reply = new byte[VhostUserHeader.Length + sizeof(ulong)];
         Assert.True(connection.TryReceiveExactly(reply, received, scope.StartDeadline(), "the answer"));
-        var header = VhostUserHeader.Parse(reply);
+        var reader = WireReader.LittleEndian(reply);
+        Assert.True(VhostUserHeader.TryRead(ref reader, out var header));
         Assert.Equal((request, 5u, 8u, 0), (header.Request, header.Flags, header.Size, received.Count));
         return BinaryPrimitives.ReadUInt64LittleEndian(reply.AsSpan(VhostUserHeader.Length));
     }

@@ -79,15 +79,15 @@ internal sealed class CprExecState : IDisposable
 
         string source = $"{CprFormat.ExecVariable}={number}";
         using var memory = Inherit(number, source);
-        var decoder = new CprStateDecoder(CprMode.Exec, source);
+        var walker = new CprStateWalker(CprMode.Exec, source);
         Span<byte> buffer = stackalloc byte[4096];
-        for (int count; (count = RandomAccess.Read(memory, buffer, decoder.Offset)) > 0;)
+        for (int count; (count = RandomAccess.Read(memory, buffer, walker.Offset)) > 0;)
         {
-            decoder.Decode(buffer[..count]);
+            walker.Feed(buffer[..count], last: false);
         }
 
-        decoder.Finish();
-        var set = new CprSet(TakeOver(decoder, number, source), decoder.VfioDevices, decoder.Offset);
+        walker.Feed([], last: true);
+        var set = new CprSet(TakeOver(walker, number, source), walker.VfioDevices, walker.Offset);
         new SafeFileHandle(number, true).Dispose();
         return set;
     }
@@ -124,10 +124,10 @@ internal sealed class CprExecState : IDisposable
     }
 
     // Nothing is taken over before all of it is known to be there.
-    private static List<CprEntry> TakeOver(CprStateDecoder decoder, int memory, string source)
+    private static List<CprEntry> TakeOver(CprStateWalker walker, int memory, string source)
     {
         var numbers = new HashSet<int> { memory };
-        foreach (var entry in decoder.Entries)
+        foreach (var entry in walker.Entries)
         {
             string what = $"entry '{entry.Name}', id {entry.Id}";
             if (!numbers.Add(entry.Descriptor))
@@ -140,8 +140,8 @@ internal sealed class CprExecState : IDisposable
             Inherit(entry.Descriptor, $"{source}: {what}").Dispose();
         }
 
-        var entries = new List<CprEntry>(decoder.Entries.Count);
-        foreach (var entry in decoder.Entries)
+        var entries = new List<CprEntry>(walker.Entries.Count);
+        foreach (var entry in walker.Entries)
         {
             var handle = new SafeFileHandle(entry.Descriptor, true);
             Fcntl.SetCloseOnExec(handle, true, source);

@@ -87,27 +87,27 @@ internal sealed class CprReceiver : IDisposable
     /// <exception cref="CprException">It is malformed; everything that came with it has been closed.</exception>
     public CprSet Receive()
     {
-        var decoder = new CprStateDecoder(CprMode.Transfer, Name);
+        var walker = new CprStateWalker(CprMode.Transfer, Name);
         var entries = new List<CprEntry>();
         using var arrived = new FdQueue();
         Span<byte> buffer = stackalloc byte[4096];
         RaiseLimit((int)_connection.Handle.DangerousGetHandle());
         try
         {
-            for (int count; (count = ReceiveSome(buffer, arrived, decoder)) > 0;)
+            for (int count; (count = ReceiveSome(buffer, arrived, walker)) > 0;)
             {
-                decoder.Decode(buffer[..count]);
-                Claim(decoder, entries, arrived);
+                walker.Feed(buffer[..count], last: false);
+                Claim(walker, entries, arrived);
             }
 
-            decoder.Finish();
+            walker.Feed([], last: true);
             if (arrived.Count > 0)
             {
-                throw Failure(CprError.UnclaimedDescriptors, decoder,
+                throw Failure(CprError.UnclaimedDescriptors, walker,
                     $"{entries.Count + arrived.Count:N0} descriptors came for {entries.Count:N0} entries");
             }
 
-            return new CprSet(entries, decoder.VfioDevices, decoder.Offset);
+            return new CprSet(entries, walker.VfioDevices, walker.Offset);
         }
         catch
         {
@@ -119,7 +119,7 @@ internal sealed class CprReceiver : IDisposable
     /// <inheritdoc/>
     public void Dispose() => _connection.Dispose();
 
-    private int ReceiveSome(Span<byte> buffer, FdQueue arrived, CprStateDecoder decoder)
+    private int ReceiveSome(Span<byte> buffer, FdQueue arrived, CprStateWalker walker)
     {
         try
         {
@@ -129,25 +129,25 @@ internal sealed class CprReceiver : IDisposable
         {
             var (soft, hard) = ResourceLimit.GetOpenFiles();
             throw new CprException(CprError.DescriptorsLost,
-                $"{Name}: at byte {decoder.Offset:N0} of the CPR state, after {decoder.Entries.Count:N0} entries, the kernel "
+                $"{Name}: at byte {walker.Offset:N0} of the CPR state, after {walker.Entries.Count:N0} entries, the kernel "
                 + $"dropped descriptors (MSG_CTRUNC): this process may have {soft:N0} open, at most {hard:N0}.", e)
-            { Peer = Name, ByteOffset = decoder.Offset };
+            { Peer = Name, ByteOffset = walker.Offset };
         }
         catch (WireException e) when (e.Reason == WireError.Disconnected)
         {
             throw new CprException(CprError.Truncated,
-                $"{Name}: at byte {decoder.Offset:N0} of the CPR state, after {decoder.Entries.Count:N0} entries, the "
+                $"{Name}: at byte {walker.Offset:N0} of the CPR state, after {walker.Entries.Count:N0} entries, the "
                 + "connection broke.", e)
-            { Peer = Name, ByteOffset = decoder.Offset };
+            { Peer = Name, ByteOffset = walker.Offset };
         }
     }
 
-    private void Claim(CprStateDecoder decoder, List<CprEntry> entries, FdQueue arrived)
+    private void Claim(CprStateWalker walker, List<CprEntry> entries, FdQueue arrived)
     {
-        for (int i = entries.Count; i < decoder.Entries.Count; i++)
+        for (int i = entries.Count; i < walker.Entries.Count; i++)
         {
-            var entry = decoder.Entries[i];
-            var handle = arrived.Take() ?? throw Failure(CprError.MissingDescriptor, decoder,
+            var entry = walker.Entries[i];
+            var handle = arrived.Take() ?? throw Failure(CprError.MissingDescriptor, walker,
                 $"entry '{entry.Name}', id {entry.Id}, came without its descriptor");
             entries.Add(new CprEntry(entry.Name, entry.Id, handle, received: true));
             RaiseLimit(entries[^1].Number);
@@ -155,7 +155,7 @@ internal sealed class CprReceiver : IDisposable
 
         if (entries.Count + arrived.Count > CprFormat.MaxEntries)
         {
-            throw Failure(CprError.UnclaimedDescriptors, decoder,
+            throw Failure(CprError.UnclaimedDescriptors, walker,
                 $"more than {CprFormat.MaxEntries:N0} descriptors came for {entries.Count:N0} entries");
         }
     }
@@ -172,10 +172,10 @@ internal sealed class CprReceiver : IDisposable
         }
     }
 
-    private CprException Failure(CprError reason, CprStateDecoder decoder, string what)
-        => new(reason, $"{Name}: at byte {decoder.Offset:N0} of the CPR state, {what}.")
+    private CprException Failure(CprError reason, CprStateWalker walker, string what)
+        => new(reason, $"{Name}: at byte {walker.Offset:N0} of the CPR state, {what}.")
         {
             Peer = Name,
-            ByteOffset = decoder.Offset,
+            ByteOffset = walker.Offset,
         };
 }

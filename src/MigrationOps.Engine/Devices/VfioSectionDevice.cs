@@ -170,7 +170,10 @@ internal sealed class VfioSectionDevice : ISaveVmHandlers, IDisposable
 
             stream.ReadExactly(buffer, held, wanted);
             held += wanted;
-            held -= _sections.Read(buffer.AsSpan(0, held), out ended);
+            var reader = _sections.Over(buffer.AsSpan(0, held));
+            ended = _sections.Read(ref reader);
+            reader.Rest.CopyTo(buffer);
+            held = reader.Remaining;
         }
 
         if (_receiver.InitialDataMarks != marks)

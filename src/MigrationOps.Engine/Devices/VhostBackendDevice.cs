@@ -7,7 +7,7 @@ namespace MigrationOps.Engine.Devices;
 
 /// <summary>
 /// A vhost-user back-end as a device of a migration stream: its internal state is the body of a FULL section, in the chunks in which
-/// QEMU's vhost-user devices write it, see <see cref="ChunkDecoder"/>. The back-end is
+/// QEMU's vhost-user devices write it, see <see cref="ChunkHeader"/>. The back-end is
 /// connected to before anything is sent, and once only, because many end when their front-end leaves.
 /// </summary>
 internal sealed class VhostBackendDevice : ISaveVmHandlers, IDisposable
@@ -92,19 +92,30 @@ internal sealed class VhostBackendDevice : ISaveVmHandlers, IDisposable
     // However long a chunk says it is, at most the buffer is held of it. Nothing behind the end mark may be read.
     private static void CopyChunks(SaveVmLoadStream stream, FdStream channel, byte[] buffer)
     {
-        var decoder = new ChunkDecoder();
-        while (!decoder.HasEnded)
+        while (ReadChunkHeader(stream) is { IsEnd: false } chunk)
         {
-            int wanted = decoder.HeaderBytesWanted > 0 ? decoder.HeaderBytesWanted : (int)Math.Min(decoder.Remaining, (uint)buffer.Length);
-            ReadOnlySpan<byte> input = buffer.AsSpan(0, stream.Read(buffer, 0, wanted));
-            channel.Write(decoder.Decode(ref input));
+            for (uint left = chunk.Length; left > 0;)
+            {
+                int count = stream.Read(buffer, 0, (int)Math.Min(left, (uint)buffer.Length));
+                channel.Write(buffer, 0, count);
+                left -= (uint)count;
+            }
         }
+    }
+
+    private static ChunkHeader ReadChunkHeader(SaveVmLoadStream stream)
+    {
+        Span<byte> bytes = stackalloc byte[ChunkHeader.Size];
+        stream.ReadExactly(bytes);
+        var reader = WireReader.BigEndian(bytes);
+        ChunkHeader.TryRead(ref reader, out var header);
+        return header;
     }
 
     private static void WriteChunkHeader(SaveVmSaveStream stream, uint length)
     {
-        Span<byte> header = stackalloc byte[ChunkDecoder.HeaderSize];
-        ChunkDecoder.WriteHeader(header, length);
+        Span<byte> header = stackalloc byte[ChunkHeader.Size];
+        ChunkHeader.Write(header, length);
         stream.Write(header);
     }
 

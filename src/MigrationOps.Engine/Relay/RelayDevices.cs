@@ -131,7 +131,7 @@ internal sealed class RelayDevices
             }
 
             device.Order.Admit(header, nextIsTaken: false, device.IsDone, place);
-            device.ConfigBytes = ConfigState.Read(payload[VfioPacketHeader.Size..], place).Length;
+            device.ConfigBytes = ConfigState.Parse(payload[VfioPacketHeader.Size..], place).Length;
             device.LookForEnd();
             return packet.PayloadSize;
         }

@@ -17,7 +17,7 @@ internal sealed class PartsDigest : IDisposable
 
     internal void Add(string name, ReadOnlySpan<byte> content)
     {
-        if (name is StateDecoder.DigestPart or StateDecoder.PartsDigestPart)
+        if (name is StatePart.Digest or StatePart.PartsDigest)
         {
             return;
         }

@@ -53,7 +53,7 @@ internal sealed class StateCopier : IDisposable
             return;
         }
 
-        Span<byte> header = stackalloc byte[ChunkDecoder.HeaderSize];
+        Span<byte> header = stackalloc byte[ChunkHeader.Size];
         while (true)
         {
             byte[] buffer = Rent();
@@ -65,7 +65,7 @@ internal sealed class StateCopier : IDisposable
                 {
                     if (chunked)
                     {
-                        ChunkDecoder.WriteHeader(header, (uint)count);
+                        ChunkHeader.Write(header, (uint)count);
                         target.Write(header);
                     }
 
@@ -114,10 +114,10 @@ internal sealed class StateCopier : IDisposable
     /// <summary>Writes at most <see cref="MaxChunk"/> bytes that are in memory, as one chunk or bare.</summary>
     internal void WriteChunk(ReadOnlySpan<byte> data, Stream target, bool chunked)
     {
-        Span<byte> header = stackalloc byte[ChunkDecoder.HeaderSize];
+        Span<byte> header = stackalloc byte[ChunkHeader.Size];
         if (chunked)
         {
-            ChunkDecoder.WriteHeader(header, (uint)data.Length);
+            ChunkHeader.Write(header, (uint)data.Length);
             target.Write(header);
         }
 
@@ -147,7 +147,7 @@ internal sealed class StateCopier : IDisposable
     // can be announced.
     private void SpliceToEnd(FdStream source, FdStream target, bool chunked)
     {
-        Span<byte> header = stackalloc byte[ChunkDecoder.HeaderSize];
+        Span<byte> header = stackalloc byte[ChunkHeader.Size];
         var (read, write) = Pipe.Create();
         Fcntl.TrySetPipeSize(write, MaxChunk);
         using var relayIn = source.Sibling(write, FileAccess.Write);
@@ -156,7 +156,7 @@ internal sealed class StateCopier : IDisposable
         {
             if (chunked)
             {
-                ChunkDecoder.WriteHeader(header, (uint)length);
+                ChunkHeader.Write(header, (uint)length);
                 target.Write(header);
                 _chunks++;
             }

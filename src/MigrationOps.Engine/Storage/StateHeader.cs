@@ -31,43 +31,42 @@ public readonly record struct StateHeader(DeviceStateKind Kind, Guid Id)
         writer.WriteBytes(Id.ToByteArray(bigEndian: true));
     }
 
-    /// <summary>Reads a header from exactly <see cref="Size"/> bytes.</summary>
+    /// <summary>Reads a header. A foreign file is called foreign at its first wrong byte, however short it is.</summary>
+    /// <param name="reader">Has the name of the file as its source.</param>
+    /// <param name="header">The header.</param>
     /// <exception cref="StateFileException"><see cref="StateFileError.NotAStateFile"/> or
     /// <see cref="StateFileError.UnsupportedVersion"/>.</exception>
-    public static StateHeader Parse(ReadOnlySpan<byte> bytes, string name)
+    internal static bool TryRead(ref WireReader reader, out StateHeader header)
     {
-        var reader = WireReader.BigEndian(bytes);
-        if (!reader.ReadBytes(Magic.Length, "magic").SequenceEqual(Magic))
+        header = default;
+        var r = reader;
+        string? name = r.Source;
+        int count = Math.Min(r.Remaining, Magic.Length);
+        if (!r.Rest[..count].SequenceEqual(Magic[..count]))
         {
             throw new StateFileException(StateFileError.NotAStateFile,
                 $"'{name}' is not a state file: it does not begin with the bytes of one.")
-            { ByteOffset = 0, Target = name };
+            { ByteOffset = r.Offset, Target = name };
         }
 
-        ushort version = reader.ReadUInt16("version");
-        if (version != Version)
+        if (!r.TryReadBytes(Magic.Length, out _) || !r.TryReadUInt16(out ushort version) || !r.TryReadUInt16(out ushort kind)
+            || !r.TryReadUInt32(out uint reserved) || !r.TryReadBytes(16, out var id))
         {
-            throw new StateFileException(StateFileError.UnsupportedVersion,
-                $"'{name}' has format version {version}; this version reads {Version}.")
-            { ByteOffset = Magic.Length, Target = name };
+            return false;
         }
 
-        var kind = (DeviceStateKind)reader.ReadUInt16("kind");
-        if (!Enum.IsDefined(kind))
+        string? unknown = version != Version ? $"has format version {version}; this version reads {Version}"
+            : !Enum.IsDefined((DeviceStateKind)kind) ? $"holds a state of kind {kind}, which this version does not know"
+            : reserved != 0 ? $"uses a feature of the format (0x{reserved:x}) that this version does not know"
+            : null;
+        if (unknown is not null)
         {
-            throw new StateFileException(StateFileError.UnsupportedVersion,
-                $"'{name}' holds a state of kind {(ushort)kind}, which this version does not know.")
-            { ByteOffset = reader.Offset - 2, Target = name };
+            int place = version != Version ? Magic.Length : !Enum.IsDefined((DeviceStateKind)kind) ? Magic.Length + 2 : Magic.Length + 4;
+            throw new StateFileException(StateFileError.UnsupportedVersion, $"'{name}' {unknown}.") { ByteOffset = reader.Offset + place, Target = name };
         }
 
-        uint reserved = reader.ReadUInt32("reserved");
-        if (reserved != 0)
-        {
-            throw new StateFileException(StateFileError.UnsupportedVersion,
-                $"'{name}' uses a feature of the format (0x{reserved:x}) that this version does not know.")
-            { ByteOffset = reader.Offset - 4, Target = name };
-        }
-
-        return new StateHeader(kind, new Guid(reader.ReadBytes(16, "id"), bigEndian: true));
+        header = new StateHeader((DeviceStateKind)kind, new Guid(id, bigEndian: true));
+        reader = r;
+        return true;
     }
 }

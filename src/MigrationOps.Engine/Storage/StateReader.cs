@@ -15,9 +15,15 @@ internal sealed class StateReader : IDisposable
     private readonly Stream _source;
     private readonly string _name;
     private readonly bool _raw;
-    private readonly StateDecoder _decoder;
     private readonly StateCopier _copier;
-    private readonly byte[] _structure = new byte[256];
+    private readonly byte[] _structure = new byte[1 + byte.MaxValue];
+    private Place _place;
+    private string _part = "";
+    private long _offset;
+    private long _chunks;
+    private long _dataChunks;
+    private uint _chunkLength;
+    private uint _chunkLeft;
 
     /// <summary>Begins to read.</summary>
     /// <param name="source">Where the state comes from; stays the caller's.</param>
@@ -32,8 +38,17 @@ internal sealed class StateReader : IDisposable
         _source = source;
         _name = name;
         _raw = raw;
-        _decoder = new StateDecoder(name);
         _copier = new StateCopier(computeHash, progress, cancellationToken);
+    }
+
+    private delegate bool Parser<T>(ref WireReader reader, out T value);
+
+    private enum Place
+    {
+        Header,
+        Data,
+        PartName,
+        PartData,
     }
 
     /// <summary>The header; null for bare bytes.</summary>
@@ -44,7 +59,7 @@ internal sealed class StateReader : IDisposable
 
     /// <summary>The SHA-256 that the state itself states, or null.</summary>
     public string? StatedSha256
-        => Parts.TryGetValue(StateDecoder.DigestPart, out byte[]? digest) ? Convert.ToHexStringLower(digest) : null;
+        => Parts.TryGetValue(StatePart.Digest, out byte[]? digest) ? Convert.ToHexStringLower(digest) : null;
 
     /// <summary>Reads the header and checks that the state is of a kind.</summary>
     /// <param name="kind">The kind that is wanted, or null for any.</param>
@@ -55,12 +70,13 @@ internal sealed class StateReader : IDisposable
             return;
         }
 
-        ReadUntil(StateToken.Header);
-        Header = _decoder.Header;
-        if (kind is { } wanted && _decoder.Header.Kind != wanted)
+        var header = Read<StateHeader>(StateHeader.TryRead);
+        Header = header;
+        Enter(Place.Data);
+        if (kind is { } wanted && header.Kind != wanted)
         {
             throw new StateFileException(StateFileError.WrongKind,
-                $"'{_name}' holds the state of a {_decoder.Header.Kind} device; {wanted} is wanted.")
+                $"'{_name}' holds the state of a {header.Kind} device; {wanted} is wanted.")
             { Target = _name };
         }
     }
@@ -79,14 +95,15 @@ internal sealed class StateReader : IDisposable
             return;
         }
 
-        while (ReadStructure() != StateToken.DataEnd)
+        while (BeginChunk() is > 0 and var length)
         {
-            uint length = _decoder.DataRemaining;
-            if (length > 0 && _copier.CopyChunk(_source, target, length, _decoder.Skip) < length)
+            if (_copier.CopyChunk(_source, target, length, Advance) < length)
             {
-                _decoder.EndOfInput();
+                throw Truncated(0);
             }
         }
+
+        _dataChunks = _chunks;
     }
 
     /// <summary>Reads what follows the data, to the end of the source, and compares the digest.</summary>
@@ -99,12 +116,13 @@ internal sealed class StateReader : IDisposable
             ReadParts();
             if (expectEnd && _source.Read(_structure, 0, 1) > 0)
             {
-                ReadOnlySpan<byte> more = _structure.AsSpan(0, 1);
-                _decoder.Decode(ref more, out _);
+                throw new StateFileException(StateFileError.TrailingBytes,
+                    $"'{_name}' has data behind the end of its state at byte {_offset:N0}.")
+                { ByteOffset = _offset, Target = _name };
             }
         }
 
-        var digest = _copier.Finish() with { Chunks = _decoder.DataChunks };
+        var digest = _copier.Finish() with { Chunks = _dataChunks };
         if (digest.Sha256 is { } computed && StatedSha256 is { } stated && computed != stated)
         {
             throw new StateFileException(StateFileError.Damaged,
@@ -122,32 +140,22 @@ internal sealed class StateReader : IDisposable
     {
         int total = 0;
         using var digest = new PartsDigest();
-        while (ReadStructure() != StateToken.End)
+        for (Enter(Place.PartName); Read<StatePart>(StatePart.TryRead) is { IsEnd: false } part; Enter(Place.PartName))
         {
-            if (Parts.ContainsKey(_decoder.PartName) || Parts.Count == 64)
+            _part = part.Name;
+            if (Parts.ContainsKey(_part) || Parts.Count == 64)
             {
-                throw Malformed($"part '{_decoder.PartName}' comes twice, or there are more than 64 parts");
+                throw Malformed($"part '{_part}' comes twice, or there are more than 64 parts");
             }
 
-            var content = new ArrayBufferWriter<byte>();
-            StateToken token;
-            while ((token = ReadToken(out var data)) != StateToken.PartEnd)
-            {
-                total += token == StateToken.PartData ? data.Length : 0;
-                if (total > MaxPartBytes)
-                {
-                    throw Malformed($"its parts have more than {MaxPartBytes:N0} bytes");
-                }
-
-                content.Write(data);
-            }
-
-            digest.Add(_decoder.PartName, content.WrittenSpan);
-            Parts.Add(_decoder.PartName, content.WrittenSpan.ToArray());
+            byte[] content = ReadPart(MaxPartBytes - total);
+            total += content.Length;
+            digest.Add(_part, content);
+            Parts.Add(_part, content);
         }
 
         // A state that was saved with a digest of its data has one of its parts too.
-        byte[]? stated = Parts.GetValueOrDefault(StateDecoder.PartsDigestPart);
+        byte[]? stated = Parts.GetValueOrDefault(StatePart.PartsDigest);
         bool due = stated is not null || (StatedSha256 is not null && !digest.IsEmpty);
         if (due && (stated is null || !digest.Finish().AsSpan().SequenceEqual(stated)))
         {
@@ -157,45 +165,88 @@ internal sealed class StateReader : IDisposable
         }
     }
 
-    // Reads exactly as much as the next structure needs, so that the bytes of the data are still in the source.
-    private StateToken ReadStructure()
+    private byte[] ReadPart(int most)
     {
-        StateToken token;
-        do
+        Enter(Place.PartData);
+        var content = new ArrayBufferWriter<byte>();
+        while (BeginChunk() is > 0 and var length)
         {
-            token = ReadToken(out _);
+            if (length > most - content.WrittenCount)
+            {
+                throw Malformed($"its parts have more than {MaxPartBytes:N0} bytes");
+            }
+
+            while (_chunkLeft > 0)
+            {
+                int count = _source.Read(content.GetSpan()[..(int)Math.Min(_chunkLeft, (uint)content.GetSpan().Length)]);
+                content.Advance(count > 0 ? count : throw Truncated(0));
+                Advance((uint)count);
+            }
         }
-        while (token == StateToken.NeedInput && _decoder.DataRemaining == 0);
-        return token;
+
+        return content.WrittenSpan.ToArray();
     }
 
-    private void ReadUntil(StateToken wanted)
+    private void Enter(Place place) => (_place, _chunks) = (place, 0);
+
+    // The length of the next chunk; 0 behind the last one.
+    private uint BeginChunk()
     {
-        while (ReadStructure() != wanted)
+        _chunkLength = _chunkLeft = Read<ChunkHeader>(ChunkHeader.TryRead).Length;
+        _chunks += _chunkLength > 0 ? 1 : 0;
+        return _chunkLength;
+    }
+
+    private void Advance(uint count)
+    {
+        _chunkLeft -= count;
+        _offset += count;
+    }
+
+    // Takes no byte beyond the value, so that the data is still in the source, which may be spliced from.
+    private T Read<T>(Parser<T> tryRead)
+    {
+        int held = 0;
+        while (true)
         {
-            // NeedInput is the only other token before a header.
+            var reader = WireReader.BigEndian(_structure.AsSpan(0, held), _offset, _name);
+            if (tryRead(ref reader, out T value))
+            {
+                _offset += held;
+                return value;
+            }
+
+            int size = _place switch
+            {
+                Place.Header => StateHeader.Size,
+                Place.PartName => StatePart.CountBytes(_structure.AsSpan(0, held)),
+                _ => ChunkHeader.Size,
+            };
+            int count = _source.Read(_structure, held, size - held);
+            held += count > 0 ? count : throw Truncated(held);
         }
     }
 
-    private StateToken ReadToken(out ReadOnlySpan<byte> data)
+    private StateFileException Truncated(int held)
     {
-        int want = _decoder.StructureBytesWanted;
-        want = want == 0 ? _structure.Length : Math.Min(want, _structure.Length);
-        if (_decoder.PartBytesRemaining is > 0 and var left)
+        long end = _offset + held;
+        bool inPart = _place == Place.PartData;
+        string where = _place switch
         {
-            want = (int)Math.Min(left, (uint)_structure.Length);
-        }
-
-        int count = _source.Read(_structure, 0, want);
-        if (count == 0)
+            Place.Header => $"the header has {held} of {StateHeader.Size} bytes",
+            Place.PartName => "the list of parts has no end mark",
+            _ when _chunkLeft > 0 => $"chunk {_chunks}{(inPart ? $" of part '{_part}'" : "")} at byte "
+                + $"{end - (_chunkLength - _chunkLeft) - ChunkHeader.Size:N0} announces {_chunkLength:N0} bytes, {_chunkLength - _chunkLeft:N0} follow",
+            _ => inPart ? $"the end mark of part '{_part}' is missing" : $"the end mark is missing after chunk {_chunks}",
+        };
+        return new StateFileException(StateFileError.Truncated, $"The state in '{_name}' is truncated at byte {end:N0}: {where}.")
         {
-            _decoder.EndOfInput();
-        }
-
-        ReadOnlySpan<byte> input = _structure.AsSpan(0, count);
-        return _decoder.Decode(ref input, out data);
+            ByteOffset = end,
+            Target = _name,
+            Section = _place.ToString(),
+        };
     }
 
     private StateFileException Malformed(string why)
-        => new(StateFileError.Malformed, $"'{_name}' is malformed: {why}.") { ByteOffset = _decoder.Offset, Target = _name };
+        => new(StateFileError.Malformed, $"'{_name}' is malformed: {why}.") { ByteOffset = _offset, Target = _name };
 }

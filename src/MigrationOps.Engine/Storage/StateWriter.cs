@@ -133,7 +133,7 @@ internal sealed class StateWriter : IDisposable
         {
             if (digest.Sha256 is not null && !_partsDigest.IsEmpty)
             {
-                WritePart(StateDecoder.PartsDigestPart, _partsDigest.Finish());
+                WritePart(StatePart.PartsDigest, _partsDigest.Finish());
             }
 
             _target.WriteByte(0);
@@ -154,14 +154,14 @@ internal sealed class StateWriter : IDisposable
     {
         if (!_raw)
         {
-            WritePart(StateDecoder.DigestPart, Convert.FromHexString(hash));
+            WritePart(StatePart.Digest, Convert.FromHexString(hash));
         }
     }
 
     private void WriteChunkHeader(uint length)
     {
-        Span<byte> header = stackalloc byte[ChunkDecoder.HeaderSize];
-        ChunkDecoder.WriteHeader(header, length);
+        Span<byte> header = stackalloc byte[ChunkHeader.Size];
+        ChunkHeader.Write(header, length);
         _target.Write(header);
     }
 

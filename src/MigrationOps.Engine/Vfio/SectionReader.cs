@@ -32,16 +32,16 @@ internal sealed class SectionReader
         _offset = offset;
     }
 
-    /// <summary>Takes bytes of a body.</summary>
-    /// <param name="data">What has arrived from the current position on.</param>
-    /// <param name="ended">True if the body ended within the bytes used.</param>
-    /// <returns>Bytes used; what is not used must be given again, with more after it.</returns>
-    internal int Read(ReadOnlySpan<byte> data, out bool ended)
+    /// <summary>A reader of the bytes from the current position on.</summary>
+    internal WireReader Over(ReadOnlySpan<byte> data) => WireReader.BigEndian(data, _offset);
+
+    /// <summary>Reads of a body what the reader has; what is not used must come again, with more after it.</summary>
+    /// <returns>True if the body has ended.</returns>
+    internal bool Read(ref WireReader reader)
     {
-        var reader = WireReader.BigEndian(data, _offset);
-        ended = _body.Read(_section, ref reader, last: false);
-        _offset += reader.Position;
-        return reader.Position;
+        bool ended = _body.Read(_section, ref reader, last: false);
+        _offset = reader.Offset;
+        return ended;
     }
 
     /// <summary>How many bytes more <see cref="Read"/> needs for the next step, never one beyond the body.</summary>

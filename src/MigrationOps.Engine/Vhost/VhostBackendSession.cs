@@ -25,7 +25,8 @@ internal sealed class VhostBackendSession(VhostBackend backend, UnixConnection c
         byte[] payload = new byte[VhostUserHeader.MaxPayload];
         while (connection.TryReceiveExactly(header, _received, Never, "a request"))
         {
-            var request = VhostUserHeader.Parse(header);
+            var reader = WireReader.LittleEndian(header);
+            VhostUserHeader.TryRead(ref reader, out var request);
             if (!request.HasKnownVersion || request.Size > VhostUserHeader.MaxPayload)
             {
                 throw new VhostException(VhostError.WrongVersion, $"The front-end sent flags 0x{request.Flags:x} and {request.Size} bytes.");

@@ -274,7 +274,8 @@ internal sealed class VhostFrontend : IDisposable
                 throw Broken(VhostError.Disconnected, $"{Describe()} closed the connection instead of answering {name}.");
             }
 
-            var reply = VhostUserHeader.Parse(header);
+            var reader = WireReader.LittleEndian(header);
+            VhostUserHeader.TryRead(ref reader, out var reply);
             Validate(reply, request, received.Count);
             if (!_connection.TryReceiveExactly(payload, received, deadline, $"the reply to {name}"))
             {

@@ -36,11 +36,21 @@ internal readonly record struct VhostUserHeader(VhostUserRequest Request, uint F
     /// <summary>True if it asks for an acknowledgement.</summary>
     public bool NeedsReply => (Flags & NeedReplyFlag) != 0;
 
-    /// <summary>Reads a header from <see cref="Length"/> bytes.</summary>
-    public static VhostUserHeader Parse(ReadOnlySpan<byte> bytes)
+    /// <summary>Reads a header.</summary>
+    /// <param name="reader">Of little-endian integers.</param>
+    /// <param name="header">The header.</param>
+    internal static bool TryRead(ref WireReader reader, out VhostUserHeader header)
     {
-        var reader = WireReader.LittleEndian(bytes);
-        return new VhostUserHeader((VhostUserRequest)reader.ReadUInt32("request"), reader.ReadUInt32("flags"), reader.ReadUInt32("size"));
+        var r = reader;
+        header = default;
+        if (!r.TryReadUInt32(out uint request) || !r.TryReadUInt32(out uint flags) || !r.TryReadUInt32(out uint size))
+        {
+            return false;
+        }
+
+        header = new VhostUserHeader((VhostUserRequest)request, flags, size);
+        reader = r;
+        return true;
     }
 
     /// <summary>Makes the bytes of a whole message.</summary>

@@ -106,12 +106,11 @@ public class CprNewerQemuTests
         });
         source.Send("migrate", new JsonObject { ["uri"] = $"file:{guest.TempFile("main.stream")}" });
         source.WaitForExit();
-        var decoder = new CprStateDecoder(CprMode.Exec, copy);
-        decoder.Decode(File.ReadAllBytes(copy));
-        decoder.Finish();
-        Assert.Empty(decoder.VfioDevices!);
-        Assert.Contains(decoder.Entries, entry => entry.Name.ToString() == "m0");
+        var walker = new CprStateWalker(CprMode.Exec, copy);
+        walker.Feed(File.ReadAllBytes(copy), last: true);
+        Assert.Empty(walker.VfioDevices!);
+        Assert.Contains(walker.Entries, entry => entry.Name.ToString() == "m0");
         var open = File.ReadAllLines(links).Select(line => line.Split(' ', 2)).ToDictionary(parts => parts[0], parts => parts[1]);
-        Assert.All(decoder.Entries, entry => Assert.StartsWith("/memfd:", open[$"{entry.Descriptor}"]));
+        Assert.All(walker.Entries, entry => Assert.StartsWith("/memfd:", open[$"{entry.Descriptor}"]));
     }
 }

@@ -39,12 +39,11 @@ internal static class CprBytes
 
     internal static byte[] Join(params byte[][] parts) => [.. parts.SelectMany(part => part)];
 
-    internal static CprStateDecoder Decode(ReadOnlySpan<byte> bytes, CprMode mode = CprMode.Transfer)
+    internal static CprStateWalker Decode(ReadOnlySpan<byte> bytes, CprMode mode = CprMode.Transfer)
     {
-        var decoder = new CprStateDecoder(mode, "test");
-        decoder.Decode(bytes);
-        decoder.Finish();
-        return decoder;
+        var walker = new CprStateWalker(mode, "test");
+        walker.Feed(bytes, last: true);
+        return walker;
     }
 
     internal delegate void Writing(WireWriter writer);

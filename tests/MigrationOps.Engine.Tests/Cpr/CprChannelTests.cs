@@ -134,7 +134,7 @@ public class CprChannelTests
     }
 
     [Theory]
-    [MemberData(nameof(CprStateDecoderTests.Malformed), MemberType = typeof(CprStateDecoderTests))]
+    [MemberData(nameof(CprStateWalkerTests.Malformed), MemberType = typeof(CprStateWalkerTests))]
     public void A_malformed_state_closes_the_descriptors_that_came_with_it(string what, byte[] bytes, CprError expected, long offset)
     {
         if (bytes.Length == 0)

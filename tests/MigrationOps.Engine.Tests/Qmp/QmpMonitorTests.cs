@@ -300,7 +300,7 @@ public class QmpMonitorTests
     public async Task A_reply_beyond_64_mebibytes_ends_the_connection_with_its_reason()
     {
         await using var lab = new MonitorLab(command => command.Name == "big"
-            ? new QmpServerAnswer.Raw("{\"return\": \"" + new string('x', QmpParser.LongestMessage) + "\", \"id\": $id}") : null);
+            ? new QmpServerAnswer.Raw("{\"return\": \"" + new string('x', JsonObjectWalker.LongestMessage) + "\", \"id\": $id}") : null);
         var monitor = await lab.ConnectAsync();
         Assert.Equal(QmpError.MessageTooLarge, (await Assert.ThrowsAsync<QmpException>(() => monitor.ExecuteAsync("big"))).Reason);
         await monitor.ExecuteAsync("query-status");

@@ -2,6 +2,7 @@ using FsCheck;
 using FsCheck.Fluent;
 using MigrationOps.Engine.Storage;
 using MigrationOps.Engine.Tests.Support;
+using MigrationOps.Engine.Wire;
 using Property = MigrationOps.Engine.Tests.Support.Property;
 
 namespace MigrationOps.Engine.Tests.Storage;
@@ -50,11 +51,11 @@ public class StateFormatTests
     }
 
     [Fact]
-    public void Any_split_of_the_bytes_into_reads_gives_the_same_tokens_and_data()
+    public void Any_split_of_the_bytes_into_reads_gives_the_same_header_data_and_parts()
     {
         var inputs = Containers.SelectMany(bytes => Property.Splits(bytes.Length).Select(sizes => (bytes, sizes)));
         Property.Holds(inputs, input =>
-            Assert.Equal(Decode([input.bytes]), Decode(Property.Cut(input.bytes, input.sizes))));
+            Assert.Equal(ReadAll(new MemoryStream(input.bytes)), ReadAll(new SplitStream(input.bytes, input.sizes))));
     }
 
     [Fact]
@@ -81,33 +82,37 @@ public class StateFormatTests
     }
 
     [Fact]
-    public void Skipping_data_counts_as_reading_it()
-    {
-        byte[] written = States.Container([States.RandomBytes(100)]);
-        var decoder = new StateDecoder("m");
-        ReadOnlySpan<byte> input = written.AsSpan(0, 36);
-        Assert.Equal(StateToken.Header, decoder.Decode(ref input, out _));
-        Assert.Equal(StateToken.NeedInput, decoder.Decode(ref input, out _));
-        Assert.Equal(100u, decoder.DataRemaining);
-        decoder.Skip(60);
-        Assert.Equal((40u, 60L, 96L), (decoder.DataRemaining, decoder.DataBytes, decoder.Offset));
-        Assert.Throws<ArgumentOutOfRangeException>(() => decoder.Skip(41));
-    }
-
-    [Fact]
     public void A_huge_announced_length_allocates_nothing()
     {
         byte[] header = States.Container([], hash: false)[..32];
         byte[] written = [.. header, 0xff, 0xff, 0xff, 0xff, 1, 2, 3];
+        using var reader = new StateReader(new MemoryStream(written), "m", raw: false, computeHash: false);
         long before = GC.GetAllocatedBytesForCurrentThread();
-        var decoder = new StateDecoder("m");
-        ReadOnlySpan<byte> input = written;
-        decoder.Decode(ref input, out _);
-        Assert.Equal(StateToken.Data, decoder.Decode(ref input, out var data));
-        Assert.Equal(3, data.Length);
-        var e = Record.Exception(decoder.EndOfInput);
+        reader.ReadHeader(null);
+        var e = Assert.Throws<StateFileException>(() => reader.CopyData(Stream.Null));
         Assert.InRange(GC.GetAllocatedBytesForCurrentThread() - before, 0, 64 << 10);
-        Assert.Contains("chunk 1 at byte 32 announces 4,294,967,295 bytes, 3 follow", e?.Message);
+        Assert.Contains("chunk 1 at byte 32 announces 4,294,967,295 bytes, 3 follow", e.Message);
+    }
+
+    [Fact]
+    public void A_head_that_is_not_whole_is_left_where_it_is()
+    {
+        byte[] header = States.Container([], hash: false)[..32];
+        byte[] part = [3, .. "abc"u8];
+        for (int length = 0; length <= header.Length; length++)
+        {
+            var reader = WireReader.BigEndian(header.AsSpan(0, length), source: "m");
+            Assert.Equal(length == header.Length, StateHeader.TryRead(ref reader, out _));
+            Assert.Equal(length == header.Length ? length : 0, reader.Position);
+        }
+
+        for (int length = 0; length <= part.Length; length++)
+        {
+            var reader = WireReader.BigEndian(part.AsSpan(0, length));
+            Assert.Equal(length == part.Length, StatePart.TryRead(ref reader, out var read));
+            Assert.Equal(length == part.Length ? (length, "abc") : (0, null), (reader.Position, read.Name));
+            Assert.Equal(length == 0 ? 1 : 4, StatePart.CountBytes(part.AsSpan(0, length)));
+        }
     }
 
     [Fact]
@@ -187,43 +192,14 @@ public class StateFormatTests
         }
     }
 
-    // Tokens with the data of neighbours joined, so that only the split can make a difference.
-    private static List<string> Decode(IEnumerable<ReadOnlyMemory<byte>> pieces)
+    private static string ReadAll(Stream source)
     {
-        var decoder = new StateDecoder("m");
-        var log = new List<string>();
-        foreach (var piece in pieces)
-        {
-            var input = piece.Span;
-            while (true)
-            {
-                var token = decoder.Decode(ref input, out var data);
-                if (token == StateToken.NeedInput)
-                {
-                    Assert.True(input.IsEmpty);
-                    break;
-                }
-
-                if (token is StateToken.Data or StateToken.PartData && log.Count > 0 && log[^1].StartsWith($"{token}:"))
-                {
-                    log[^1] += Convert.ToHexString(data);
-                }
-                else
-                {
-                    log.Add(token switch
-                    {
-                        StateToken.Data or StateToken.PartData => $"{token}:{Convert.ToHexString(data)}",
-                        StateToken.Part => $"{token}:{decoder.PartName}",
-                        StateToken.Header => $"{token}:{decoder.Header}",
-                        _ => token.ToString(),
-                    });
-                }
-            }
-        }
-
-        decoder.EndOfInput();
-        log.Add($"{decoder.Offset} {decoder.DataBytes} {decoder.DataChunks} {decoder.HasEnded}");
-        return log;
+        using var reader = new StateReader(source, "m", raw: false, computeHash: true);
+        reader.ReadHeader(null);
+        using var data = new MemoryStream();
+        reader.CopyData(data);
+        var digest = reader.ReadRest(expectEnd: true);
+        return $"{reader.Header} {Convert.ToHexString(data.ToArray())} {string.Join(' ', reader.Parts.Select(p => $"{p.Key}={Convert.ToHexString(p.Value)}"))} {digest}";
     }
 
     private sealed class SplitStream(byte[] content, int[] sizes) : MemoryStream(content)

@@ -83,7 +83,8 @@ internal sealed class ScriptedBackend : IDisposable
                 return null;
             }
 
-            var header = VhostUserHeader.Parse(bytes);
+            var reader = WireReader.LittleEndian(bytes);
+            VhostUserHeader.TryRead(ref reader, out var header);
             byte[] payload = new byte[header.Size];
             Assert.True(connection.TryReceiveExactly(payload, Received, Deadline, "a payload"));
             var message = new VhostMessage(header.Request, header.Flags, payload, Received.Count - before);

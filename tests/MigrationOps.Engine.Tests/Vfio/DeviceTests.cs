@@ -204,8 +204,8 @@ public sealed class DeviceTests : IDisposable
     [Fact]
     public void What_a_device_is_comes_from_the_head_of_its_saved_configuration_space()
     {
-        Assert.Equal("PCI device 4348:3253 (class 070002, revision 10, header type 0)", PciIdentity.OfConfigState(ConfigOfRealDevice()).ToString());
-        Assert.Null(PciIdentity.OfConfigState(ConfigState.Empty()));
+        Assert.Equal("PCI device 4348:3253 (class 070002, revision 10, header type 0)", PciIdentity.ParseConfigState(ConfigOfRealDevice()).ToString());
+        Assert.Null(PciIdentity.ParseConfigState(ConfigState.Empty()));
     }
 
     private static byte[] ConfigOfRealDevice() => new Capture(Capture.OneDevice).Packets("0000:00:04.0/vfio").Single(p => p.IsConfig).Data;

@@ -21,7 +21,7 @@ public sealed class PciConfigStateTests
         // Status bits that the device of then had set are its own.
         byte[] built = PciConfigState.Build(real.AsSpan(SpaceAt, 256));
         Assert.Equal(expected, built);
-        Assert.Equal(PciIdentity.OfConfigState(real), PciIdentity.OfConfigState(built));
+        Assert.Equal(PciIdentity.ParseConfigState(real), PciIdentity.ParseConfigState(built));
     }
 
     [Theory]

@@ -51,10 +51,13 @@ internal sealed class VfioBody : ISectionBody
     /// <param name="held">The bytes that were given and not used.</param>
     /// <param name="most">The most that can be held.</param>
     internal int CountNeededBytes(ReadOnlySpan<byte> held, int most)
-        => _dataLeft > 0 ? (int)Math.Min(_dataLeft, most)
-            : held.Length < VfioMarkerCodec.Size ? VfioMarkerCodec.Size - held.Length
-            : _configLength == 0 && VfioMarkerCodec.Read(held) == VfioMarker.DataState ? VfioMarkerCodec.DataHeadSize - held.Length
+    {
+        var reader = WireReader.BigEndian(held);
+        return _dataLeft > 0 ? (int)Math.Min(_dataLeft, most)
+            : !VfioMarkerCodec.TryRead(ref reader, out var marker) ? VfioMarkerCodec.Size - held.Length
+            : _configLength == 0 && marker == VfioMarker.DataState ? VfioMarkerCodec.DataHeadSize - held.Length
             : 1;
+    }
 
     private bool ReadData(StreamSection section, ref WireReader reader)
     {
@@ -73,12 +76,11 @@ internal sealed class VfioBody : ISectionBody
     private bool? ReadMarker(StreamSection section, ref WireReader reader)
     {
         var r = reader;
-        if (!r.TryReadUInt64(out ulong word))
+        if (!VfioMarkerCodec.TryRead(ref r, out var marker))
         {
             return null;
         }
 
-        var marker = (VfioMarker)word;
         ulong length = 0;
         if (marker == VfioMarker.DataState && !r.TryReadUInt64(out length))
         {
@@ -89,7 +91,7 @@ internal sealed class VfioBody : ISectionBody
         {
             throw WalkContext.Failure(StreamError.InvalidMarker, section, reader.Offset, length > 0
                 ? $"VFIO data of {length:N0} bytes is announced"
-                : $"Expected a marker of a VFIO section, found 0x{word:x16}");
+                : $"Expected a marker of a VFIO section, found 0x{(ulong)marker:x16}");
         }
 
         _context.Visitor.OnVfioMarker(section, marker, reader.Offset, (long)length);

@@ -1,8 +1,9 @@
 using System.Buffers.Binary;
+using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.Qemu;
 
-/// <summary>Writes the markers of a VFIO device's sections, what <see cref="VfioBody"/> reads.</summary>
+/// <summary>The markers of a VFIO device's sections, which <see cref="VfioBody"/> walks.</summary>
 internal static class VfioMarkerCodec
 {
     /// <summary>Bytes of a marker.</summary>
@@ -21,6 +22,11 @@ internal static class VfioMarkerCodec
         BinaryPrimitives.WriteUInt64BigEndian(destination[Size..], (ulong)length);
     }
 
-    /// <summary>The marker at the start of the bytes.</summary>
-    internal static VfioMarker Read(ReadOnlySpan<byte> bytes) => (VfioMarker)BinaryPrimitives.ReadUInt64BigEndian(bytes);
+    /// <summary>Reads a word where a marker is expected; it may be none of those that are known.</summary>
+    internal static bool TryRead(ref WireReader reader, out VfioMarker marker)
+    {
+        bool isThere = reader.TryReadUInt64(out ulong word);
+        marker = (VfioMarker)word;
+        return isThere;
+    }
 }

@@ -32,7 +32,7 @@ internal readonly record struct ConfigState(int Length, int Trailing)
     /// <param name="body">The packet's data.</param>
     /// <param name="place">Names device, channel and offset in errors.</param>
     /// <exception cref="StreamException"><see cref="StreamError.InvalidConfig"/>, <see cref="StreamError.TruncatedConfig"/>.</exception>
-    internal static ConfigState Read(ReadOnlySpan<byte> body, in PacketPlace place)
+    internal static ConfigState Parse(ReadOnlySpan<byte> body, in PacketPlace place)
     {
         if (body.Length < 8)
         {

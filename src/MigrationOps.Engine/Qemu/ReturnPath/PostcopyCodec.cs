@@ -51,7 +51,7 @@ internal static class PostcopyCodec
     }
 
     /// <summary>Reads the whole data of POSTCOPY_ADVISE; null where there is no RAM.</summary>
-    internal static (ulong RamPageSizes, ulong PageSize)? ReadAdvice(ReadOnlySpan<byte> data)
+    internal static (ulong RamPageSizes, ulong PageSize)? ParseAdvice(ReadOnlySpan<byte> data)
     {
         var reader = WireReader.BigEndian(data);
         return reader.TryReadUInt64(out ulong sizes) && reader.TryReadUInt64(out ulong page) ? (sizes, page) : null;
@@ -75,7 +75,7 @@ internal static class PostcopyCodec
     }
 
     /// <summary>Reads the whole data of POSTCOPY_RAM_DISCARD; null if it is none.</summary>
-    internal static List<SaveVmPages>? ReadDiscard(ReadOnlySpan<byte> data)
+    internal static List<SaveVmPages>? ParseDiscard(ReadOnlySpan<byte> data)
     {
         var reader = WireReader.BigEndian(data);
         if (!reader.TryReadByte(out byte version) || version != DiscardVersion || TryReadName(ref reader) is not { } block
@@ -103,7 +103,7 @@ internal static class PostcopyCodec
     }
 
     /// <summary>Reads a block's name that fills its data; null if it does not.</summary>
-    internal static string? ReadName(ReadOnlySpan<byte> data)
+    internal static string? ParseName(ReadOnlySpan<byte> data)
     {
         var reader = WireReader.BigEndian(data);
         return TryReadName(ref reader) is { } name && reader.Remaining == 0 ? name : null;
@@ -127,7 +127,7 @@ internal static class PostcopyCodec
     /// <summary>Reads either; null if the data does not fit.</summary>
     /// <param name="data">The message's data.</param>
     /// <param name="lastBlock">The block that a message without a name means; null if none came yet.</param>
-    internal static SaveVmPages? ReadRequest(ReadOnlySpan<byte> data, string? lastBlock)
+    internal static SaveVmPages? ParseRequest(ReadOnlySpan<byte> data, string? lastBlock)
     {
         var reader = WireReader.BigEndian(data);
         if (!reader.TryReadUInt64(out ulong start) || !reader.TryReadUInt32(out uint length))

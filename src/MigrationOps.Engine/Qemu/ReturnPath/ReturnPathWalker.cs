@@ -53,7 +53,7 @@ internal sealed class ReturnPathWalker(Action<ReturnPathMessage, long> onMessage
             }
 
             _block = message.Type != ReturnPathMessageType.ReceivedBitmap ? null
-                : PostcopyCodec.ReadName(message.Data) ?? throw ReturnPathCodec.Invalid(offset, "RECV_BITMAP on the return path names no block");
+                : PostcopyCodec.ParseName(message.Data) ?? throw ReturnPathCodec.Invalid(offset, "RECV_BITMAP on the return path names no block");
             onMessage(message, offset);
             return true;
         }

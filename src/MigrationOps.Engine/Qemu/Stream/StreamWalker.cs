@@ -321,7 +321,7 @@ internal sealed class StreamWalker : IByteConsumer
     // The page sizes of the source's host, and the target's page size.
     private void NoteAdvice(StreamCommand command)
     {
-        var (hostSizes, size) = PostcopyCodec.ReadAdvice(command.Data)!.Value;
+        var (hostSizes, size) = PostcopyCodec.ParseAdvice(command.Data)!.Value;
         _context.HostPageSizes = hostSizes;
         if (_context.KnownPageSize is null && size is >= StreamFormat.MinPageSize and <= StreamFormat.MaxPageSize && ulong.IsPow2(size))
         {

@@ -18,29 +18,21 @@ internal sealed partial class QmpClient
             while (true)
             {
                 int count = await _link.ReceiveAsync(buffer).ConfigureAwait(false);
+                _walker.Feed(buffer.AsSpan(0, count), last: count == 0);
                 if (count == 0)
                 {
-                    End(Lost(_parser.IsBetween ? "QEMU closed it" : $"QEMU closed it within a message, at byte {_parser.Offset:N0}"));
+                    End(Lost("QEMU closed it"));
                     return;
                 }
 
-                for (int used = 0; used < count;)
-                {
-                    used += _parser.Parse(buffer.AsSpan(used, count - used), out var message);
-                    if (message is not null)
-                    {
-                        Take(message);
-                    }
-                }
-
                 buffer = count == buffer.Length ? buffer.Length == LargeBuffer ? buffer : GC.AllocateUninitializedArray<byte>(LargeBuffer)
-                    : count < SmallBuffer && _parser.IsBetween ? small : buffer;
+                    : count < SmallBuffer && _walker.IsBetween ? small : buffer;
             }
         }
         catch (QmpException e)
         {
             // Before a greeting it is no damaged monitor but something else.
-            End(_greeting.Task.IsCompleted || e.Reason == QmpError.MessageTooLarge ? Named(e)
+            End(_greeting.Task.IsCompleted || e.Reason is QmpError.MessageTooLarge or QmpError.ConnectionLost ? Named(e)
                 : new QmpException(QmpError.NotAMonitor, $"{Name}: what was sent is not the greeting of a QEMU monitor: {e.Message}", e) { Target = Name });
         }
         catch (Exception e)

@@ -19,7 +19,7 @@ internal sealed partial class QmpClient : IAsyncDisposable
     private readonly QmpLink _link;
     private readonly QmpTimeouts _timeouts;
     private readonly ILogger _logger;
-    private readonly QmpParser _parser = new();
+    private readonly JsonObjectWalker _walker;
     private readonly SemaphoreSlim _sending = new(1);
     private readonly SemaphoreSlim _inBand;
     private readonly int _mostInBand;
@@ -41,6 +41,7 @@ internal sealed partial class QmpClient : IAsyncDisposable
         _onEvent = onEvent;
         _logger = logger;
         Name = name;
+        _walker = new JsonObjectWalker(value => Take(QmpMessage.Read(value)));
         _reader = ReadAsync();
     }
 

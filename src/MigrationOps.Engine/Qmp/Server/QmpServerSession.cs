@@ -53,28 +53,31 @@ internal sealed class QmpServerSession(QmpServerOptions options, Socket socket, 
 
     private async Task ReadAsync()
     {
-        var cutter = new JsonObjectCutter(QmpParser.LongestMessage);
+        var arrived = new Queue<JsonElement>();
+        var walker = new JsonObjectWalker(arrived.Enqueue);
         byte[] buffer = new byte[4096];
         int count;
         while ((count = await socket.ReceiveAsync(buffer, SocketFlags.None).ConfigureAwait(false)) > 0)
         {
-            for (int used = 0; used < count;)
+            QmpException? failure = null;
+            try
             {
-                JsonElement? value;
-                try
-                {
-                    used += cutter.Take(buffer.AsSpan(used, count - used), out value);
-                }
-                catch (QmpException e)
-                {
-                    await SendAsync(Error(default, "GenericError", "JSON parse error, " + e.Message)).ConfigureAwait(false);
-                    return;
-                }
+                walker.Feed(buffer.AsSpan(0, count), last: false);
+            }
+            catch (QmpException e)
+            {
+                failure = e;
+            }
 
-                if (value is { } message)
-                {
-                    await TakeAsync(message).ConfigureAwait(false);
-                }
+            while (arrived.TryDequeue(out var message))
+            {
+                await TakeAsync(message).ConfigureAwait(false);
+            }
+
+            if (failure is not null)
+            {
+                await SendAsync(Error(default, "GenericError", "JSON parse error, " + failure.Message)).ConfigureAwait(false);
+                return;
             }
         }
     }

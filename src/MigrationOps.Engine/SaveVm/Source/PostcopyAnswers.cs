@@ -64,12 +64,12 @@ internal sealed class PostcopyAnswers(IReadOnlyList<EntryContext> contexts) : ID
                 _loaded.Set();
                 _resumed.Set();
                 break;
-            case ReturnPathMessageType.ReceivedBitmap when PostcopyCodec.ReadName(message.Data) is { } block:
+            case ReturnPathMessageType.ReceivedBitmap when PostcopyCodec.ParseName(message.Data) is { } block:
                 Bitmap = (block, reader.ReadBitmap(block));
                 _bitmapCame.Set();
                 break;
             case ReturnPathMessageType.RequestPages or ReturnPathMessageType.RequestPagesWithId
-                when MayRequest && PostcopyCodec.ReadRequest(message.Data, _lastBlock) is { } pages:
+                when MayRequest && PostcopyCodec.ParseRequest(message.Data, _lastBlock) is { } pages:
                 _lastBlock = pages.Block;
                 Request(pages, offset);
                 break;

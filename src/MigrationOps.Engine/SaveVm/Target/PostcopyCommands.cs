@@ -89,7 +89,7 @@ internal sealed class PostcopyCommands(
 
     private void Advise(byte[] data, long offset)
     {
-        var advice = PostcopyCodec.ReadAdvice(data);
+        var advice = PostcopyCodec.ParseAdvice(data);
         string? wrong = options.RamPageSizes is { } ours && (ulong)ours != advice?.RamPageSizes
                 ? advice is { } theirs ? $"The source's memory has pages of 0x{theirs.RamPageSizes:x} bytes, expected 0x{ours:x}" : "The source announces postcopy without memory"
             : advice is { } given && options.PageBits is { } bits && given.PageSize != 1UL << bits
@@ -103,7 +103,7 @@ internal sealed class PostcopyCommands(
 
     private void Discard(byte[] data, long offset, StreamLoader loader)
     {
-        var ranges = PostcopyCodec.ReadDiscard(data)
+        var ranges = PostcopyCodec.ParseDiscard(data)
             ?? throw StreamException.At(StreamError.InvalidCommand, offset, $"{StreamCommandId.PostcopyRamDiscard} does not carry a block and its ranges");
         foreach (var range in ranges)
         {
@@ -116,7 +116,7 @@ internal sealed class PostcopyCommands(
 
     private void Report(byte[] data, long offset, StreamLoader loader)
     {
-        string block = PostcopyCodec.ReadName(data)
+        string block = PostcopyCodec.ParseName(data)
             ?? throw StreamException.At(StreamError.InvalidCommand, offset, $"{StreamCommandId.ReceivedBitmap} does not name a block");
         byte[] bitmap = Ask(loader, nameof(ISaveVmPages.ReceivedPages), (device, context) => device.ReceivedPages(block, context)) ?? throw NoSuchBlock(block, offset);
         loader.Answer(offset, path => path.Received(block, bitmap));

@@ -1,5 +1,6 @@
 using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Storage;
+using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.Streams;
 
@@ -16,25 +17,21 @@ internal static class BackendChunks
     internal static StateNode[]? Split(StreamBytes bytes, StateNode field, MemoryBudget budget)
     {
         var chunks = new List<StateNode>();
-        Span<byte> head = stackalloc byte[ChunkDecoder.HeaderSize];
         long position = field.Offset, end = field.Offset + field.Size;
-        while (end - position >= head.Length)
+        while (ReadHeader(bytes, ref position, end) is { } header)
         {
-            bytes.Read(position, head);
-            uint length = ChunkDecoder.ReadHeader(head);
-            position += head.Length;
-            if (length == 0)
+            if (header.IsEnd)
             {
                 return position == end ? [.. chunks] : null;
             }
 
-            if (length > end - position || !budget.TryTake(BytesPerChunk))
+            if (header.Length > end - position || !budget.TryTake(BytesPerChunk))
             {
                 return null;
             }
 
-            chunks.Add(new StateNode { Name = "chunk", Type = "state", Offset = position, Size = length, IsElement = true });
-            position += length;
+            chunks.Add(new StateNode { Name = "chunk", Type = "state", Offset = position, Size = header.Length, IsElement = true });
+            position += header.Length;
         }
 
         return null;
@@ -49,36 +46,51 @@ internal static class BackendChunks
     /// <exception cref="StreamException"><see cref="StreamError.InvalidChunks"/>.</exception>
     internal static long Copy(StreamBytes bytes, StateNode field, string section, Sink sink)
     {
-        var decoder = new ChunkDecoder();
-        var piece = new byte[PieceLength];
-        long done = 0;
-        while (done < field.Size)
+        byte[] piece = new byte[PieceLength];
+        long position = field.Offset, end = field.Offset + field.Size, state = 0;
+        for (int chunk = 1; ReadHeader(bytes, ref position, end) is { } header; chunk++)
         {
-            int count = (int)Math.Min(piece.Length, field.Size - done);
-            bytes.Read(field.Offset + done, piece.AsSpan(0, count));
-            ReadOnlySpan<byte> rest = piece.AsSpan(0, count);
-            while (!rest.IsEmpty && !decoder.HasEnded)
+            if (header.IsEnd)
             {
-                var data = decoder.Decode(ref rest);
-                if (!data.IsEmpty)
-                {
-                    sink(data);
-                }
+                return position == end ? state : throw Invalid(position, "the chunks end before the field does");
             }
 
-            done += count;
-            if (decoder.HasEnded && (rest.Length > 0 || done < field.Size))
+            if (header.Length > end - position)
             {
-                throw Invalid(field.Offset + done - rest.Length, "the chunks end before the field does");
+                throw Invalid(end, $"chunk {chunk} announces {header.Length:N0} bytes, {header.Length - (end - position):N0} of them are missing");
             }
+
+            for (long left = header.Length; left > 0;)
+            {
+                int count = (int)Math.Min(left, piece.Length);
+                bytes.Read(position, piece.AsSpan(0, count));
+                sink(piece.AsSpan(0, count));
+                position += count;
+                left -= count;
+            }
+
+            state += header.Length;
         }
 
-        return decoder.HasEnded ? decoder.Bytes : throw Invalid(field.Offset + field.Size, decoder.IsBetweenChunks
-            ? "the chunks' end mark is missing"
-            : $"chunk {decoder.Chunks} announces {decoder.ChunkLength:N0} bytes, {decoder.Remaining:N0} of them are missing");
+        throw Invalid(end, "the chunks' end mark is missing");
 
         StreamException Invalid(long offset, string what)
             => new(StreamError.InvalidChunks, $"The back-end's state in section {section} is broken: at byte {offset:N0} {what}.")
             { Section = section, ByteOffset = offset };
+    }
+
+    // Null where the bytes end before a header does.
+    private static ChunkHeader? ReadHeader(StreamBytes bytes, ref long position, long end)
+    {
+        Span<byte> head = stackalloc byte[ChunkHeader.Size];
+        if (end - position < head.Length)
+        {
+            return null;
+        }
+
+        bytes.Read(position, head);
+        position += head.Length;
+        var reader = WireReader.BigEndian(head);
+        return ChunkHeader.TryRead(ref reader, out var header) ? header : null;
     }
 }

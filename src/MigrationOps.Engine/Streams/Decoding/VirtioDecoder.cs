@@ -158,19 +158,17 @@ internal sealed class VirtioDecoder
         // A version, then chunks up to the end.
         static bool EndsWithChunks(ReadOnlySpan<byte> body)
         {
-            if (body.Length < VersionLength)
+            var r = WireReader.BigEndian(body);
+            r.TryReadBytes(VersionLength, out _);
+            while (ChunkHeader.TryRead(ref r, out var chunk) && r.TryReadBytes((int)Math.Min(chunk.Length, int.MaxValue), out _))
             {
-                return false;
+                if (chunk.IsEnd)
+                {
+                    return r.Remaining == 0;
+                }
             }
 
-            var chunks = new ChunkDecoder();
-            body = body[VersionLength..];
-            while (!body.IsEmpty && !chunks.HasEnded)
-            {
-                chunks.Decode(ref body);
-            }
-
-            return chunks.HasEnded && body.IsEmpty;
+            return false;
         }
     }
 

@@ -166,7 +166,7 @@ internal static class StreamExporter
         contents.Budget.Take(full.BodyLength, $"the configuration of {full.Header.Display}");
         var body = new byte[full.BodyLength];
         contents.Bytes!.Read(full.Header.BodyOffset, body);
-        return body[..ConfigState.Read(body, new PacketPlace(full.Header.Display, "main stream", full.Header.BodyOffset)).Length];
+        return body[..ConfigState.Parse(body, new PacketPlace(full.Header.Display, "main stream", full.Header.BodyOffset)).Length];
     }
 
     // Names such as 0000:00:02.0/vhost-user-fs are paths to QEMU, not to us.

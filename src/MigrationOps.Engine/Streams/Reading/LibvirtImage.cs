@@ -1,3 +1,4 @@
+using System.Diagnostics.CodeAnalysis;
 using System.Text;
 using System.Xml;
 using System.Xml.Linq;
@@ -68,24 +69,29 @@ internal sealed record LibvirtImage(int Version, long DataLength, bool WasRunnin
         => start.StartsWith("LibvirtQemudSave"u8) || start.StartsWith("LibvirtQemudPart"u8);
 
     /// <summary>Reads the header. Its integers have the byte order of the host that wrote it, which shows in the version.</summary>
-    internal static LibvirtImage Parse(ReadOnlySpan<byte> header, string name)
+    /// <param name="reader">Has the file's name as its source.</param>
+    /// <param name="image">The image.</param>
+    /// <exception cref="StreamException">It is of a version or format that is not known.</exception>
+    internal static bool TryRead(ref WireReader reader, [NotNullWhen(true)] out LibvirtImage? image)
     {
-        var magic = header[..16];
-        var rest = header[16..HeaderLength];
-        var reader = WireReader.LittleEndian(rest);
-        if (reader.ReadUInt32("header") is 0 or > ushort.MaxValue)
+        image = null;
+        var all = reader;
+        if (!all.TryReadBytes(16, out var magic) || !all.TryReadBytes(HeaderLength - 16, out var words))
         {
-            reader = WireReader.BigEndian(rest);
-        }
-        else
-        {
-            reader = WireReader.LittleEndian(rest);
+            return false;
         }
 
-        uint version = reader.ReadUInt32("header");
-        uint length = reader.ReadUInt32("header");
-        uint running = reader.ReadUInt32("header");
-        uint format = reader.ReadUInt32("header");
+        var r = WireReader.LittleEndian(words);
+        if (r.TryReadUInt32(out uint version) && version is 0 or > ushort.MaxValue)
+        {
+            r = WireReader.BigEndian(words);
+            r.TryReadUInt32(out version);
+        }
+
+        r.TryReadUInt32(out uint length);
+        r.TryReadUInt32(out uint running);
+        r.TryReadUInt32(out uint format);
+        string name = reader.Source ?? "";
         if (version is not (1 or 2 or 3))
         {
             throw Invalid(StreamError.UnsupportedVersion, 16, $"is a libvirt save image of version {version}");
@@ -96,9 +102,14 @@ internal sealed record LibvirtImage(int Version, long DataLength, bool WasRunnin
             throw Invalid(StreamError.NotSupported, 28, $"is a libvirt save image in an unknown format ({format})");
         }
 
-        return length <= MaxDataLength
-            ? new LibvirtImage((int)version, length, running != 0, Compressions[format], magic.EndsWith("Part"u8))
-            : throw Invalid(StreamError.LimitExceeded, 20, $"is a libvirt save image with {length:N0} bytes of XML");
+        if (length > MaxDataLength)
+        {
+            throw Invalid(StreamError.LimitExceeded, 20, $"is a libvirt save image with {length:N0} bytes of XML");
+        }
+
+        image = new LibvirtImage((int)version, length, running != 0, Compressions[format], magic.EndsWith("Part"u8));
+        reader = all;
+        return true;
 
         StreamException Invalid(StreamError reason, long offset, string what)
             => new(reason, $"'{name}' {what}, at byte {offset}.") { ByteOffset = offset, Target = name, Section = SectionName };

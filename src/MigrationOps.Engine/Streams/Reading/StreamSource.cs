@@ -211,18 +211,21 @@ internal sealed class StreamSource : IDisposable
 
     private void EnterLibvirt(ReadOnlySpan<byte> start, long length, FileInput? file, Stream? forward)
     {
-        if (start.Length < LibvirtImage.HeaderLength || !LibvirtImage.IsMagic(start))
+        if (start.Length >= LibvirtImage.HeaderLength && !LibvirtImage.IsMagic(start))
         {
-            Refusal = start.Length >= LibvirtImage.HeaderLength ? ForeignFile.Refuse(start, length, file, Compression)
-                : new StreamException(StreamError.Truncated, $"The file ends at byte {start.Length}, inside the header of a libvirt save image, which has {LibvirtImage.HeaderLength} bytes.")
-                { ByteOffset = start.Length };
+            Refusal = ForeignFile.Refuse(start, length, file, Compression);
             return;
         }
 
-        LibvirtImage image;
+        LibvirtImage? image;
         try
         {
-            image = LibvirtImage.Parse(start, Name);
+            var reader = WireReader.BigEndian(start, source: Name);
+            if (!LibvirtImage.TryRead(ref reader, out image))
+            {
+                throw new StreamException(StreamError.Truncated, $"The file ends at byte {start.Length}, inside the header of a libvirt save image, which has {LibvirtImage.HeaderLength} bytes.")
+                { ByteOffset = start.Length };
+            }
         }
         catch (StreamException e)
         {

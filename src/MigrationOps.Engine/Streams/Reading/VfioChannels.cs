@@ -125,7 +125,7 @@ internal sealed class VfioChannels : IChannelVisitor
         _budget.Take(config.Piece.Length, $"the configuration of {_idStr}");
         byte[] body = new byte[config.Piece.Length];
         RandomAccess.Read(config.Piece.File.SafeFileHandle, body, config.Piece.Offset);
-        Config = body[..ConfigState.Read(body, config.Place).Length];
+        Config = body[..ConfigState.Parse(body, config.Place).Length];
     }
 
     private StreamException Missing(uint index)

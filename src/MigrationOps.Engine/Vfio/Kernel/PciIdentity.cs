@@ -32,7 +32,7 @@ internal readonly record struct PciIdentity(ushort Vendor, ushort Device, uint C
     }
 
     /// <summary>The identity in a config state; null if it holds no PCI configuration space in a layout that is known.</summary>
-    public static PciIdentity? OfConfigState(ReadOnlySpan<byte> config)
+    public static PciIdentity? ParseConfigState(ReadOnlySpan<byte> config)
         => config.Length >= ConfigOffset + Size && BinaryPrimitives.ReadUInt32BigEndian(config[8..]) == ConfigVersion
             ? Parse(config[ConfigOffset..])
             : null;

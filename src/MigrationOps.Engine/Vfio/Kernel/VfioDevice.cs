@@ -206,7 +206,7 @@ internal sealed class VfioDevice(IVfioDriver driver) : IDisposable
     internal void CheckConfig(ReadOnlySpan<byte> config)
     {
         Span<byte> space = stackalloc byte[PciIdentity.Size];
-        if (PciIdentity.OfConfigState(config) is { } saved && driver.ReadConfig(space) == space.Length
+        if (PciIdentity.ParseConfigState(config) is { } saved && driver.ReadConfig(space) == space.Length
             && PciIdentity.Parse(space) is var own && own != saved)
         {
             throw new VfioException(VfioError.WrongDevice, $"'{Path}' is a {own}, and the state is that of a {saved}.") { Target = Path };

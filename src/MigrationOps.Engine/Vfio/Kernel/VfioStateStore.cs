@@ -136,14 +136,14 @@ internal static class VfioStateStore
         {
             int count = file.Read(buffer.AsSpan(held));
             held += count;
-            int used = 0, step;
-            while (used < held && (step = parser.Read(buffer.AsSpan(used, held - used), out _)) > 0)
+            var reader = parser.Over(buffer.AsSpan(0, held));
+            while (parser.Read(ref reader))
             {
-                used += step;
+                // One section ends, the next one follows.
             }
 
-            buffer.AsSpan(used, held - used).CopyTo(buffer);
-            held -= used;
+            reader.Rest.CopyTo(buffer);
+            held = reader.Remaining;
             if (count == 0)
             {
                 parser.Finish(held);

@@ -105,7 +105,7 @@ internal sealed class DeviceReassembly
     {
         _tally.Start();
         CheckMixed(main: true);
-        var body = ConfigState.Read(config, new PacketPlace(Name, "main channel", 0));
+        var body = ConfigState.Parse(config, new PacketPlace(Name, "main channel", 0));
         Finish(config[..body.Length]);
     }
 
@@ -238,7 +238,7 @@ internal sealed class DeviceReassembly
 
         byte[] body = new byte[length];
         channel.ReadExactly(body, "a config state");
-        var state = ConfigState.Read(body, place);
+        var state = ConfigState.Parse(body, place);
         lock (_lock)
         {
             if (state.Trailing > 0)

@@ -11,8 +11,8 @@ namespace MigrationOps.Engine.Cpr;
 internal readonly record struct CprDecodedEntry(CprName Name, int Id, int Descriptor, long Offset);
 
 /// <summary>
-/// Decodes a CPR state, however its bytes are split. It does no I/O and owns no descriptors: it says which entry needs
-/// which one. Entries are complete once they are in <see cref="Entries"/>, the whole once <see cref="Finish"/> returns.
+/// Walks a CPR state, however its bytes are split. It does no I/O and owns no descriptors: it says which entry needs
+/// which one. Entries are complete once they are in <see cref="Entries"/>, the whole once the last bytes were fed.
 /// <code>
 /// header -> marker -1-> name length -> name -> id -> descriptor -> marker
 ///                  -0-> (end | subsection -> its list -> end)
@@ -20,7 +20,7 @@ internal readonly record struct CprDecodedEntry(CprName Name, int Id, int Descri
 /// </summary>
 /// <param name="mode">How the descriptors travel; the bytes do not tell.</param>
 /// <param name="source">What errors call the sender.</param>
-internal sealed class CprStateDecoder(CprMode mode, string source)
+internal sealed class CprStateWalker(CprMode mode, string source)
 {
     private enum Field
     {
@@ -62,11 +62,15 @@ internal sealed class CprStateDecoder(CprMode mode, string source)
     /// <summary>The offset of the next byte.</summary>
     public long Offset { get; private set; }
 
-    /// <summary>Takes all of the bytes.</summary>
-    /// <exception cref="CprException">They are not a CPR state; the message has the offset.</exception>
-    public void Decode(ReadOnlySpan<byte> bytes)
+    /// <summary>Takes the next bytes, all of them.</summary>
+    /// <param name="data">The bytes.</param>
+    /// <param name="last">True if no bytes will come.</param>
+    /// <returns>How many bytes were used.</returns>
+    /// <exception cref="CprException">They are not a CPR state, or the last of them is not its end
+    /// (<see cref="CprError.Truncated"/>); the message has the offset.</exception>
+    public int Feed(ReadOnlySpan<byte> data, bool last)
     {
-        while (!bytes.IsEmpty)
+        for (var bytes = data; !bytes.IsEmpty;)
         {
             if (_state == Field.End)
             {
@@ -94,17 +98,10 @@ internal sealed class CprStateDecoder(CprMode mode, string source)
 
             bytes = bytes[count..];
         }
-    }
 
-    /// <summary>Ends the input.</summary>
-    /// <exception cref="CprException"><see cref="CprError.Truncated"/>.</exception>
-    public void Finish()
-    {
-        if (_state is not (Field.End or Field.AfterList))
-        {
-            throw Failure(CprError.Truncated, Describe(_state), Offset,
+        return !last || _state is Field.End or Field.AfterList ? data.Length
+            : throw Failure(CprError.Truncated, Describe(_state), Offset,
                 $"the state ends inside {Describe(_state)} after {_entries.Count:N0} complete entries");
-        }
     }
 
     private void Take(ReadOnlySpan<byte> field)

@@ -6,7 +6,7 @@ using MigrationOps.Engine.Tests.Support;
 namespace MigrationOps.Engine.Tests.Qmp;
 
 /// <summary>A monitor's bytes become the same messages however they are split, and what is not QMP is named with its place.</summary>
-public class QmpParserTests
+public class JsonObjectWalkerTests
 {
     private const string Conversation = """
         {"QMP": {"version": {"qemu": {"micro": 2, "minor": 0, "major": 10}, "package": "Debian 1:10.0.2"}, "capabilities": ["oob"]}}
@@ -36,6 +36,21 @@ public class QmpParserTests
         }
 
         Property.Holds(Property.Splits(40), sizes => Assert.Equal(whole, Messages(Property.Cut(bytes, sizes))));
+    }
+
+    [Fact]
+    public void A_message_that_is_cut_by_the_end_is_named_with_its_place()
+    {
+        byte[] bytes = Encoding.UTF8.GetBytes("{\"return\": {}}\r\n");
+        for (int length = 0; length <= bytes.Length; length++)
+        {
+            var found = new List<JsonElement>();
+            var failure = Record.Exception(() => new JsonObjectWalker(found.Add).Feed(bytes.AsSpan(0, length), last: true)) as QmpException;
+            bool isInside = length is > 0 and < 14;
+            Assert.Equal(isInside ? QmpError.ConnectionLost : null, failure?.Reason);
+            Assert.Equal(isInside ? length : null, failure?.ByteOffset);
+            Assert.Equal(length < 14 ? 0 : 1, found.Count);
+        }
     }
 
     [Fact]
@@ -91,8 +106,8 @@ public class QmpParserTests
     [Fact]
     public void A_message_of_64_mebibytes_is_read_and_one_byte_more_is_refused()
     {
-        Assert.Equal(QmpParser.LongestMessage - LongMessage(0).Length, Read(LongMessage(QmpParser.LongestMessage - LongMessage(0).Length)));
-        var failure = Assert.Throws<QmpException>(() => Read(LongMessage(QmpParser.LongestMessage - LongMessage(0).Length + 1)));
+        Assert.Equal(JsonObjectWalker.LongestMessage - LongMessage(0).Length, Read(LongMessage(JsonObjectWalker.LongestMessage - LongMessage(0).Length)));
+        var failure = Assert.Throws<QmpException>(() => Read(LongMessage(JsonObjectWalker.LongestMessage - LongMessage(0).Length + 1)));
         Assert.Equal(QmpError.MessageTooLarge, failure.Reason);
 
         static byte[] LongMessage(int fill)
@@ -106,11 +121,11 @@ public class QmpParserTests
 
         static int Read(byte[] message)
         {
-            var parser = new QmpParser();
             QmpMessage? found = null;
+            var walker = new JsonObjectWalker(value => found = QmpMessage.Read(value));
             for (int at = 0; at < message.Length;)
             {
-                at += parser.Parse(message.AsSpan(at, Math.Min(100_000, message.Length - at)), out found);
+                at += walker.Feed(message.AsSpan(at, Math.Min(100_000, message.Length - at)), last: false);
             }
 
             return Assert.IsType<QmpMessage.Return>(found).Value.GetString()!.Length;
@@ -119,37 +134,21 @@ public class QmpParserTests
 
     private static string[] Messages(IEnumerable<ReadOnlyMemory<byte>> pieces)
     {
-        var parser = new QmpParser();
         var found = new List<string>();
+        var walker = new JsonObjectWalker(value => found.Add(Describe(QmpMessage.Read(value))));
         foreach (var piece in pieces)
         {
-            for (int used = 0; used < piece.Length;)
-            {
-                used += parser.Parse(piece.Span[used..], out var message);
-                if (message is not null)
-                {
-                    found.Add(Describe(message));
-                }
-            }
+            Assert.Equal(piece.Length, walker.Feed(piece.Span, last: false));
         }
 
-        Assert.True(parser.IsBetween);
+        walker.Feed([], last: true);
         return [.. found];
     }
 
     private static List<QmpMessage> Parse(byte[] bytes)
     {
-        var parser = new QmpParser();
         var found = new List<QmpMessage>();
-        for (int used = 0; used < bytes.Length;)
-        {
-            used += parser.Parse(bytes.AsSpan(used), out var message);
-            if (message is not null)
-            {
-                found.Add(message);
-            }
-        }
-
+        new JsonObjectWalker(value => found.Add(QmpMessage.Read(value))).Feed(bytes, last: false);
         return found;
     }
 

@@ -5,12 +5,17 @@ using System.Text.Unicode;
 namespace MigrationOps.Engine.Qmp;
 
 /// <summary>
-/// Cuts a stream of bytes into JSON objects, whatever the pieces in which they come. It never does I/O, and looks at every
+/// Walks a stream of JSON objects, whatever the pieces in which they come. It never does I/O, and looks at every
 /// byte once, so that a reply of 64 MiB in small reads costs the same as one in large ones. Line ends between
 /// the objects mean nothing: QEMU's <c>pretty=on</c> puts them inside.
 /// </summary>
-internal sealed class JsonObjectCutter(int longest)
+/// <param name="onObject">Told each object, in order. It has memory of its own.</param>
+/// <param name="longest">The longest object that is accepted.</param>
+internal sealed class JsonObjectWalker(Action<JsonElement> onObject, int longest = JsonObjectWalker.LongestMessage)
 {
+    /// <summary>The longest message that is accepted. The largest known reply, query-qmp-schema, has about 200 KB.</summary>
+    internal const int LongestMessage = 64 << 20;
+
     // QEMU's own parser allows as much.
     private const int DeepestNesting = 1024;
 
@@ -29,12 +34,28 @@ internal sealed class JsonObjectCutter(int longest)
     /// <summary>True between two objects: an end of the stream here cuts nothing in two.</summary>
     internal bool IsBetween => _depth == 0;
 
-    /// <summary>Takes bytes up to the end of the next object.</summary>
-    /// <param name="data">What has arrived and was not taken yet.</param>
-    /// <param name="value">The object, with memory of its own; null if it does not end in these bytes.</param>
-    /// <returns>How many bytes were taken: all of them if there is no object.</returns>
-    /// <exception cref="QmpException"><see cref="QmpError.InvalidMessage"/>, <see cref="QmpError.MessageTooLarge"/>.</exception>
-    internal int Take(ReadOnlySpan<byte> data, out JsonElement? value)
+    /// <summary>Takes the next bytes, all of them.</summary>
+    /// <param name="data">What has arrived.</param>
+    /// <param name="last">True if no bytes will come.</param>
+    /// <returns>How many bytes were used.</returns>
+    /// <exception cref="QmpException"><see cref="QmpError.InvalidMessage"/>, <see cref="QmpError.MessageTooLarge"/>; or
+    /// <see cref="QmpError.ConnectionLost"/> if the last byte is inside an object.</exception>
+    internal int Feed(ReadOnlySpan<byte> data, bool last)
+    {
+        for (int used = 0; used < data.Length;)
+        {
+            used += Take(data[used..], out var value);
+            if (value is { } found)
+            {
+                onObject(found);
+            }
+        }
+
+        return !last || IsBetween ? data.Length
+            : throw new QmpException(QmpError.ConnectionLost, $"The connection to the monitor ended within a message, at byte {Offset:N0}.") { ByteOffset = Offset };
+    }
+
+    private int Take(ReadOnlySpan<byte> data, out JsonElement? value)
     {
         value = null;
         int start = 0;

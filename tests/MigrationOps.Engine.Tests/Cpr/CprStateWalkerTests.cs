@@ -7,7 +7,7 @@ using Property = MigrationOps.Engine.Tests.Support.Property;
 
 namespace MigrationOps.Engine.Tests.Cpr;
 
-public class CprStateDecoderTests
+public class CprStateWalkerTests
 {
     private static readonly string[] s_namesOf100 =
         ["/rom@etc/acpi/rsdp", "/rom@etc/table-loader", "/rom@etc/acpi/tables", "pc.rom", "pc.bios", "m0"];
@@ -15,28 +15,28 @@ public class CprStateDecoderTests
     [Fact]
     public void The_state_of_qemu_10_0_decodes_to_its_entries_newest_first()
     {
-        var decoder = Decode(Vector("qemu-10.0-q35.bin"));
-        Assert.Equal(s_namesOf100, decoder.Entries.Select(entry => entry.Name.ToString()));
-        Assert.All(decoder.Entries, entry => Assert.Equal(0, entry.Id));
-        Assert.Equal(Enumerable.Range(0, 6), decoder.Entries.Select(entry => entry.Descriptor));
-        Assert.Equal(8, decoder.Entries[0].Offset);
-        Assert.Null(decoder.VfioDevices);
+        var walker = Decode(Vector("qemu-10.0-q35.bin"));
+        Assert.Equal(s_namesOf100, walker.Entries.Select(entry => entry.Name.ToString()));
+        Assert.All(walker.Entries, entry => Assert.Equal(0, entry.Id));
+        Assert.Equal(Enumerable.Range(0, 6), walker.Entries.Select(entry => entry.Descriptor));
+        Assert.Equal(8, walker.Entries[0].Offset);
+        Assert.Null(walker.VfioDevices);
     }
 
     [Fact]
     public void The_state_of_qemu_11_1_has_a_section_of_vfio_devices()
     {
-        var decoder = Decode(Vector("qemu-11.1-q35.bin"));
-        Assert.Equal(s_namesOf100.Order(), decoder.Entries.Select(entry => entry.Name.ToString()).Order());
-        Assert.Empty(decoder.VfioDevices!);
+        var walker = Decode(Vector("qemu-11.1-q35.bin"));
+        Assert.Equal(s_namesOf100.Order(), walker.Entries.Select(entry => entry.Name.ToString()).Order());
+        Assert.Empty(walker.VfioDevices!);
     }
 
     [Fact]
     public void The_state_of_cpr_exec_has_the_numbers_of_the_descriptors()
     {
-        var decoder = Decode(Vector("qemu-11.1-q35-exec.bin"), CprMode.Exec);
-        Assert.Equal([22, 20, 18, 21, 12, 19], decoder.Entries.Select(entry => entry.Descriptor));
-        Assert.Empty(decoder.VfioDevices!);
+        var walker = Decode(Vector("qemu-11.1-q35-exec.bin"), CprMode.Exec);
+        Assert.Equal([22, 20, 18, 21, 12, 19], walker.Entries.Select(entry => entry.Descriptor));
+        Assert.Empty(walker.VfioDevices!);
     }
 
     [Theory]
@@ -47,10 +47,10 @@ public class CprStateDecoderTests
     internal void A_decoded_state_encodes_to_qemus_bytes(string vector, CprMode mode)
     {
         byte[] bytes = Vector(vector);
-        var decoder = Decode(bytes, mode);
+        var walker = Decode(bytes, mode);
         var output = new ArrayBufferWriter<byte>();
         CprStateEncoder.WriteHeader(output);
-        foreach (var entry in decoder.Entries)
+        foreach (var entry in walker.Entries)
         {
             if (mode == CprMode.Exec)
             {
@@ -63,7 +63,7 @@ public class CprStateDecoderTests
             }
         }
 
-        CprStateEncoder.WriteEnd(output, decoder.VfioDevices);
+        CprStateEncoder.WriteEnd(output, walker.VfioDevices);
         Assert.Equal(bytes, output.WrittenSpan.ToArray());
     }
 
@@ -110,18 +110,18 @@ public class CprStateDecoderTests
         var whole = Decode(bytes);
         Property.Holds<PositiveInt[]>(cuts =>
         {
-            var decoder = new CprStateDecoder(CprMode.Transfer, "test");
+            var walker = new CprStateWalker(CprMode.Transfer, "test");
             int position = 0;
             foreach (var cut in cuts)
             {
                 int length = Math.Min(cut.Get, bytes.Length - position);
-                decoder.Decode(bytes.AsSpan(position, length));
+                walker.Feed(bytes.AsSpan(position, length), last: false);
                 position += length;
             }
 
-            decoder.Decode(bytes.AsSpan(position));
-            decoder.Finish();
-            return decoder.Entries.SequenceEqual(whole.Entries) && decoder.Offset == bytes.Length;
+            walker.Feed(bytes.AsSpan(position), last: false);
+            walker.Feed([], last: true);
+            return walker.Entries.SequenceEqual(whole.Entries) && walker.Offset == bytes.Length;
         });
     }
 
@@ -134,13 +134,13 @@ public class CprStateDecoderTests
             var whole = Assert.Throws<CprException>(() => Decode(bytes));
             var single = Assert.Throws<CprException>(() =>
             {
-                var decoder = new CprStateDecoder(CprMode.Transfer, "test");
+                var walker = new CprStateWalker(CprMode.Transfer, "test");
                 foreach (byte value in bytes)
                 {
-                    decoder.Decode([value]);
+                    walker.Feed([value], last: false);
                 }
 
-                decoder.Finish();
+                walker.Feed([], last: true);
             });
             Assert.Equal((whole.Reason, whole.ByteOffset), (single.Reason, single.ByteOffset));
         }
@@ -209,9 +209,9 @@ public class CprStateDecoderTests
     public void A_name_of_4096_bytes_and_one_that_is_not_text_are_kept()
     {
         string longest = new('n', 4096);
-        var decoder = Decode(Join(Header(), Element(longest + "\0", -1), Element("r\u00ff\0", int.MaxValue), [0]));
-        Assert.Equal(longest, decoder.Entries[0].Name.ToString());
-        Assert.Equal((@"r\xff", int.MaxValue), (decoder.Entries[1].Name.ToString(), decoder.Entries[1].Id));
+        var walker = Decode(Join(Header(), Element(longest + "\0", -1), Element("r\u00ff\0", int.MaxValue), [0]));
+        Assert.Equal(longest, walker.Entries[0].Name.ToString());
+        Assert.Equal((@"r\xff", int.MaxValue), (walker.Entries[1].Name.ToString(), walker.Entries[1].Id));
     }
 
     [Fact]
@@ -226,29 +226,29 @@ public class CprStateDecoderTests
     [Fact]
     public void Entries_without_end_are_refused_before_memory_runs_out()
     {
-        var decoder = new CprStateDecoder(CprMode.Transfer, "test");
-        decoder.Decode(Header());
-        var error = Assert.Throws<CprException>(() => Feed(decoder, id => Element("a\0", id)));
+        var walker = new CprStateWalker(CprMode.Transfer, "test");
+        walker.Feed(Header(), last: false);
+        var error = Assert.Throws<CprException>(() => FeedAll(walker, id => Element("a\0", id)));
         Assert.Equal(CprError.TooManyEntries, error.Reason);
-        Assert.Equal(65_536, decoder.Entries.Count);
+        Assert.Equal(65_536, walker.Entries.Count);
     }
 
     [Fact]
     public void Long_names_without_end_are_refused_before_memory_runs_out()
     {
-        var decoder = new CprStateDecoder(CprMode.Transfer, "test");
-        decoder.Decode(Header());
+        var walker = new CprStateWalker(CprMode.Transfer, "test");
+        walker.Feed(Header(), last: false);
         string name = new string('n', 4096) + "\0";
-        var error = Assert.Throws<CprException>(() => Feed(decoder, id => Element(name, id)));
+        var error = Assert.Throws<CprException>(() => FeedAll(walker, id => Element(name, id)));
         Assert.Equal(CprError.TooManyEntries, error.Reason);
-        Assert.True(decoder.Offset < 17 << 20);
+        Assert.True(walker.Offset < 17 << 20);
     }
 
-    private static void Feed(CprStateDecoder decoder, Func<int, byte[]> element)
+    private static void FeedAll(CprStateWalker walker, Func<int, byte[]> element)
     {
         for (int id = 0; id < 1_000_000; id++)
         {
-            decoder.Decode(element(id));
+            walker.Feed(element(id), last: false);
         }
     }
 }
