@@ -27,7 +27,7 @@ internal sealed class RelayDevices
         {
             if (_devices.Count < MostDevices)
             {
-                _devices.TryAdd((section.IdStr, section.InstanceId), new Device(section, new PacketOrder(new ReassemblyOptions().Window, _budget)));
+                _devices.TryAdd((section.IdStr, section.InstanceId), new Device(section, _budget));
             }
         }
     }
@@ -71,10 +71,7 @@ internal sealed class RelayDevices
             {
                 if (!device.IsDone)
                 {
-                    return device.Order.DescribeGap() is { } gap
-                        ? new StreamException(StreamError.MissingPacket, $"{device.Name}: {gap}.") { Section = device.Name }
-                        : new StreamException(StreamError.MissingConfig, $"{device.Name}: the config state is missing after {device.Order.Packets} packets.")
-                        { Section = device.Name };
+                    return device.Order.FindMissing(device.Name);
                 }
             }
 
@@ -95,11 +92,7 @@ internal sealed class RelayDevices
         {
             var device = _devices[(idStr, packet.InstanceId)];
             var place = new PacketPlace(device.Name, channel, packet.Offset);
-            if (packet.PayloadSize < VfioPacketHeader.Size)
-            {
-                throw place.Fail(StreamError.ShortPacket, $"the packet has {packet.PayloadSize} bytes, its header alone has {VfioPacketHeader.Size}");
-            }
-
+            VfioPacketHeader.CheckPayload(packet.PayloadSize, place);
             var reader = WireReader.BigEndian(payload);
             if (!VfioPacketHeader.TryRead(ref reader, place, out var header))
             {
@@ -109,41 +102,38 @@ internal sealed class RelayDevices
             int length = packet.PayloadSize - VfioPacketHeader.Size;
             if (!header.IsConfig)
             {
-                device.Order.Admit(header, nextIsTaken: false, device.IsDone, place);
+                device.Admit(header, place);
                 if (length == 0)
                 {
                     // A target takes it, and the device is reset silently.
                     throw place.Fail(StreamError.EmptyDevicePacket, "the packet has no data", header.Index);
                 }
 
-                device.Take(header.Index, length);
+                device.Take(length);
                 return VfioPacketHeader.Size;
             }
 
-            if (length > ConfigState.Limit)
-            {
-                throw place.Fail(StreamError.InvalidConfig, $"a config state of {length:N0} bytes is beyond the limit of {ConfigState.Limit:N0}", header.Index);
-            }
-
+            ConfigState.CheckLength(length, place, header.Index);
             if (payload.Length < packet.PayloadSize)
             {
                 return packet.PayloadSize;
             }
 
-            device.Order.Admit(header, nextIsTaken: false, device.IsDone, place);
+            device.Admit(header, place);
             device.ConfigBytes = ConfigState.Parse(payload[VfioPacketHeader.Size..], place).Length;
             device.LookForEnd();
             return packet.PayloadSize;
         }
     }
 
-    private sealed class Device(StreamSection header, PacketOrder order)
+    private sealed class Device(StreamSection header, PacketBudget budget)
     {
         internal StreamSection Header => header;
 
         internal string Name { get; } = DeviceReassembly.NameOf(header.IdStr, header.InstanceId);
 
-        internal PacketOrder Order => order;
+        // Nothing is kept of a packet but that it has come.
+        internal PacketOrder<bool> Order { get; } = new(new ReassemblyOptions().Window);
 
         internal long Bytes { get; private set; }
 
@@ -151,18 +141,26 @@ internal sealed class RelayDevices
 
         internal bool IsDone { get; set; }
 
-        internal void Take(uint index, int length)
+        internal void Admit(VfioPacketHeader packet, in PacketPlace place)
+        {
+            Order.Check(packet, IsDone, place);
+            budget.Track(packet, Order.Next, place);
+            Order.Add(packet, true);
+        }
+
+        internal void Take(int length)
         {
             Bytes += length;
-            order.Keep(index, HeldPacket.InFile(0, 0));
-            while (order.TryTake(out _))
+            while (Order.TryGetDue(out _))
             {
-                order.Advance();
+                Order.Take();
+                Order.Advance();
+                budget.Untrack();
             }
 
             LookForEnd();
         }
 
-        internal void LookForEnd() => IsDone |= order.IsConfigDue;
+        internal void LookForEnd() => IsDone |= Order.IsConfigDue;
     }
 }

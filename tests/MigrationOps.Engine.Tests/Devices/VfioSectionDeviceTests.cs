@@ -34,6 +34,28 @@ public class VfioSectionDeviceTests
     }
 
     [Fact]
+    public void A_config_state_with_a_configuration_space_is_read_to_its_end_mark_and_not_beyond()
+    {
+        byte[] space = States.RandomBytes(256);
+        byte[] config = PciConfigState.Build(space);
+        Assert.True(config.Length > 300);
+        byte[] stream = Foreign(w => w.WriteSetup(), w =>
+        {
+            w.WriteData([1, 2, 3]);
+            w.Write(VfioMarker.EndOfState);
+        }, w => w.WriteConfig(config));
+        using var b = new FakeVfioDriver(StopCopy) { ConfigSpace = space };
+        Load(b, stream);
+        Assert.Equal([1, 2, 3], b.State);
+
+        byte[] foreign = [.. space];
+        foreign[2] ^= 1;
+        using var other = new FakeVfioDriver(StopCopy) { ConfigSpace = foreign };
+        var failure = Assert.Throws<SaveVmException>(() => Load(other, stream));
+        Assert.Equal(VfioError.WrongDevice, Assert.IsType<VfioException>(failure.InnerException).Reason);
+    }
+
+    [Fact]
     public void Without_channels_the_bodies_are_markers_data_blocks_and_a_config_state()
     {
         using var a = new FakeVfioDriver(StopCopy, [1, 2, 3]);

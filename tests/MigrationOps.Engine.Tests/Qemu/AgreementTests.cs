@@ -1,5 +1,4 @@
 using System.Globalization;
-using FsCheck;
 using FsCheck.Fluent;
 using Microsoft.Extensions.Logging;
 using MigrationOps.Engine.Multifd;
@@ -73,14 +72,14 @@ public sealed class AgreementTests
         byte[][] connections = Load(recording);
         string[] listed = Listed(new MemoryStream(connections[0], writable: false));
         string[] walked = Walked(connections);
-        Prop.ForAll(Gen.Zip(Gen.Choose(0, int.MaxValue), Gen.Elements(1, 7, 60, 1000, 70_000)).ToArbitrary(), cut =>
+        Property.Holds(Gen.Zip(Gen.Choose(0, int.MaxValue), Gen.Elements(1, 7, 60, 1000, 70_000)), cut =>
         {
             var (seed, largest) = cut;
             // A stream of a megabyte byte by byte would take its time.
             Assert.Equal(listed, Listed(new ChoppyStream(connections[0], seed, Math.Max(largest, connections[0].Length / 20_000))));
             Assert.Equal(listed, !HasFooters(connections[0]) ? listed : Driven(connections[0], Math.Max(largest, connections[0].Length / 20_000), seed));
             Assert.Equal(connections.Length == 1 ? [] : walked, connections.Length == 1 ? [] : Received(connections, Math.Max(largest, connections.Max(c => c.Length) / 20_000), seed));
-        }).Check(Config.QuickThrowOnFailure.WithMaxTest(6));
+        }, tries: 6);
     }
 
     private static bool HasFooters(byte[] main)

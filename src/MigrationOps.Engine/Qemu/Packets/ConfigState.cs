@@ -28,6 +28,16 @@ internal readonly record struct ConfigState(int Length, int Trailing)
         return body;
     }
 
+    /// <summary>Looks at the length before memory is taken for it.</summary>
+    /// <exception cref="StreamException"><see cref="StreamError.InvalidConfig"/>.</exception>
+    internal static void CheckLength(long length, in PacketPlace place, uint index)
+    {
+        if (length > Limit)
+        {
+            throw place.Fail(StreamError.InvalidConfig, $"a config state of {length:N0} bytes is beyond the limit of {Limit:N0}", index);
+        }
+    }
+
     /// <summary>Reads a config state that is there whole.</summary>
     /// <param name="body">The packet's data.</param>
     /// <param name="place">Names device, channel and offset in errors.</param>

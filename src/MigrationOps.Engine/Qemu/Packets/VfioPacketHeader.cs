@@ -28,6 +28,16 @@ internal readonly record struct VfioPacketHeader(uint Index, uint Flags)
     /// <summary>What to say of unknown flags; null if there are none.</summary>
     internal string? Warning => UnknownFlags == 0 ? null : $"Packets have the unknown flag bits 0x{UnknownFlags:x}, which QEMU ignores.";
 
+    /// <summary>Looks whether a packet of this payload has room for the header.</summary>
+    /// <exception cref="StreamException"><see cref="StreamError.ShortPacket"/>.</exception>
+    internal static void CheckPayload(int length, in PacketPlace place)
+    {
+        if (length < Size)
+        {
+            throw place.Fail(StreamError.ShortPacket, $"the packet has {length} bytes, its header alone has {Size}");
+        }
+    }
+
     /// <summary>Reads the header. Unknown flags are accepted, as QEMU does; see <see cref="Warning"/>.</summary>
     /// <param name="reader">The bytes at hand.</param>
     /// <param name="place">Names device, channel and offset in errors.</param>

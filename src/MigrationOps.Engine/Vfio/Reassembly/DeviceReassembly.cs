@@ -16,7 +16,7 @@ namespace MigrationOps.Engine.Vfio;
 internal sealed class DeviceReassembly
 {
     private readonly object _lock = new();
-    private readonly PacketOrder _order;
+    private readonly PacketOrder<HeldPacket> _order;
     private readonly DeviceTally _tally = new();
     private readonly ReassemblyContext _context;
     private byte[]? _config;
@@ -32,7 +32,7 @@ internal sealed class DeviceReassembly
         IdStr = idStr;
         InstanceId = instanceId;
         _context = context;
-        _order = new PacketOrder(context.Options.Window, context.Budget);
+        _order = new PacketOrder<HeldPacket>(context.Options.Window);
         Sink = sink;
         First = first;
         Name = NameOf(idStr, instanceId);
@@ -123,12 +123,7 @@ internal sealed class DeviceReassembly
     /// <summary>Takes one packet from a channel.</summary>
     internal void Receive(ChannelReader channel, int payload, in PacketPlace place)
     {
-        if (payload < VfioPacketHeader.Size)
-        {
-            throw place.Fail(StreamError.ShortPacket,
-                $"the packet has {payload} bytes, its header alone has {VfioPacketHeader.Size}");
-        }
-
+        VfioPacketHeader.CheckPayload(payload, place);
         channel.Require(VfioPacketHeader.Size, "a VFIO packet's header");
         var bytes = channel.Bytes();
         VfioPacketHeader.TryRead(ref bytes, place, out var header);
@@ -164,11 +159,7 @@ internal sealed class DeviceReassembly
                 return;
             }
 
-            throw _order.DescribeGap() is { } gap
-                ? new StreamException(StreamError.MissingPacket, $"{Name}: {gap}.") { Section = Name }
-                : new StreamException(StreamError.MissingConfig,
-                    $"{Name}: the config state is missing after {_order.Packets} packets and {_tally.Bytes:N0} bytes of data.")
-                { Section = Name };
+            throw _order.FindMissing(Name);
         }
     }
 
@@ -212,7 +203,9 @@ internal sealed class DeviceReassembly
         lock (_lock)
         {
             _tally.Start();
-            _order.Admit(header, nextIsTaken: _delivery != Delivery.None, IsDone, place);
+            _order.Check(header, IsDone, place);
+            _context.Budget.Track(header, _order.Next, place);
+            _order.Add(header, HeldPacket.OnItsWay);
             if (header.Warning is { } warning)
             {
                 _tally.Warn(warning);
@@ -231,11 +224,7 @@ internal sealed class DeviceReassembly
 
     private void TakeConfig(ChannelReader channel, uint index, int length, in PacketPlace place)
     {
-        if (length > ConfigState.Limit)
-        {
-            throw place.Fail(StreamError.InvalidConfig, $"a config state of {length:N0} bytes is beyond the limit of {ConfigState.Limit:N0}", index);
-        }
-
+        ConfigState.CheckLength(length, place, index);
         byte[] body = new byte[length];
         channel.ReadExactly(body, "a config state");
         var state = ConfigState.Parse(body, place);
@@ -355,11 +344,12 @@ internal sealed class DeviceReassembly
         lock (_lock)
         {
             packet = default;
-            if (!CanDeliver || !_order.TryTake(out packet))
+            if (!CanDeliver || !_order.TryGetDue(out packet) || !packet.IsReady)
             {
                 return false;
             }
 
+            _order.Take();
             _delivery = Delivery.OfHeld;
             return true;
         }
@@ -374,6 +364,7 @@ internal sealed class DeviceReassembly
             _tally.Dequeue(held);
             _tally.Bytes += length;
             _order.Advance();
+            _context.Budget.Untrack();
             _delivery = Delivery.None;
             Monitor.PulseAll(_lock);
         }

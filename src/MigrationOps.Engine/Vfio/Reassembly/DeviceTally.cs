@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using MigrationOps.Engine.Qemu;
 
 namespace MigrationOps.Engine.Vfio;
 
@@ -58,7 +59,7 @@ internal sealed class DeviceTally
         }
     }
 
-    internal DeviceSummary Summarize(string idStr, uint instanceId, PacketOrder order)
+    internal DeviceSummary Summarize(string idStr, uint instanceId, PacketOrder<HeldPacket> order)
         => new(idStr, instanceId, order.Packets, Bytes, PrecopyBytes, order.OutOfOrder, MaxQueuedBytes, SpilledBytes, ConfigBytes,
             _started == 0 ? TimeSpan.Zero : Stopwatch.GetElapsedTime(_started, _ended), [.. _warnings]);
 }

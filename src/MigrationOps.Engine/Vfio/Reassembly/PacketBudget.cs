@@ -1,4 +1,5 @@
 using System.Numerics;
+using MigrationOps.Engine.Qemu;
 
 namespace MigrationOps.Engine.Vfio;
 
@@ -23,8 +24,19 @@ internal sealed class PacketBudget(long limit)
     /// <summary>True if a quarter of it is in use, or more.</summary>
     internal bool IsQuarterUsed => Used >= limit / 4;
 
-    /// <summary>Notes one more packet; false if that is too many.</summary>
-    internal bool TryTrack() => Interlocked.Increment(ref _tracked) <= _entries;
+    /// <summary>Notes one more packet.</summary>
+    /// <param name="header">Its header.</param>
+    /// <param name="due">The index of the packet that is due.</param>
+    /// <param name="place">Where it was found.</param>
+    /// <exception cref="VfioException"><see cref="VfioError.TooManyOutOfOrder"/>.</exception>
+    internal void Track(VfioPacketHeader header, uint due, in PacketPlace place)
+    {
+        if (Interlocked.Increment(ref _tracked) > _entries)
+        {
+            throw VfioException.At(VfioError.TooManyOutOfOrder, place,
+                $"so many packets wait for packet {due} that the budget of {limit:N0} bytes cannot keep track of them", header.Index);
+        }
+    }
 
     internal void Untrack() => Interlocked.Decrement(ref _tracked);
 
