@@ -59,7 +59,7 @@ internal sealed class BenchmarkReport
     /// <summary>Prints a figure with its goal.</summary>
     internal void Figure(string what, double value, string unit, double atMost)
         => Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
-            $"  {what,-44} {value:0.0} {unit} (at most {atMost:0.0}: {(value <= atMost ? "reached" : "MISSED")})"));
+            $"  {what,-44} {value:0.0##} {unit} (at most {atMost:0.0}: {(value <= atMost ? "reached" : "MISSED")})"));
 
     internal static TimeSpan Time(Action action)
     {

@@ -37,25 +37,34 @@ public class SectionBodyTests
     [Fact]
     public void A_footer_that_is_read_over_is_found_however_the_bytes_are_read()
     {
-        byte[] taken = [1, 0x7e, 0, 0x7e, 0, 0, 0, 7, 2, 3, 4, 5, 6];
+        // One serves every section of a stream: what it saw of the one before must not count.
+        var lookout = new FooterLookout();
+        byte[] before = [.. Enumerable.Repeat((byte)3, 20), 0x7e, 0];
+        byte[] taken = [.. before, 0x7e, 0, 0, 0, 7, .. Enumerable.Repeat((byte)4, 20)];
         for (int first = 0; first <= taken.Length; first++)
         {
-            for (int size = 1; size <= 6; size++)
+            foreach (int size in Enumerable.Range(1, 24))
             {
-                var lookout = new FooterLookout(7);
-                lookout.Look(taken.AsSpan(0, first));
-                for (int at = first; at < taken.Length; at += size)
+                foreach (uint id in new uint[] { 7, 8 })
                 {
-                    lookout.Look(taken.AsSpan(at, Math.Min(size, taken.Length - at)));
-                }
+                    lookout.Begin(id);
+                    lookout.Look(taken.AsSpan(0, first));
+                    for (int at = first; at < taken.Length; at += size)
+                    {
+                        lookout.Look(taken.AsSpan(at, Math.Min(size, taken.Length - at)));
+                    }
 
-                Assert.Equal(3, lookout.ReadOver);
+                    Assert.Equal(id == 7 ? before.Length : null, lookout.ReadOver);
+                }
             }
         }
 
-        var other = new FooterLookout(8);
-        other.Look(taken);
-        Assert.Null(other.ReadOver);
+        // The end of one body and the start of the next one are no footer.
+        lookout.Begin(7);
+        lookout.Look([0x7e, 0, 0]);
+        lookout.Begin(7);
+        lookout.Look([0, 7, 1, 2, 3]);
+        Assert.Null(lookout.ReadOver);
     }
 
     [Theory]

@@ -1,4 +1,3 @@
-using System.Buffers.Binary;
 using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.Qemu;
@@ -110,8 +109,7 @@ internal sealed class VfioBody : ISectionBody
     {
         Span<byte> end = stackalloc byte[VfioMarkerCodec.Size + SectionHeaders.FooterLength];
         VfioMarkerCodec.Write(end, VfioMarker.EndOfState);
-        end[VfioMarkerCodec.Size] = StreamFormat.Footer;
-        BinaryPrimitives.WriteUInt32BigEndian(end[(VfioMarkerCodec.Size + 1)..], section.Id);
+        SectionHeaders.WriteFooter(end[VfioMarkerCodec.Size..], section.Id);
         end = _hasFooter && _context.HasFooters != false ? end : end[..VfioMarkerCodec.Size];
         int found = reader.Rest.IndexOf(end);
         if (found >= 0)

@@ -44,13 +44,11 @@ internal static class SectionHeaders
         return true;
     }
 
-    /// <summary>The bytes of a section's footer.</summary>
-    internal static byte[] FooterOf(uint id)
+    /// <summary>Writes a section's footer.</summary>
+    internal static void WriteFooter(Span<byte> destination, uint id)
     {
-        byte[] footer = new byte[FooterLength];
-        footer[0] = StreamFormat.Footer;
-        BinaryPrimitives.WriteUInt32BigEndian(footer.AsSpan(1), id);
-        return footer;
+        destination[0] = StreamFormat.Footer;
+        BinaryPrimitives.WriteUInt32BigEndian(destination[1..], id);
     }
 
     /// <summary>Reads a footer from its type byte on.</summary>

@@ -5,19 +5,28 @@ namespace MigrationOps.Engine.SaveVm;
 /// <summary>
 /// Looks for the footer of a section in what a handler takes for its body. A body has no length: a handler that reads beyond its end
 /// continues through what follows, mostly to the end of the stream, and the place where it went wrong is the footer that it has read over.
+/// One serves all sections of a stream, of which there may be very many.
 /// </summary>
-internal sealed class FooterLookout(uint sectionId)
+internal sealed class FooterLookout
 {
     // What comes later has been read by a handler that knows its lengths, or is so large that the bytes may be there by chance.
     private const int LookedAt = 256 * 1024;
+    private const int Length = SectionHeaders.FooterLength;
+    private const ulong Mask = (1UL << (8 * Length)) - 1;
 
-    private readonly byte[] _footer = SectionHeaders.FooterOf(sectionId);
-    private readonly byte[] _tail = new byte[SectionHeaders.FooterLength - 1];
-    private int _tailLength;
+    private ulong _footer;
+    private ulong _last;
     private int _seen;
 
     /// <summary>Where in the body the first footer was read over; null if there was none.</summary>
     internal int? ReadOver { get; private set; }
+
+    /// <summary>A body begins.</summary>
+    internal void Begin(uint sectionId)
+    {
+        _footer = ((ulong)StreamFormat.Footer << 32) | sectionId;
+        (_last, _seen, ReadOver) = (0, 0, null);
+    }
 
     /// <summary>Bytes that a handler has taken.</summary>
     internal void Look(ReadOnlySpan<byte> taken)
@@ -27,18 +36,38 @@ internal sealed class FooterLookout(uint sectionId)
             return;
         }
 
-        // A footer may lie across two reads.
-        Span<byte> edge = stackalloc byte[2 * (SectionHeaders.FooterLength - 1)];
-        _tail.AsSpan(0, _tailLength).CopyTo(edge);
-        int begin = Math.Min(taken.Length, SectionHeaders.FooterLength - 1);
-        taken[..begin].CopyTo(edge[_tailLength..]);
-        int across = edge[..(_tailLength + begin)].IndexOf(_footer);
-        int inside = across >= 0 ? -1 : taken.IndexOf(_footer);
-        ReadOver = across >= 0 ? _seen - _tailLength + across : inside >= 0 ? _seen + inside : null;
-        _seen += taken.Length;
-        var last = begin == taken.Length ? edge[..(_tailLength + begin)] : taken;
-        last = last[Math.Max(0, last.Length - _tail.Length)..];
-        last.CopyTo(_tail);
-        _tailLength = last.Length;
+        // A footer may lie across two reads, and most reads are small.
+        foreach (byte value in taken.Length < 2 * Length ? taken : taken[..(Length - 1)])
+        {
+            _last = ((_last << 8) | value) & Mask;
+            if (++_seen >= Length && _last == _footer)
+            {
+                ReadOver = _seen - Length;
+                return;
+            }
+        }
+
+        if (taken.Length >= 2 * Length)
+        {
+            LookInside(taken);
+        }
+    }
+
+    private void LookInside(ReadOnlySpan<byte> taken)
+    {
+        Span<byte> footer = stackalloc byte[Length];
+        SectionHeaders.WriteFooter(footer, (uint)_footer);
+        int before = _seen - (Length - 1);
+        if (taken.IndexOf(footer) is >= 0 and var inside)
+        {
+            ReadOver = before + inside;
+            return;
+        }
+
+        _seen = before + taken.Length;
+        foreach (byte value in taken[^(Length - 1)..])
+        {
+            _last = ((_last << 8) | value) & Mask;
+        }
     }
 }

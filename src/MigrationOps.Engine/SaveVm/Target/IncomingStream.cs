@@ -18,10 +18,12 @@ internal sealed class IncomingStream
     private readonly byte[] _buffer = new byte[128 << 10];
     private readonly Stream _source;
     private readonly HandlerWatch _watch;
+    private readonly FooterLookout _lookout = new();
     private int _start;
     private int _end;
     private bool _ended;
     private long? _packageEnd;
+    private bool _inBody;
     private bool _large;
 
     private delegate bool Parser(ref WireReader reader);
@@ -66,9 +68,6 @@ internal sealed class IncomingStream
     /// <summary>The section that is being read, for errors.</summary>
     internal string? Section { get; set; }
 
-    /// <summary>Watches what a handler takes for the body of its section; null while none reads.</summary>
-    internal FooterLookout? Lookout { get; set; }
-
     /// <summary>The first failure of the stream or of its use.</summary>
     internal Exception? Failure { get; private set; }
 
@@ -92,6 +91,16 @@ internal sealed class IncomingStream
 
     /// <summary>The next byte, without taking it; null at the end.</summary>
     internal byte? Peek() => _start < _end || Fill() ? _buffer[_start] : null;
+
+    /// <summary>A handler begins to read the body of its section.</summary>
+    internal void BeginBody(uint id)
+    {
+        _lookout.Begin(id);
+        _inBody = true;
+    }
+
+    /// <summary>The handler has returned.</summary>
+    internal void EndBody() => _inBody = false;
 
     /// <summary>Reads the footer of a section, which is all that may follow its body.</summary>
     internal void ReadFooter(string section, uint id)
@@ -123,7 +132,7 @@ internal sealed class IncomingStream
             int direct = Receive(buffer);
             _large = true;
             Offset += direct;
-            Lookout?.Look(buffer[..direct]);
+            LookForFooter(buffer[..direct]);
             return direct > 0 ? direct : throw TruncatedBody();
         }
 
@@ -134,7 +143,7 @@ internal sealed class IncomingStream
 
         int count = Math.Min(buffer.Length, _end - _start);
         _buffer.AsSpan(_start, count).CopyTo(buffer);
-        Lookout?.Look(buffer[..count]);
+        LookForFooter(buffer[..count]);
         Take(count);
         return count;
     }
@@ -296,7 +305,15 @@ internal sealed class IncomingStream
         Offset += count;
     }
 
-    private Exception TruncatedBody() => Lookout?.ReadOver is { } at
+    private void LookForFooter(ReadOnlySpan<byte> taken)
+    {
+        if (_inBody)
+        {
+            _lookout.Look(taken);
+        }
+    }
+
+    private Exception TruncatedBody() => _inBody && _lookout.ReadOver is { } at
         ? Fail(StreamException.At(StreamError.FooterMismatch, Offset,
             $"LoadState of {Section} read over the section's footer, {at:N0} bytes into the body, up to the end of the stream", Section!, CompareHandlers))
         : Truncated($"inside the body of {Section}");

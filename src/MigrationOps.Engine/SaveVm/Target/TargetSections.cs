@@ -132,7 +132,7 @@ internal sealed class TargetSections
         using var part = _downtime.Measure(type, input);
         using var kept = Spool?.Keep(type, entry, input);
         input.Section = section.Name;
-        input.Lookout = new FooterLookout(section.Id);
+        input.BeginBody(section.Id);
         var stream = new SectionLoadStream(input, section.Name);
         try
         {
@@ -141,7 +141,7 @@ internal sealed class TargetSections
         finally
         {
             stream.Revoke();
-            input.Lookout = null;
+            input.EndBody();
         }
 
         input.ReadFooter(section.Name, section.Id);
