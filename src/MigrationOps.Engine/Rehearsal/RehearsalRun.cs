@@ -215,42 +215,16 @@ internal sealed class RehearsalRun(RehearsalOptions options, StreamContents cont
         scope.Count(bytes);
     }
 
-    private sealed class CountedOutput(Socket socket, Action<int> count) : Stream
+    private sealed class CountedOutput(Socket socket, Action<int> count) : WriteOnlyStream
     {
-        public override bool CanRead => false;
-
-        public override bool CanSeek => false;
-
-        public override bool CanWrite => true;
-
-        public override long Length => throw new NotSupportedException();
-
-        public override long Position
+        protected override void Take(ReadOnlySpan<byte> data)
         {
-            get => throw new NotSupportedException();
-            set => throw new NotSupportedException();
-        }
-
-        public override void Write(ReadOnlySpan<byte> buffer)
-        {
-            while (!buffer.IsEmpty)
+            while (!data.IsEmpty)
             {
-                int sent = socket.Send(buffer);
+                int sent = socket.Send(data);
                 count(sent);
-                buffer = buffer[sent..];
+                data = data[sent..];
             }
         }
-
-        public override void Write(byte[] buffer, int offset, int size) => Write(buffer.AsSpan(offset, size));
-
-        public override void Flush()
-        {
-        }
-
-        public override int Read(byte[] buffer, int offset, int size) => throw new NotSupportedException();
-
-        public override long Seek(long offset, SeekOrigin origin) => throw new NotSupportedException();
-
-        public override void SetLength(long value) => throw new NotSupportedException();
     }
 }

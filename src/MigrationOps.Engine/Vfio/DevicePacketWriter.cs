@@ -1,5 +1,6 @@
 using MigrationOps.Engine.Multifd;
 using MigrationOps.Engine.Qemu;
+using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.Vfio;
 

@@ -1,5 +1,6 @@
 using System.Security.Cryptography;
 using MigrationOps.Engine.Native;
+using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.Multifd;
 
@@ -104,7 +105,7 @@ internal sealed class ArchiveWriter : IMigrationRecorder, IDisposable
         return stream;
     }
 
-    private sealed class RecordedStream : Stream
+    private sealed class RecordedStream : WriteOnlyStream
     {
         private readonly FileStream _file;
         private readonly IncrementalHash _hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
@@ -124,34 +125,15 @@ internal sealed class ArchiveWriter : IMigrationRecorder, IDisposable
 
         internal int? Channel { get; }
 
-        public override bool CanRead => false;
-
-        public override bool CanSeek => false;
-
-        public override bool CanWrite => true;
-
-        public override long Length => throw new NotSupportedException();
-
-        public override long Position { get; set; }
-
-        public override void Write(ReadOnlySpan<byte> buffer)
-        {
-            _file.Write(buffer);
-            _hash.AppendData(buffer);
-            Position += buffer.Length;
-        }
-
-        public override void Write(byte[] buffer, int offset, int count) => Write(buffer.AsSpan(offset, count));
-
         public override void Flush() => _file.Flush();
 
-        public override int Read(byte[] buffer, int offset, int count) => throw new NotSupportedException();
+        protected override void Take(ReadOnlySpan<byte> data)
+        {
+            _file.Write(data);
+            _hash.AppendData(data);
+        }
 
-        public override long Seek(long offset, SeekOrigin origin) => throw new NotSupportedException();
-
-        public override void SetLength(long value) => throw new NotSupportedException();
-
-        internal ArchivedStream Describe() => new(Path.GetFileName(_file.Name), Channel, Position, _digest!);
+        internal ArchivedStream Describe() => new(Path.GetFileName(_file.Name), Channel, Bytes, _digest!);
 
         protected override void Dispose(bool disposing)
         {
