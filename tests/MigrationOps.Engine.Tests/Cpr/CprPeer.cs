@@ -3,6 +3,7 @@ using System.Runtime.InteropServices;
 using Microsoft.Win32.SafeHandles;
 using MigrationOps.Engine.Cpr;
 using MigrationOps.Engine.Native;
+using MigrationOps.Engine.Tests.Support;
 using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.Tests.Cpr;
@@ -10,7 +11,7 @@ namespace MigrationOps.Engine.Tests.Cpr;
 /// <summary>A peer that sends exactly the messages of a test, right or wrong ones, and the socket both meet at.</summary>
 internal sealed class CprPeer : IDisposable
 {
-    private readonly DirectoryInfo _folder = Directory.CreateTempSubdirectory("mo-cpr-");
+    private readonly TestFolder _folder = new();
     private readonly UnixConnection _connection;
     private readonly TransferScope _scope;
 
@@ -23,7 +24,7 @@ internal sealed class CprPeer : IDisposable
 
     internal CprListener Listener { get; }
 
-    internal string Path => System.IO.Path.Combine(_folder.FullName, "s");
+    internal string Path => _folder["s"];
 
     internal void Send(ReadOnlySpan<byte> bytes, params SafeHandle[] descriptors)
         => _connection.Send(bytes, descriptors, _scope.StartDeadline(), "test bytes");
@@ -68,6 +69,6 @@ internal sealed class CprPeer : IDisposable
         _connection.Dispose();
         Listener.Dispose();
         _scope.Dispose();
-        _folder.Delete(recursive: true);
+        _folder.Dispose();
     }
 }

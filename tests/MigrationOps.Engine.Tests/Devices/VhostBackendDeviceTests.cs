@@ -5,6 +5,7 @@ using MigrationOps.Engine.SaveVm;
 using MigrationOps.Engine.Streams;
 using MigrationOps.Engine.Tests.SaveVm;
 using MigrationOps.Engine.Tests.Storage;
+using MigrationOps.Engine.Tests.Support;
 using MigrationOps.Engine.Tests.Vfio;
 using MigrationOps.Engine.Tests.Vhost;
 using MigrationOps.Engine.Vhost;
@@ -14,9 +15,9 @@ namespace MigrationOps.Engine.Tests.Devices;
 
 public sealed class VhostBackendDeviceTests : IDisposable
 {
-    private readonly string _folder = Directory.CreateTempSubdirectory("mo-").FullName;
+    private readonly TestFolder _folder = new();
 
-    public void Dispose() => Directory.Delete(_folder, recursive: true);
+    public void Dispose() => _folder.Dispose();
 
     [Theory]
     [InlineData(0)]
@@ -53,7 +54,7 @@ public sealed class VhostBackendDeviceTests : IDisposable
     {
         using var a = VhostBackend.Start(new VhostBackendOptions
         {
-            SocketPath = Path.Combine(_folder, "a"),
+            SocketPath = _folder["a"],
             State = new MemoryBackendState(new byte[] { 1 }),
             ProtocolFeatures = 0,
         });
@@ -93,8 +94,8 @@ public sealed class VhostBackendDeviceTests : IDisposable
     }
 
     private SaveVmRegistry Device(string name)
-        => Migrations.Registry(("virt", new VhostBackendDevice(Path.Combine(_folder, name), TimeSpan.FromSeconds(10))));
+        => Migrations.Registry(("virt", new VhostBackendDevice(_folder[name], TimeSpan.FromSeconds(10))));
 
     private VhostBackend Start(string name, BackendState state)
-        => VhostBackend.Start(new VhostBackendOptions { SocketPath = Path.Combine(_folder, name), State = state });
+        => VhostBackend.Start(new VhostBackendOptions { SocketPath = _folder[name], State = state });
 }

@@ -10,9 +10,9 @@ public class StreamDescriptorTests
     [Fact]
     public void Reading_leaves_no_descriptor_open_whatever_the_outcome()
     {
-        string folder = Directory.CreateTempSubdirectory("mo-").FullName;
+        using var folder = new TestFolder();
         byte[] good = StreamVectors.Read("small.stream");
-        string cut = Path.Combine(folder, "cut"), gzip = Path.Combine(folder, "gzip");
+        string cut = folder["cut"], gzip = folder["gzip"];
         File.WriteAllBytes(cut, good[..200_000]);
         byte[] header = [.. "LibvirtQemudSave"u8, 2, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, .. new byte[60]];
         File.WriteAllBytes(gzip, [.. header, .. good]);
@@ -24,7 +24,6 @@ public class StreamDescriptorTests
         }
 
         Assert.InRange(ProcessUse.Descriptors, 0, before + 5);
-        Directory.Delete(folder, recursive: true);
 
         void Read()
         {
@@ -34,7 +33,7 @@ public class StreamDescriptorTests
             }
 
             MigrationStreams.Test(new MigrationStreamInput { Path = "x", Forward = new ForwardOnly(good) });
-            Assert.ThrowsAny<MigrationOpsException>(() => MigrationStreams.GetInfo(new MigrationStreamInput { Path = Path.Combine(folder, "nothing") }));
+            Assert.ThrowsAny<MigrationOpsException>(() => MigrationStreams.GetInfo(new MigrationStreamInput { Path = folder["nothing"] }));
         }
     }
 }

@@ -2,19 +2,20 @@ using System.Security.Cryptography;
 using MigrationOps.Engine.Qemu;
 using MigrationOps.Engine.Storage;
 using MigrationOps.Engine.Streams;
+using MigrationOps.Engine.Tests.Support;
 using MigrationOps.Engine.Wire;
 
 namespace MigrationOps.Engine.Tests.Streams;
 
 public sealed class StreamExporterTests : IDisposable
 {
-    private readonly string _folder = Directory.CreateTempSubdirectory("mo-").FullName;
+    private readonly TestFolder _folder = new();
     private readonly TransferScope _scope = new(TimeSpan.FromSeconds(20));
 
     public void Dispose()
     {
         _scope.Dispose();
-        Directory.Delete(_folder, recursive: true);
+        _folder.Dispose();
     }
 
     [Fact]
@@ -51,9 +52,9 @@ public sealed class StreamExporterTests : IDisposable
         string archive = StreamVectors.PathOf("vfio-multifd");
         var input = new MigrationStreamInput { Path = archive };
         Assert.True(MigrationStreams.Test(input).Passed, string.Join('\n', MigrationStreams.Test(input).Checks.Select(c => c.ToString())));
-        var raw = Assert.Single(StreamExporter.Export(new StreamExportOptions { Input = input, Device = "*/vfio", Destination = _folder, Raw = true }, _scope));
+        var raw = Assert.Single(StreamExporter.Export(new StreamExportOptions { Input = input, Device = "*/vfio", Destination = _folder.Path, Raw = true }, _scope));
         Assert.Equal(60, raw.Bytes);
-        var export = Assert.Single(StreamExporter.Export(new StreamExportOptions { Input = input, Device = "*/vfio", Destination = _folder }, _scope));
+        var export = Assert.Single(StreamExporter.Export(new StreamExportOptions { Input = input, Device = "*/vfio", Destination = _folder.Path }, _scope));
         var verification = StateFile.Verify(export.Path, DeviceStateKind.Vfio, raw: false, requireManifest: true, _scope);
         Assert.True(verification.Report.Passed, verification.Report.ToString());
         Assert.Equal(4132, verification.Manifest!.Parts["vfio-config"]);
@@ -65,14 +66,14 @@ public sealed class StreamExporterTests : IDisposable
     [InlineData("2", "is missing")]
     public void A_missing_channel_is_named(string connection, string message)
     {
-        string archive = Directory.CreateDirectory(Path.Combine(_folder, "archive")).FullName;
+        string archive = Directory.CreateDirectory(_folder["archive"]).FullName;
         foreach (string file in Directory.GetFiles(StreamVectors.PathOf("vfio-multifd")).Where(f => !f.Contains($"conn{connection}.", StringComparison.Ordinal)))
         {
             File.Copy(file, Path.Combine(archive, Path.GetFileName(file)));
         }
 
         Assert.False(MigrationStreams.Test(new MigrationStreamInput { Path = archive }).Passed);
-        var options = new StreamExportOptions { Input = new MigrationStreamInput { Path = archive }, Device = "*/vfio", Destination = _folder };
+        var options = new StreamExportOptions { Input = new MigrationStreamInput { Path = archive }, Device = "*/vfio", Destination = _folder.Path };
         Assert.Contains(message, Assert.Throws<StreamException>(() => StreamExporter.Export(options, _scope)).Message, StringComparison.Ordinal);
     }
 
@@ -82,7 +83,7 @@ public sealed class StreamExporterTests : IDisposable
         var input = new MigrationStreamInput { Path = StreamVectors.PathOf("none-tcg.plain.stream") };
         var section = MigrationStreams.GetInfo(input).Devices.Single(d => d.IdStr == "globalstate");
         var export = Assert.Single(StreamExporter.Export(
-            new StreamExportOptions { Input = input, Device = "globalstate", Destination = _folder, Raw = true, WholeSection = true }, _scope));
+            new StreamExportOptions { Input = input, Device = "globalstate", Destination = _folder.Path, Raw = true, WholeSection = true }, _scope));
         Assert.Equal(StreamVectors.Read("none-tcg.plain.stream")[(int)section.Offset..][..(int)section.Length], File.ReadAllBytes(export.Path));
     }
 
@@ -91,7 +92,7 @@ public sealed class StreamExporterTests : IDisposable
     {
         var e = Assert.Throws<StreamException>(() => Export("small.stream", "*virtio-gpu"));
         Assert.Equal(StreamError.NotFound, e.Reason);
-        Assert.Empty(Directory.GetFiles(_folder));
+        Assert.Empty(Directory.GetFiles(_folder.Path));
     }
 
     [Fact]
@@ -99,12 +100,12 @@ public sealed class StreamExporterTests : IDisposable
     {
         byte[] stream = StreamVectors.Read("small.stream");
         stream[0x4775e + 3]++;
-        string path = Path.Combine(_folder, "broken.stream");
+        string path = _folder["broken.stream"];
         File.WriteAllBytes(path, stream);
-        var options = new StreamExportOptions { Input = new MigrationStreamInput { Path = path }, Device = "*vhost-user-fs", Destination = Path.Combine(_folder, "out") };
+        var options = new StreamExportOptions { Input = new MigrationStreamInput { Path = path }, Device = "*vhost-user-fs", Destination = _folder["out"] };
         var e = Assert.Throws<StreamException>(() => StreamExporter.Export(options, _scope));
         Assert.Equal(StreamError.InvalidChunks, e.Reason);
-        Assert.Equal([path], Directory.GetFiles(_folder));
+        Assert.Equal([path], Directory.GetFiles(_folder.Path));
         Assert.Contains(MigrationStreams.Test(options.Input).Checks, c => c is { Name: "BackendState", Passed: false });
     }
 
@@ -113,7 +114,7 @@ public sealed class StreamExporterTests : IDisposable
         {
             Input = new MigrationStreamInput { Path = StreamVectors.PathOf(vector) },
             Device = device,
-            Destination = _folder,
+            Destination = _folder.Path,
             Raw = raw,
         },
         _scope);
