@@ -89,6 +89,33 @@ Describe 'The module' {
             $Command.Noun | Should -Not -Match '[^s]s$'
         }
 
+        It 'takes a plain number of every kind as seconds, wherever it takes a time' {
+            foreach ($parameter in $Command.Parameters.Values | Where-Object { $_.ParameterType -in [timespan], [Nullable[timespan]], [timespan[]] }) {
+                $transform = @($parameter.Attributes | Where-Object { $_.GetType().Name -eq 'SecondsAttribute' })
+                $transform | Should -HaveCount 1 -Because "-$($parameter.Name) takes a time"
+                foreach ($five in 5, 5.0, [float] 5, [decimal] 5, [byte] 5, [ushort] 5, [ulong] 5, '5', (Write-Output 5), ('{"a":5}' | ConvertFrom-Json).a) {
+                    $transform[0].Transform($null, $five) | Should -Be ([timespan]::FromSeconds(5)) -Because "$($five.GetType()) was given"
+                    $transform[0].Transform($null, [psobject]::AsPSObject($five)) | Should -Be ([timespan]::FromSeconds(5))
+                }
+            }
+        }
+
+        It 'refuses a timeout that no wait can keep' {
+            if ($Command.Parameters['Timeout'].ParameterType -ne [timespan]) { return }
+            $values = @{}
+            $Command.ParameterSets | Where-Object { $_.Parameters.Name -contains 'Timeout' } | Select-Object -First 1 -ExpandProperty Parameters | Where-Object IsMandatory | ForEach-Object {
+                $values[$_.Name] = switch ($_.ParameterType) {
+                    ([hashtable]) { @{}; break }
+                    ([hashtable[]]) { , @(@{}); break }
+                    ([scriptblock]) { { }; break }
+                    default { 'none' }
+                }
+            }
+            foreach ($timeout in 0, -5, [timespan]::MaxValue) {
+                { & $Command @values -Timeout $timeout -ErrorAction Stop } | Should -Throw -ErrorId "TimeoutOutOfRange,*" -Because "-Timeout $timeout was given"
+            }
+        }
+
         It 'asks before it changes anything, and does not where it changes nothing' {
             $Command.Parameters.ContainsKey('WhatIf') | Should -Be ($Command.Verb -notin 'Get', 'Test', 'Compare', 'ConvertFrom', 'Find', 'Connect', 'Disconnect', 'Wait', 'Measure')
         }

@@ -26,6 +26,14 @@ Describe 'Receive-MigrationStream' {
         $failure.Exception.ByteOffset | Should -BeGreaterThan 20
     }
 
+    It 'says that nothing was loaded where the stream carries nothing' {
+        Get-SaveVMHandler | Unregister-SaveVMHandler
+        $null = Send-MigrationStream "file:$TestDrive/empty.stream" -WarningAction Ignore
+        $received = Receive-MigrationStream "file:$TestDrive/empty.stream" -WarningAction Ignore
+        $received.Sections | Should -Be 0
+        $received.Warnings | Should -BeLike '*nothing was loaded*'
+    }
+
     It 'names a section without a registered handler' {
         Get-SaveVMHandler | Unregister-SaveVMHandler
         (Get-Failure { Receive-MigrationStream file:$file }).FullyQualifiedErrorId | Should -BeLike 'SaveVmUnknownSection,*'

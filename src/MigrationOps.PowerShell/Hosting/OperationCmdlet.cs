@@ -38,12 +38,7 @@ public abstract class OperationCmdlet : PSCmdlet, IDisposable
 
     protected sealed override void BeginProcessing()
     {
-        if (Timeout <= TimeSpan.Zero && Timeout != System.Threading.Timeout.InfiniteTimeSpan)
-        {
-            Refuse(new PSArgumentOutOfRangeException(nameof(Timeout), Timeout, "The timeout must be positive."), "TimeoutOutOfRange",
-                ErrorCategory.InvalidArgument, Timeout, "Give a number of seconds or a TimeSpan; use -00:00:00.001 to wait without a limit.");
-        }
-
+        SecondsAttribute.CheckTimeout(this, Timeout);
         if (LogPath is not null)
         {
             OpenLog(ResolvePath(LogPath));

@@ -70,7 +70,11 @@ public sealed class ReceiveMigrationStream : MigrationDriverCmdlet
             Work($"Receiving a migration on {endpoint}", registry.Entries, log, (host, scope, meter) =>
             {
                 var target = new SaveVmTarget(registry, options with { OnProgress = bytes => meter.Report(bytes, null), StartDevice = Script(host, StartDevice) }, log);
-                return Run(session, target, log, () => SaveVmTransfer.Receive(target, endpoint, security, scope, host.Listening));
+                return Run(session, target, log, () =>
+                {
+                    var received = SaveVmTransfer.Receive(target, endpoint, security, scope, host.Listening);
+                    return received.Sections > 0 ? received : received with { Warnings = [.. received.Warnings, "The stream carried no section: nothing was loaded."] };
+                });
             }));
     }
 

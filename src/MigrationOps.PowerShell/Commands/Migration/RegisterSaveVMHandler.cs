@@ -153,6 +153,8 @@ public sealed class RegisterSaveVMHandler : PSCmdlet
     [ValidateNotNull]
     public ScriptBlock? SwitchoverStart { get; set; }
 
+    protected override void BeginProcessing() => SecondsAttribute.CheckTimeout(this, Timeout);
+
     protected override void ProcessRecord()
     {
         string idStr = IdStr ?? DefaultIdStr();

@@ -55,6 +55,8 @@ public sealed class StartMigrationRelay : PSCmdlet
     [Parameter]
     public SwitchParameter AllowPlaintext { get; set; }
 
+    protected override void BeginProcessing() => SecondsAttribute.CheckTimeout(this, Timeout);
+
     protected override void ProcessRecord()
     {
         try
