@@ -110,7 +110,8 @@ Describe 'Test-DeviceState' {
             Remove-Item -LiteralPath "$TestDrive/a.state.json"
             $lines = (Test-DeviceState "$TestDrive/a.state" | Out-String -Width 80).Trim().Split("`n")
             $lines[0] | Should -Be "$TestDrive/a.state: FAILED"
-            ($lines -match '^  FAILED  Manifest ').Count | Should -Be 1
+            # What failed comes first.
+            $lines[1] | Should -Match '^  FAILED  Manifest '
             ($lines -match '^          -> Copy the manifest').Count | Should -Be 1
             ($lines -match '^  passed  Digest ').Count | Should -Be 1
         }

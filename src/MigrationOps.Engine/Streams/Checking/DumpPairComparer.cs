@@ -118,7 +118,11 @@ internal sealed class DumpPairComparer(VmstateDump reference, VmstateDump differ
         var lost = mine.Where(f => !f.Conditional).ToList();
         var missing = theirs.Where(f => !f.Conditional).ToList();
         string field = Join(path, (lost.FirstOrDefault() ?? missing.FirstOrDefault() ?? mine.Concat(theirs).First()).Name);
-        if (lost.Count + missing.Count > 0)
+        if (lost.Count > 0 && missing.Count > 0 && CanBeSameBytes(mine, theirs))
+        {
+            _findings.Warning(type, field, "other names for what may be the same bytes: the descriptions do not say how many elements each has", Names(lost), Names(missing));
+        }
+        else if (lost.Count + missing.Count > 0)
         {
             _findings.Error(type, field, lost.Count > 0 && missing.Count > 0 ? "the second QEMU reads other fields here"
                 : lost.Count > 0 ? "the second QEMU does not read this field" : "the second QEMU reads this field, and the first does not write it",
@@ -129,6 +133,15 @@ internal sealed class DumpPairComparer(VmstateDump reference, VmstateDump differ
             _findings.Warning(type, field, "fields that code decides on are on one side only", Names(mine), Names(theirs));
         }
     }
+
+    private static bool CanBeSameBytes(List<DumpedField> mine, List<DumpedField> theirs)
+    {
+        var (a, b) = (Extent(mine), Extent(theirs));
+        return !(a.Most < b.Least) && !(b.Most < a.Least);
+    }
+
+    private static (long Least, long? Most) Extent(List<DumpedField> fields)
+        => fields.Select(DumpMatcher.Extent).Aggregate((Least: 0L, Most: (long?)0), (sum, field) => (sum.Least + field.Least, sum.Most + field.Most));
 
     private static IEnumerable<(DumpedField?, DumpedField?)> Align(List<DumpedField> mine, List<DumpedField> theirs)
     {

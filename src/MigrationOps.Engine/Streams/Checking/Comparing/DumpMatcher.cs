@@ -153,7 +153,7 @@ internal sealed class DumpMatcher(Findings findings, string device)
     }
 
     /// <summary>The fewest and the most bytes that a field takes in a stream; null if there is no telling.</summary>
-    private static (long Least, long? Most) Extent(DumpedField field)
+    internal static (long Least, long? Most) Extent(DumpedField field)
     {
         long least = 0;
         long? most = 0;
