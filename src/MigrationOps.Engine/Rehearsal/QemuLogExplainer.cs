@@ -13,7 +13,7 @@ internal static partial class QemuLogExplainer
     internal static IReadOnlyList<QemuLogFinding> Explain(IEnumerable<string> lines)
     {
         var findings = new List<QemuLogFinding>();
-        foreach (string line in lines.SelectMany(text => text.Split('\n')))
+        foreach (string line in lines.SelectMany(text => text.Split('\n')).SelectMany(text => Joint().Split(text)))
         {
             string words = StripPrefix(line.Trim());
             if (words.Length > 0)
@@ -96,6 +96,10 @@ internal static partial class QemuLogExplainer
 
     [GeneratedRegex(@"^(?:\d{4}-\d\d-\d\d[T ][\d:.]+(?:Z|[+-]\d\d:?\d\d)?:? )?(?:[^\s:]*qemu[^\s:]*: )?(?:-[\w-]+ [^:]*: )?", RegexOptions.None, 1000)]
     private static partial Regex Prefix();
+
+    // Some messages end without a newline, and the next one follows on their line.
+    [GeneratedRegex(@"(?<=[\w)])(?=qemu-system-\w+: )", RegexOptions.None, 1000)]
+    private static partial Regex Joint();
 
     [GeneratedRegex(@"\{(\w+)\}", RegexOptions.None, 1000)]
     private static partial Regex Placeholder();
