@@ -134,10 +134,11 @@ internal static class MoveFaults
         await using var lab = await MoveLab.StartAsync(program, locks);
         var move = new MigrationMove(lab.Options() with
         {
-            OnSample = sample =>
+            OnRecord = async record =>
             {
-                if (sample.Phase == QemuMigrationPhase.Completed)
+                if (record.Phase == MovePhase.Switching)
                 {
+                    await lab.Source.WaitForEventAsync(received => received.Event.Name == "MIGRATION" && received.Event.Data.Text("status") == "completed", 0, Waiting.Patience);
                     lab.TargetProcess.Kill();
                 }
             },

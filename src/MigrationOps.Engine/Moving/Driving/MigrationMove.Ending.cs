@@ -121,6 +121,8 @@ internal sealed partial class MigrationMove
 
     private async Task EndSourceAsync()
     {
+        // The numbers of the whole; nothing depends on them.
+        await TryStepAsync("ask the source for its numbers", SampleAsync).ConfigureAwait(false);
         if (options.KeepSource)
         {
             _notes.Add("the source is kept, stopped");

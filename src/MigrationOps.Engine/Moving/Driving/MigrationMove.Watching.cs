@@ -26,9 +26,7 @@ internal sealed partial class MigrationMove
         {
             long seen = _source.Events.Last;
             long taken = Stopwatch.GetTimestamp();
-            var answer = await _source.ExecuteAsync("query-migrate", cancellationToken: CancellationToken.None).ConfigureAwait(false);
-            var sample = _lastSample = MigrationStatusReader.Read(answer, _source.Name, _intent!.VM, _source.State.RunState);
-            options.OnSample?.Invoke(sample);
+            var sample = await SampleAsync().ConfigureAwait(false);
             var now = (sample.Status, sample.TransferredBytes ?? 0, sample.Pass ?? 0);
             if (now != before)
             {
@@ -55,8 +53,25 @@ internal sealed partial class MigrationMove
             }
 
             await PauseAsync(seen, taken, cancellationToken).ConfigureAwait(false);
+            if (_source.State.Migration == "completed")
+            {
+                // The guest stands still: the source's own event is enough, and the numbers can wait.
+                await EnterSwitchingAsync().ConfigureAwait(false);
+                return;
+            }
         }
     }
+
+    private async Task<QemuMigrationStatus> SampleAsync()
+    {
+        var answer = await _source.ExecuteAsync("query-migrate", cancellationToken: CancellationToken.None).ConfigureAwait(false);
+        var sample = _lastSample = MigrationStatusReader.Read(answer, _source.Name, _intent!.VM, _source.State.RunState);
+        options.OnSample?.Invoke(sample);
+        return sample;
+    }
+
+    private Task EnterSwitchingAsync()
+        => _phase.Current is MovePhase.Copying or MovePhase.Stalled or MovePhase.Held ? EnterAsync(MovePhase.Switching) : Task.CompletedTask;
 
     // True at the end.
     private async Task<bool> TakeSampleAsync(QemuMigrationStatus sample, CancellationToken cancellationToken)
@@ -64,11 +79,7 @@ internal sealed partial class MigrationMove
         switch (sample.Phase)
         {
             case QemuMigrationPhase.Completed:
-                if (_phase.Current is MovePhase.Copying or MovePhase.Stalled or MovePhase.Held)
-                {
-                    await EnterAsync(MovePhase.Switching).ConfigureAwait(false);
-                }
-
+                await EnterSwitchingAsync().ConfigureAwait(false);
                 return true;
             case QemuMigrationPhase.Postcopy:
                 await EnterAsync(MovePhase.Postcopy).ConfigureAwait(false);
@@ -81,11 +92,7 @@ internal sealed partial class MigrationMove
                 await HoldAsync(cancellationToken).ConfigureAwait(false);
                 return false;
             case QemuMigrationPhase.Switching:
-                if (_phase.Current is MovePhase.Copying or MovePhase.Stalled or MovePhase.Held)
-                {
-                    await EnterAsync(MovePhase.Switching).ConfigureAwait(false);
-                }
-
+                await EnterSwitchingAsync().ConfigureAwait(false);
                 return false;
             case QemuMigrationPhase.Copying:
                 await SteerAsync(sample).ConfigureAwait(false);
