@@ -4,7 +4,7 @@ namespace MigrationOps.Truth.Preflight;
 
 /// <summary>
 /// truth --preflight --kept FOLDER [--minutes N] [--kind PATTERN]: beside the verdicts that a run of the matrix has left in the folder.
-/// truth --preflight [--short | --across] [--kind PATTERN] [--program NAME,...] [--verbose]: real migrations.
+/// truth --preflight [--short | --across] [--kind PATTERN] [--from KIND] [--program NAME,...] [--verbose]: real migrations.
 /// </summary>
 internal static class PairProgram
 {
@@ -24,6 +24,11 @@ internal static class PairProgram
         if (Option(args, "--kind") is { } kind)
         {
             pairs = [.. pairs.Where(pair => pair.Kind.Contains(kind, StringComparison.OrdinalIgnoreCase))];
+        }
+
+        if (Option(args, "--from") is { } first)
+        {
+            pairs = [.. pairs.SkipWhile(pair => pair.Kind != first)];
         }
 
         var results = new List<PairResult>();
