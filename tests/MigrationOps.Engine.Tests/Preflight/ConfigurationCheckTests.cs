@@ -28,6 +28,14 @@ public class ConfigurationCheckTests
             Target(("x-query-ramblock", RamBlocks($"/rom@etc/acpi/tables    4 KiB  0x0 {usedThere} {most} 0x7f rw"))))!.Status);
 
     [Fact]
+    public void A_block_without_a_name_is_in_no_stream()
+    {
+        const string Named = "pc.ram    4 KiB  0x0 0x0000000002000000 0x0000000002000000 0x7f rw", Nameless = "          4 KiB  0x0 0x0000000001000000 0x0000000001000000 0x7f rw";
+        Assert.Equal(QemuCheckStatus.Passed, Assess("RamBlocks", Source(("x-query-ramblock", RamBlocks(Named, Nameless))), Target(("x-query-ramblock", RamBlocks(Named))))!.Status);
+        Assert.Equal(QemuCheckStatus.Blocker, Assess("RamBlocks", Source(("x-query-ramblock", RamBlocks(Named, "m1" + Nameless[2..]))), Target(("x-query-ramblock", RamBlocks(Named, Nameless))))!.Status);
+    }
+
+    [Fact]
     public void Postcopy_wants_pages_of_one_size()
     {
         var source = Source(("x-query-ramblock", RamBlocks("pc.ram    4 KiB  0x0 0x0000000002000000 0x0000000002000000 0x7f rw")));

@@ -25,6 +25,16 @@ public class MigrationCheckTests
         => Assert.Equal(expected, Assess("CapabilitiesAgree", Source(("query-migrate-capabilities", """[{"capability": "multifd", "state": true}]""")),
             Target(("query-migrate-capabilities", """[{"capability": "multifd", "state": false}]"""), ("query-migrate", migration)))!.Status);
 
+    [Theory]
+    [InlineData("x-ignore-shared", "true", "false", QemuCheckStatus.Blocker)]
+    [InlineData("x-ignore-shared", "false", "true", QemuCheckStatus.Blocker)]
+    [InlineData("compress", "true", "false", QemuCheckStatus.Blocker)]
+    [InlineData("compress", "false", "true", QemuCheckStatus.Info)]
+    [InlineData("xbzrle", "true", "false", QemuCheckStatus.Info)]
+    public void A_capability_that_no_migration_sets_must_agree_beforehand_if_it_changes_the_stream(string name, string here, string there, QemuCheckStatus expected)
+        => Assert.Equal(expected, Assess("CapabilitiesAgree", Source(("query-migrate-capabilities", $$"""[{"capability": "{{name}}", "state": {{here}} }]""")),
+            Target(("query-migrate-capabilities", $$"""[{"capability": "{{name}}", "state": {{there}} }]""")))!.Status);
+
     [Fact]
     public void Channels_are_counted_only_if_there_are_any()
     {

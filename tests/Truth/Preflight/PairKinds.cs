@@ -63,7 +63,7 @@ internal static class PairKinds
         Same("target does not wait", "") with { Incoming = "" },
         Same("target listens", "") with { Incoming = "unix:DIR/migrate" },
         Same("multifd at the source only", "") with { Incoming = "unix:DIR/migrate", Prepare = run => PairRun.SetAsync(run.Source, "multifd") },
-        Same("mapped-ram at the target only", "") with { Prepare = run => PairRun.SetAsync(run.Target, "x-ignore-shared") },
+        Same("x-ignore-shared at the target only", "") with { Prepare = run => PairRun.SetAsync(run.Target, "x-ignore-shared") },
         Same("channels", "") with { Options = new PreflightOptions { Channels = 4 } },
         Same("channels differ", "") with { Prepare = ChannelsAsync },
         Same("postcopy", "") with { Options = new PreflightOptions { Mode = QemuMigrationMode.Postcopy } },

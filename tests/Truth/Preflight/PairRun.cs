@@ -118,27 +118,22 @@ internal sealed class PairRun : IAsyncDisposable
     // Files of a pair are in its own folder: DIR in a command line.
     private string Place(string text) => text.Replace("DIR", _folder, StringComparison.Ordinal);
 
-    internal static Task SetAsync(QemuProcess qemu, params string[] capabilities) => qemu.Monitor.ExecuteAsync("migrate-set-capabilities", new JsonObject
+    internal static Task<JsonElement> SetAsync(QemuProcess qemu, params string[] capabilities) => SetAsync(qemu, true, capabilities);
+
+    private static Task<JsonElement> SetAsync(QemuProcess qemu, bool state, params string[] capabilities) => qemu.Monitor.ExecuteAsync("migrate-set-capabilities", new JsonObject
     {
-        ["capabilities"] = new JsonArray([.. capabilities.Select(name => new JsonObject { ["capability"] = name, ["state"] = true })]),
+        ["capabilities"] = new JsonArray([.. capabilities.Select(name => new JsonObject { ["capability"] = name, ["state"] = state })]),
     });
 
     // As the migration would set both sides that can be set.
     private async Task<string?> MigrateAsync()
     {
-        if (_pair.Options.Channels > 0)
+        // What a target that listens already was set to, stays.
+        foreach (var qemu in _pair.Incoming is null ? new[] { Source, Target } : [])
         {
-            foreach (var qemu in new[] { Source, Target })
-            {
-                await SetAsync(qemu, "multifd");
-                await qemu.Monitor.ExecuteAsync("migrate-set-parameters", new JsonObject { ["multifd-channels"] = _pair.Options.Channels });
-            }
-        }
-
-        if (_pair.Options.Mode == QemuMigrationMode.Postcopy)
-        {
-            await SetAsync(Source, "postcopy-ram");
-            await SetAsync(Target, "postcopy-ram");
+            await SetAsync(qemu, _pair.Options.Channels > 0, "multifd");
+            await SetAsync(qemu, _pair.Options.Mode == QemuMigrationMode.Postcopy, "postcopy-ram");
+            await qemu.Monitor.ExecuteAsync("migrate-set-parameters", new JsonObject { ["multifd-channels"] = Math.Max(_pair.Options.Channels, 2) });
         }
 
         if (_pair.Incoming is null)

@@ -7,8 +7,12 @@ namespace MigrationOps.Engine.Preflight;
 /// <summary>How the migration is to be done.</summary>
 internal static class MigrationChecks
 {
-    // What the loader must know beforehand, because the stream has another form with it.
-    private static readonly string[] OfBothSides = ["multifd", "mapped-ram", "x-ignore-shared", "compress", "postcopy-ram", "postcopy-preempt", "zero-blocks"];
+    // What the loader must know beforehand, because the stream has another form with it: in both directions, or only if the source has it.
+    private static readonly string[] OfBothSides = ["multifd", "mapped-ram", "x-ignore-shared"];
+    private static readonly string[] OfSource = ["compress", "postcopy-ram", "postcopy-preempt"];
+
+    // What a migration sets by itself, unless the target listens already; the others stay as they are.
+    private static readonly string[] SetByItself = ["events", "return-path", "multifd", "postcopy-ram", "pause-before-switchover", "auto-converge", "late-block-activate"];
     private static readonly string[] OfChannels = ["multifd-channels", "multifd-compression"];
 
     internal static IEnumerable<PreflightCheck> All =>
@@ -106,10 +110,10 @@ internal static class MigrationChecks
         bool isFixed = IsFixed(target);
         var differences = here.Items().Select(item => (Name: item.Text("capability") ?? "", Source: Wanted(item.Text("capability"), item.Flag("state") == true, facts.Options)))
             .Where(item => others.GetValueOrDefault(item.Name) != item.Source)
-            .Select(item => Finding.Difference(isFixed && OfBothSides.Contains(item.Name) ? QemuCheckStatus.Blocker : QemuCheckStatus.Info, item.Name, OnOff(item.Source), others.TryGetValue(item.Name, out bool other) ? OnOff(other) : "not known")).ToList();
+            .Select(item => Finding.Difference((isFixed || !SetByItself.Contains(item.Name)) && (OfBothSides.Contains(item.Name) || (item.Source && OfSource.Contains(item.Name))) ? QemuCheckStatus.Blocker : QemuCheckStatus.Info, item.Name, OnOff(item.Source), others.TryGetValue(item.Name, out bool other) ? OnOff(other) : "not known")).ToList();
         return Finding.Of(differences,
-            worst => worst[0].Status == QemuCheckStatus.Blocker ? $"The target listens already and has {worst[0].Name} {worst[0].Target}: it cannot be set any more." : "Capabilities differ; the migration sets them on both sides.",
-            worst => worst[0].Status == QemuCheckStatus.Blocker ? "Start the target again with -incoming defer, or set the source alike on the monitor: migrate-set-capabilities" : "");
+            worst => worst[0].Status == QemuCheckStatus.Blocker ? $"The capability {worst[0].Name} is {worst[0].Source} at the source and {worst[0].Target} at the target: the stream does not fit." : "Capabilities differ; none of them changes the stream, or the migration sets it.",
+            worst => worst[0].Status != QemuCheckStatus.Blocker ? "" : isFixed ? "Start the target again with -incoming defer, and set both alike (migrate-set-capabilities)." : "Set the capability alike on both sides (migrate-set-capabilities).");
     }
 
     private static bool Wanted(string? name, bool now, PreflightOptions options) => name switch

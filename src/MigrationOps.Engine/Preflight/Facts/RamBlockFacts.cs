@@ -23,14 +23,15 @@ internal sealed record RamBlockFacts(string Name, long PageBytes, long Used, lon
         }
 
         var blocks = text.Split('\n').Skip(1).Where(line => line.Trim().Length > 0).Select(Parse).ToArray();
-        return blocks.Length > 0 && Array.TrueForAll(blocks, block => block is not null) ? [.. blocks.Select(block => block!)] : null;
+        return blocks.Length > 0 && Array.TrueForAll(blocks, block => block is not null) ? [.. blocks.Select(block => block!).Where(block => block.Name.Length > 0)] : null;
     }
 
+    // A block without a name, as that of a memory backend that nothing uses, is in no stream.
     // Name, size of a page with its unit, offset, used and total length; in later versions more. A name may have blanks.
     private static RamBlockFacts? Parse(string line)
     {
         string[] words = line.Split(' ', StringSplitOptions.RemoveEmptyEntries);
-        for (int i = 1; i + 4 < words.Length; i++)
+        for (int i = 0; i + 4 < words.Length; i++)
         {
             if (Array.IndexOf(Units, words[i + 1]) is >= 0 and var unit && long.TryParse(words[i], NumberStyles.None, CultureInfo.InvariantCulture, out long page)
                 && Number(words[i + 2]) is not null && Number(words[i + 3]) is { } used && Number(words[i + 4]) is { } total)
