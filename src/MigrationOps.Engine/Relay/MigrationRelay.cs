@@ -197,9 +197,9 @@ internal sealed class MigrationRelay : IDisposable
 
         try
         {
-            if (failure is null && State.IsDelivered)
+            if (failure is null && State.IsDelivered && _archive is not null)
             {
-                CommitArchive();
+                CommitArchive(_archive);
             }
         }
         catch (Exception e)
@@ -211,16 +211,17 @@ internal sealed class MigrationRelay : IDisposable
         State.End(failure is not null ? RelayPhase.Failed : phase is RelayPhase.Delivered or RelayPhase.Acknowledged ? phase : RelayPhase.Ended, failure);
     }
 
-    private void CommitArchive()
+    private void CommitArchive(ArchiveWriter archive)
     {
-        if (_archive is null)
+        if (State.IsInPostcopy)
         {
+            State.Warn("No archive is kept: the migration switched to postcopy, and not all of its pages came over the main connection.");
             return;
         }
 
         var channels = State.Channels.Where(c => c.Init is not null).ToList();
         var summary = new MigrationSummary(State.Channels[0].Bytes, State.Machine, channels.FirstOrDefault()?.Init!.Value.Uuid ?? default, State.PageSize,
             State.Compression, [.. channels.Select(c => new ChannelSummary(c.Init!.Value.Id, c.Bytes, c.Elements, c.Syncs, c.NormalPages, c.ZeroPages, c.DevicePackets))], []);
-        _archive.Commit(summary, State.Devices.Describe(), Endpoint.ToString());
+        archive.Commit(summary, State.Devices.Describe(), Endpoint.ToString());
     }
 }
