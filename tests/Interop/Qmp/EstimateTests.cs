@@ -37,7 +37,7 @@ public class EstimateTests
     }
 
     /// <summary>By hand, as root, on a machine that does nothing else: its figures stand in docs/preflight.md.</summary>
-    [Fact(Explicit = true)]
+    [Fact(Explicit = true), Trait("Category", "ByHand")]
     public async Task Twelve_points_come_as_foretold_within_thirty_percent()
     {
         string program = Environment.GetEnvironmentVariable("MIGRATIONOPS_QEMU") ?? "qemu-system-x86_64";
