@@ -112,6 +112,6 @@ internal sealed class CertificateLab(TestFolder folder)
     private void Run(params string[] arguments)
     {
         using var certtool = new PeerProcess(_certtool, arguments);
-        Assert.True(certtool.WaitForExit(60) == 0, certtool.Output);
+        Assert.True(certtool.WaitForExit() == 0, certtool.Output);
     }
 }

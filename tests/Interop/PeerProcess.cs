@@ -6,6 +6,9 @@ namespace MigrationOps.Interop.Tests;
 /// <summary>A real peer as a child process: its output is kept for the assertion that fails, and it never outlives the test.</summary>
 internal class PeerProcess : IDisposable
 {
+    // In seconds. A busy machine is slow, and what hangs is found all the same.
+    private const double Patience = 240;
+
     private readonly StringBuilder _output = new();
     private readonly Process _process;
 
@@ -46,7 +49,7 @@ internal class PeerProcess : IDisposable
     }
 
     /// <summary>Polls for a condition that the peer brings about, and fails with its output if it never comes.</summary>
-    internal void WaitUntil(Func<bool> condition, string what, double seconds = 90)
+    internal void WaitUntil(Func<bool> condition, string what, double seconds = Patience)
     {
         var clock = Stopwatch.StartNew();
         while (!condition())
@@ -70,7 +73,7 @@ internal class PeerProcess : IDisposable
         () => File.Exists(path) && File.ReadLines("/proc/net/unix").Any(
             line => line.EndsWith(' ' + path) && line.Contains(" 00010000 ")), $"listening on {path}");
 
-    internal int WaitForExit(double seconds = 60)
+    internal int WaitForExit(double seconds = Patience)
     {
         Assert.True(_process.WaitForExit(TimeSpan.FromSeconds(seconds)), $"The peer did not end:\n{Output}");
         _process.WaitForExit();

@@ -80,7 +80,7 @@ internal sealed class QemuProcess : PeerProcess
     internal void Migrate(string uri) => Command("migrate", new JsonObject { ["uri"] = uri });
 
     /// <summary>Waits for the migration's end and expects it to be the given status.</summary>
-    internal void WaitForMigration(string status, double seconds = 60)
+    internal void WaitForMigration(string status, double seconds = 240)
     {
         string now = "";
         WaitUntil(() => (now = MigrationStatus) == status || now is "failed" or "cancelled" or "completed", $"migration {status}", seconds);

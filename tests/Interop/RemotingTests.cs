@@ -36,7 +36,7 @@ public sealed class RemotingTests : IDisposable
             "$($types.Count) types, $(($problem[0].FullyQualifiedErrorId -split ',')[0])"
             Remove-PSSession $session
             """);
-        Assert.True(client.WaitForExit(120) == 0, client.Output + server.Output);
+        Assert.True(client.WaitForExit() == 0, client.Output + server.Output);
         Assert.Matches(@"\d+ types, WireNotFound", client.Output);
     }
 }

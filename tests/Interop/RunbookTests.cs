@@ -26,7 +26,7 @@ public sealed class RunbookTests : IDisposable
             $"& '{repository}/examples/Receive-And-ReplayMigration.ps1' -Uri unix:{socket} -Archive {_folder.File("kept")} -Target unix:{target}");
         runbook.WaitForSocket(socket);
         source.Migrate($"unix:{socket}");
-        Assert.True(runbook.WaitForExit(60) == 0, runbook.Output);
+        Assert.True(runbook.WaitForExit() == 0, runbook.Output);
         Assert.Contains("kept: passed", runbook.Output);
         Assert.Contains("The machine has no VFIO device", runbook.Output);
         Assert.Contains("pc-q35-10.0", runbook.Output);

@@ -100,8 +100,8 @@ public sealed class ShapedLoopbackTests : IDisposable
                 "figure Written $($state.Sent)"
                 "$($state.Stopped -ge 0 ? 'stop' : 'running') resume:$($state.Resumed) cleanup:$($state.Cleanups)"
                 """);
-            Assert.True(source.WaitForExit(120) == 0, source.Output);
-            Assert.True(target.WaitForExit(60) == 0, target.Output);
+            Assert.True(source.WaitForExit() == 0, source.Output);
+            Assert.True(target.WaitForExit() == 0, target.Output);
             said = source.Output;
             passed = relay.Passed;
         }

@@ -43,7 +43,7 @@ internal sealed class LibvirtHost : IDisposable
     internal string Virsh(params string[] arguments)
     {
         using var virsh = Start(arguments);
-        Assert.True(virsh.WaitForExit(120) == 0, $"virsh {string.Join(' ', arguments)}: {virsh.Output}\n{_daemon.Output}");
+        Assert.True(virsh.WaitForExit() == 0, $"virsh {string.Join(' ', arguments)}: {virsh.Output}\n{_daemon.Output}");
         return virsh.Output.Trim();
     }
 
@@ -54,7 +54,7 @@ internal sealed class LibvirtHost : IDisposable
     internal string StateOf(string domain)
     {
         using var virsh = Start("domstate", domain);
-        return virsh.WaitForExit(120) == 0 ? virsh.Output.Trim() : "absent";
+        return virsh.WaitForExit() == 0 ? virsh.Output.Trim() : "absent";
     }
 
     /// <summary>Starts a PowerShell inside the host, where libvirt's folders are in their places.</summary>

@@ -47,7 +47,7 @@ public sealed class FormatDecisionTests : IDisposable
         string described = target.Command("query-migrate").ToJsonString();
         // What it has printed is all there once it has ended.
         target.Command("quit");
-        target.WaitForExit(60);
+        target.WaitForExit();
         Assert.Contains(refusal ?? "", target.Output + described, StringComparison.Ordinal);
 
         using var scope = new TransferScope(TimeSpan.FromSeconds(60));

@@ -59,7 +59,7 @@ internal sealed class StreamLab : IDisposable
         string script = Peers.RequireFile("share/qemu-scripts/analyze-migration.py");
         using var python = new PeerProcess(Peers.Require("python3"), "-c",
             $"import sys,runpy; sys.argv=['x','-f',{Quote(path)}]; sys.stdout=open({Quote(path + ".json")},'w'); runpy.run_path({Quote(script)},run_name='__main__'); sys.stdout.close()");
-        Assert.True(python.WaitForExit(60) == 0, python.Output);
+        Assert.True(python.WaitForExit() == 0, python.Output);
         return File.ReadAllText(path + ".json");
     }
 

@@ -83,7 +83,7 @@ public sealed class VirtiofsRunbookTests : IDisposable
         string call = string.Join(' ', arguments.Select(a => a.StartsWith('-') && !a.StartsWith("--", StringComparison.Ordinal) ? a : $"'{a.Replace(",", "','", StringComparison.Ordinal)}'"));
         using var pwsh = ModuleProcess.Start(
             $"& '{Repository.Root}/examples/Test-VirtiofsMigration.ps1' -Virtiofsd '{_virtiofsd}' {call} | ConvertTo-Json > '{output}'");
-        int code = pwsh.WaitForExit(90);
+        int code = pwsh.WaitForExit();
         Assert.True(File.Exists(output) && new FileInfo(output).Length > 0, pwsh.Output);
         var result = JsonNode.Parse(File.ReadAllText(output))!;
         Assert.True(code == ((bool)result["Passed"]! ? 0 : 1), $"{code}: {pwsh.Output}");
