@@ -12,6 +12,7 @@ namespace MigrationOps.Module.Tests;
 internal sealed class ShapedRelay : IDisposable
 {
     private const int Window = 64 << 10;
+    private static readonly TimeSpan Moment = TimeSpan.FromMilliseconds(10);
 
     private readonly Socket _listener;
     private readonly long _bytesPerSecond;
@@ -56,10 +57,12 @@ internal sealed class ShapedRelay : IDisposable
             Pass(source, target, count =>
             {
                 Passed += count;
-                // What was not sent in time is not caught up: a network has no memory of when it was idle.
-                free = (free > clock.Elapsed ? free : clock.Elapsed) + TimeSpan.FromSeconds((double)count / _bytesPerSecond);
+                // What was not sent in time is not caught up, but for a moment: a network has no memory of when it was idle. A sleep below a
+                // millisecond is none, and gives the processor away.
+                var latest = clock.Elapsed - Moment;
+                free = (free > latest ? free : latest) + TimeSpan.FromSeconds((double)count / _bytesPerSecond);
                 var wait = free - clock.Elapsed;
-                if (wait > TimeSpan.Zero)
+                if (wait.TotalMilliseconds >= 1)
                 {
                     Thread.Sleep(wait);
                 }

@@ -14,7 +14,11 @@ namespace MigrationOps.Interop.Tests.Qmp;
 /// <param name="Link">What the link carries.</param>
 /// <param name="MaxBandwidth">QEMU's own limit; 0 for none.</param>
 /// <param name="Limit">The downtime limit in milliseconds.</param>
-internal sealed record EstimatePoint(int Region, double Rate, int Link, int MaxBandwidth, int Limit);
+internal sealed record EstimatePoint(int Region, double Rate, int Link, int MaxBandwidth, int Limit)
+{
+    /// <summary>Memory that is not zero.</summary>
+    internal int Filled { get; init; } = 240;
+}
 
 /// <summary>What was foretold and what came. A migration that was given up has no times.</summary>
 internal sealed record EstimateOutcome(EstimatePoint Point, QemuMigrationEstimate Estimate, bool Ended, TimeSpan Duration, TimeSpan Downtime, QemuMigrationStatus Last)
@@ -37,7 +41,7 @@ internal sealed record EstimateOutcome(EstimatePoint Point, QemuMigrationEstimat
 /// </summary>
 internal static class EstimateLab
 {
-    internal const int Memory = 256, Filled = 240;
+    private const int Memory = 256;
 
     private static readonly TimeSpan Look = TimeSpan.FromMilliseconds(20);
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(180);
@@ -53,7 +57,9 @@ internal static class EstimateLab
     {
         using var folder = new TestFolder();
         long ticks = (long)(await TicksPerSecond.Value * 4096 / (point.Rate * (1 << 20)));
-        DirtyingFirmware.Write(folder.File("rom"), Filled << 20, point.Region << 20, ticks);
+        DirtyingFirmware.Write(folder.File("rom"), point.Filled << 20, point.Region << 20, ticks);
+        // It ends when the two have ended.
+        using var relay = network is null ? new ShapedRelay((long)point.Link << 20, () => Connect(folder.File("in")), folder.File("link")) : null;
         await using var target = await StartAsync(program, folder, network, "-incoming", "defer");
         await using var source = await StartAsync(program, folder, network);
         await UntilFilledAsync(source);
@@ -61,7 +67,7 @@ internal static class EstimateLab
         var estimate = MigrationEstimator.Estimate(new MigrationEstimateInput
         {
             RamBytes = (long)Memory << 20,
-            UsedBytes = (long)Filled << 20,
+            UsedBytes = (long)point.Filled << 20,
             DirtyRate = profile,
             MaxBandwidth = (long)point.MaxBandwidth << 20,
             LinkBandwidth = (long)point.Link << 20,
@@ -81,7 +87,6 @@ internal static class EstimateLab
         network?.Shape((long)point.Link << 20);
         string listens = network is null ? $"unix:{folder.File("in")}" : "tcp:127.0.0.1:4444";
         await target.Monitor.ExecuteAsync("migrate-incoming", new JsonObject { ["uri"] = listens });
-        using var relay = network is null ? new ShapedRelay((long)point.Link << 20, () => Connect(folder.File("in")), folder.File("link")) : null;
         await source.Monitor.ExecuteAsync("migrate", new JsonObject { ["uri"] = relay?.Uri ?? listens });
         var end = (await source.Monitor.WaitForEventAsync(received => (received.Event.Name == "MIGRATION" && received.Event.Data.Text("status") is "completed" or "failed")
             || (estimate.Converges != true && received.Event.Data.Number("pass") == giveUp), 0, Patience)).Event;

@@ -27,8 +27,8 @@ public class EstimateTests
     public async Task The_word_on_convergence_is_what_comes_and_nothing_is_faster_than_foretold()
     {
         TimeSpan[] windows = [TimeSpan.FromSeconds(1), TimeSpan.FromSeconds(2)];
-        var ends = EstimateLab.RunAsync(new(8, 4, 128, 0, 500), "qemu-system-x86_64", windows, GiveUp);
-        var runs = EstimateLab.RunAsync(new(32, 400, 128, 0, 20), "qemu-system-x86_64-trixie", windows, 6);
+        var ends = EstimateLab.RunAsync(new(8, 4, 128, 0, 500) { Filled = 64 }, "qemu-system-x86_64", windows, GiveUp);
+        var runs = EstimateLab.RunAsync(new(32, 400, 128, 0, 20) { Filled = 64 }, "qemu-system-x86_64-trixie", windows, 6);
         var one = await ends;
         Assert.True(one is { Estimate.Converges: true, Ended: true }, one.ToString());
         Assert.True(one.Duration > 0.7 * one.Estimate.ShortestDuration && one.Downtime > 0.7 * one.Estimate.ShortestDowntime, one.ToString());
