@@ -88,6 +88,7 @@ public class ConfigurationCheckTests
     [InlineData("pcie-root-port", "chassis", "1", "2", QemuCheckStatus.Warning)]
     [InlineData("virtio-serial-pci", "max_ports", "31", "4", QemuCheckStatus.Warning)]
     [InlineData("virtio-serial-pci", "max_ports", "31", "62", QemuCheckStatus.Blocker)]
+    [InlineData("hpet", "timers", "3", "4", QemuCheckStatus.Blocker)]
     public void A_property_counts_as_real_migrations_say(string type, string property, string here, string there, QemuCheckStatus expected)
         => Assert.Equal(expected, Assess("DeviceProperties",
             Source() with { Objects = [Device("/machine/peripheral/d", type, Root, ("addr", "16"), (property, here))] },

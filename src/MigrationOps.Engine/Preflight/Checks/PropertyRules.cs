@@ -40,6 +40,7 @@ internal static class PropertyRules
         ["pvscsi"] = ["x-disable-pcie", "x-old-pci-configuration"],
         ["vmxnet3"] = ["x-disable-pcie", "x-old-msi-offsets"],
         ["e1000e"] = ["migrate-timadj", "subsys", "subsys_ven", "x-pcie-ext-tag"],
+        ["hpet"] = ["timers"],
         ["igb"] = ["x-pcie-flr-init"],
     };
 
