@@ -13,10 +13,7 @@ internal sealed class HandlerCaller(HandlerWatch watch, Func<long> offset, Func<
 
     private T Call<T>(SaveVmEntry entry, SaveVmHandler handler, string? member, Func<T> body)
     {
-        scope.CancellationToken.ThrowIfCancellationRequested();
-        watch.Enter(() => new SaveVmException(SaveVmError.HandlerTimeout,
-            $"{member ?? handler.ToString()} of {Name(entry)} neither moved a byte nor returned within {scope.Timeout.TotalSeconds:0.###} s, at byte {offset():N0} of the stream.")
-        { Section = Name(entry), ByteOffset = offset(), Target = entry.ToString() });
+        Enter(entry, handler, member);
         T result;
         try
         {
@@ -34,12 +31,36 @@ internal sealed class HandlerCaller(HandlerWatch watch, Func<long> offset, Func<
         return streamFailure() is { } failure ? throw failure : result;
     }
 
-    /// <summary>Calls one handler that gives nothing back.</summary>
-    internal void Call(SaveVmEntry entry, SaveVmHandler handler, Action body) => Call(entry, handler, () =>
+    /// <summary>Calls one handler that gives nothing back. Every section is loaded so: it makes no function around the caller's.</summary>
+    internal void Call(SaveVmEntry entry, SaveVmHandler handler, Action body)
     {
-        body();
-        return true;
-    });
+        Enter(entry, handler, null);
+        try
+        {
+            body();
+        }
+        catch (Exception e)
+        {
+            throw Named(entry, handler.ToString(), e);
+        }
+        finally
+        {
+            watch.Exit();
+        }
+
+        if (streamFailure() is { } failure)
+        {
+            throw failure;
+        }
+    }
+
+    private void Enter(SaveVmEntry entry, SaveVmHandler handler, string? member)
+    {
+        scope.CancellationToken.ThrowIfCancellationRequested();
+        watch.Enter(() => new SaveVmException(SaveVmError.HandlerTimeout,
+            $"{member ?? handler.ToString()} of {Name(entry)} neither moved a byte nor returned within {scope.Timeout.TotalSeconds:0.###} s, at byte {offset():N0} of the stream.")
+        { Section = Name(entry), ByteOffset = offset(), Target = entry.ToString() });
+    }
 
     /// <summary>Asks whether a device takes part, if it has the handler; a device that does not say is active.</summary>
     internal bool IsActive(EntryContext context)
