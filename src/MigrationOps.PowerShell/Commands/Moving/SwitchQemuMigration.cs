@@ -8,11 +8,16 @@ namespace MigrationOps.PowerShell.Commands;
 [OutputType(typeof(QemuMigrationVerdict))]
 public sealed class SwitchQemuMigration : MoveCmdlet
 {
-    [Parameter(Mandatory = true)]
+    [Parameter]
     public SwitchParameter ToPostcopy { get; set; }
 
     protected override Action<IOperationHost>? Prepare()
     {
+        if (!ToPostcopy)
+        {
+            throw new MoveException(MoveError.InvalidOption, "It is not said what to switch to.", action: "Say -ToPostcopy: there is no way back from it.");
+        }
+
         var source = GivenSource;
         var target = GivenTarget;
         var timeout = Timeout;
