@@ -15,6 +15,9 @@ internal sealed class MigrationWatch(QmpMonitor monitor, string? vm)
     /// <summary>The time between samples of a QEMU that announces its passes.</summary>
     internal static readonly TimeSpan AnnouncedInterval = TimeSpan.FromSeconds(1);
 
+    // QEMU announces that a migration is complete before it counts its times (seen with 7.2 on a busy host). That takes it moments.
+    private const int MostUncounted = 25;
+
     private string? _lastStatus;
     private string? _runState;
 
@@ -77,11 +80,18 @@ internal sealed class MigrationWatch(QmpMonitor monitor, string? vm)
         var interval = Interval ?? await UsualIntervalAsync(cancellationToken).ConfigureAwait(false);
         long start = Stopwatch.GetTimestamp();
         bool hasStarted = false;
+        int uncounted = 0;
         while (true)
         {
             long seen = monitor.Events.Last;
             long taken = Stopwatch.GetTimestamp();
             var sample = await SampleAgainAsync(cancellationToken).ConfigureAwait(false);
+            if (sample is { Phase: QemuMigrationPhase.Completed, TotalTime.Ticks: 0 } && uncounted++ < MostUncounted)
+            {
+                await Task.Delay(ShortestInterval, cancellationToken).ConfigureAwait(false);
+                continue;
+            }
+
             bool isNone = sample.Phase == QemuMigrationPhase.None;
             hasStarted |= !isNone;
             if (!isNone || hasStarted || Stopwatch.GetElapsedTime(start) >= StartTimeout)
