@@ -81,7 +81,20 @@ public class MigrationRelayTests
             damager.Migrate();
             var failure = pair.AssertFailed();
             Assert.True(failure is Engine.Qemu.StreamException { Section: "channel 1" }, failure.ToString());
-            pair.Target.WaitUntil(() => pair.Target.HasExited || pair.Target.Status == "inmigrate", "the target ends, or answers");
+            pair.Target.WaitUntil(() => pair.Target.HasExited || EndsOrAnswers(pair.Target), "the target ends, or answers");
+        }
+    }
+
+    // It may end while it is asked.
+    private static bool EndsOrAnswers(QemuProcess target)
+    {
+        try
+        {
+            return target.Status == "inmigrate";
+        }
+        catch (IOException e) when (e.InnerException is Engine.Qmp.QmpException { Reason: Engine.Qmp.QmpError.QemuExited or Engine.Qmp.QmpError.ConnectionLost })
+        {
+            return true;
         }
     }
 
