@@ -7,7 +7,7 @@ namespace MigrationOps.Interop.Tests;
 internal class PeerProcess : IDisposable
 {
     // In seconds. A busy machine is slow, and what hangs is found all the same.
-    private const double Patience = 240;
+    internal const double Patience = 240;
 
     private readonly StringBuilder _output = new();
     private readonly Process _process;

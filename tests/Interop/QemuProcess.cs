@@ -33,7 +33,9 @@ internal sealed class QemuProcess : PeerProcess
     internal void ConnectMonitor()
     {
         WaitForSocket(_monitorPath);
-        var options = new QmpMonitorOptions { Endpoint = new Endpoint.Unix(_monitorPath), Timeouts = QmpTimeouts.Of(TimeSpan.FromSeconds(20)) };
+        // A QEMU that has just started on a busy machine is slow to greet.
+        var patience = TimeSpan.FromSeconds(Patience);
+        var options = new QmpMonitorOptions { Endpoint = new Endpoint.Unix(_monitorPath), Timeouts = new QmpTimeouts(patience, patience, patience) };
         _monitor = QmpMonitor.ConnectAsync(options).GetAwaiter().GetResult();
     }
 

@@ -17,7 +17,7 @@ public class PlainQmpTests
 
     private static readonly string[] s_faults = ["cut after the target has started", "cancelled when the target has started", "cut while copying", "cancelled while copying", "target killed while copying"];
 
-    [Fact(Explicit = true)]
+    [Fact(Explicit = true), Trait("Category", "ByHand")]
     public async Task What_QEMU_alone_does_with_faults_that_a_move_survives()
     {
         int one = 0, both = 0, none = 0;
@@ -35,7 +35,7 @@ public class PlainQmpTests
         Assert.True(both > 0, "QEMU alone kept the promise everywhere: docs/moving.md says otherwise.");
     }
 
-    [Theory(Explicit = true)]
+    [Theory(Explicit = true), Trait("Category", "ByHand")]
     [MemberData(nameof(Qmp.MonitorTests.Programs), MemberType = typeof(Qmp.MonitorTests))]
     public async Task What_the_commit_adds_to_the_downtime(string program)
     {
