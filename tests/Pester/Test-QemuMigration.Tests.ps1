@@ -56,7 +56,7 @@ Describe 'Test-QemuMigration' {
         $vm, $target = (Start-Monitor $source), (Start-Monitor $waiting)
         $report = Test-QemuMigration $target.Path -Monitor $vm.Path
         $report.Checks.Where({ $_.Name -in 'RamBlocks', 'Machine', 'VmState' }).Status | Select-Object -Unique | Should -Be Unknown
-        $report.Checks.Where({ $_.Name -eq 'SameVm' })[0].Status | Should -Be Unknown
+        $report.Checks.Where({ $_.Name -eq 'SameVm' })[0].Status | Should -Be Warning
     }
 
     It 'reports a target that another client holds, and by whom' {

@@ -1,5 +1,6 @@
 using System.Collections.Concurrent;
 using System.Net.Sockets;
+using System.Security.Cryptography;
 using System.Text;
 using System.Text.Json.Nodes;
 using MigrationOps.Engine.Wire;
@@ -47,6 +48,7 @@ internal sealed class QmpServer : IAsyncDisposable
     internal static QmpServer StartTable(string path, IReadOnlyDictionary<string, string> answers) => Start(new QmpServerOptions
     {
         Endpoint = new Endpoint.Unix(path),
+        Version = VersionOf(answers),
         Answer = command => ValueTask.FromResult(answers.GetValueOrDefault(command.Name) switch
         {
             null => null,
@@ -56,6 +58,12 @@ internal sealed class QmpServer : IAsyncDisposable
             var json => (QmpServerAnswer?)QmpServerAnswer.Json(json),
         }),
     });
+
+    // A client keeps schemas by version and package, so one with a schema of its own is a build of its own.
+    private static QmpVersion VersionOf(IReadOnlyDictionary<string, string> answers)
+        => answers.TryGetValue("query-qmp-schema", out string? schema)
+            ? QmpServerOptions.UsualVersion with { Package = $"scripted {Convert.ToHexString(SHA256.HashData(Encoding.UTF8.GetBytes(schema)), 0, 4)}" }
+            : QmpServerOptions.UsualVersion;
 
     /// <summary>Sends an event to the client that is connected and has negotiated; without one it is lost, as QEMU's are.</summary>
     internal ValueTask SendEventAsync(string name, JsonNode? data = null)

@@ -5,11 +5,13 @@ namespace MigrationOps.Engine.Qmp;
 /// <summary>What a scripted monitor is and says.</summary>
 internal sealed record QmpServerOptions
 {
+    internal static readonly QmpVersion UsualVersion = new(10, 0, 2, "scripted");
+
     /// <summary>Where it listens.</summary>
     internal required Endpoint Endpoint { get; init; }
 
     /// <summary>The version in its greeting.</summary>
-    internal QmpVersion Version { get; init; } = new(10, 0, 2, "scripted");
+    internal QmpVersion Version { get; init; } = UsualVersion;
 
     /// <summary>The capabilities in its greeting.</summary>
     internal string[] Capabilities { get; init; } = ["oob"];
