@@ -36,6 +36,13 @@ internal sealed class FooterLookout
             return;
         }
 
+        // No part of a footer in the bytes before, and none begins here.
+        if (_last == 0 && !taken.Contains(StreamFormat.Footer))
+        {
+            _seen += taken.Length;
+            return;
+        }
+
         // A footer may lie across two reads, and most reads are small.
         foreach (byte value in taken.Length < 2 * Length ? taken : taken[..(Length - 1)])
         {
@@ -50,6 +57,11 @@ internal sealed class FooterLookout
         if (taken.Length >= 2 * Length)
         {
             LookInside(taken);
+        }
+
+        if (taken.Length >= Length && !taken[^Length..].Contains(StreamFormat.Footer))
+        {
+            _last = 0;
         }
     }
 
