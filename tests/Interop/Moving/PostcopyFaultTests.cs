@@ -10,12 +10,14 @@ namespace MigrationOps.Interop.Tests.Moving;
 /// <summary>What breaks while the guest fetches its memory from the source.</summary>
 public class PostcopyFaultTests
 {
+    private const int MostAttempts = 10;
+
     [Theory]
     [MemberData(nameof(MonitorTests.Programs), MemberType = typeof(MonitorTests))]
     public async Task After_a_cut_the_guest_is_the_targets_and_resumes(string program)
     {
-        await using var lab = await MoveLab.StartAsync(program, pages: WritingFirmware.MostPages);
-        var end = await BreakAsync(lab, static (_, relay) => relay.Cut());
+        var (started, end) = await BreakInTimeAsync(program, static (_, relay) => relay.Cut());
+        await using var lab = started;
         Assert.Equal((VMRunsAt.Target, MigrationSafeAction.RecoverPostcopy), (end.Result.RunsAt, end.Result.SafeAction));
         await PostcopyRecovery.RunAsync(lab.Source, lab.Target, "tcp:127.0.0.1:0", 5, TimeSpan.FromSeconds(1), Waiting.Patience, NullLogger.Instance, CancellationToken.None);
         lab.Disk.AssertRunsOnlyAt(VMRunsAt.Target);
@@ -28,11 +30,27 @@ public class PostcopyFaultTests
     [Fact]
     public async Task After_the_sources_death_the_guest_is_lost_and_the_target_is_left_alone()
     {
-        await using var lab = await MoveLab.StartAsync("qemu-system-x86_64", pages: WritingFirmware.MostPages);
-        var end = await BreakAsync(lab, static (lab, _) => lab.SourceProcess.Kill());
+        var (started, end) = await BreakInTimeAsync("qemu-system-x86_64", static (lab, _) => lab.SourceProcess.Kill());
+        await using var lab = started;
         Assert.Equal((VMRunsAt.Target, MigrationSafeAction.Decide), (end.Result.RunsAt, end.Result.SafeAction));
         Assert.Contains("the guest is lost", end.Failure!.Message + end.Result.Reason);
         Assert.False(lab.TargetProcess.HasExited);
+    }
+
+    // A guest may have fetched all its memory before the break comes, which happens with 7.2: then nothing is left to recover.
+    private static async Task<(MoveLab Lab, MoveEnd End)> BreakInTimeAsync(string program, Action<MoveLab, TestRelay> fail)
+    {
+        for (int attempt = 1; ; attempt++)
+        {
+            var lab = await MoveLab.StartAsync(program, pages: WritingFirmware.MostPages);
+            var end = await BreakAsync(lab, fail);
+            if (end.Result.SafeAction != MigrationSafeAction.None || attempt == MostAttempts)
+            {
+                return (lab, end);
+            }
+
+            await lab.DisposeAsync();
+        }
     }
 
     // What the guest does not ask for comes slowly, so that it needs the source when it runs.
