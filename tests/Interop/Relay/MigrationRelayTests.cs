@@ -65,12 +65,12 @@ public class MigrationRelayTests
         Assert.False(pair.Relay.Status.Delivered);
     }
 
-    // The target would wait for ever for what the damaged channel does not bring, its monitor dead.
+    // The target would wait for ever for what the damaged channel does not bring, its monitor dead. QEMU 7.2 may lock itself up all the same
+    // when its channels end (docs/relay.md), so it has no row.
     [Theory]
     [InlineData(Program, 2, 0)]
     [InlineData(Program, 4, 16)]
     [InlineData(RelayedPair.Newest, 2, 12)]
-    [InlineData(RelayedPair.Older, 2, 0)]
     public void A_damaged_channel_ends_both_sides_with_the_error_that_names_it(string program, int channels, int damaged)
     {
         var damage = new RelayFault(RelayFaultKind.Damage, RelayPoint.Packet) { Channel = 1, Number = 2, Byte = damaged, Bytes = [0xff, 0xff] };
